@@ -1,0 +1,143 @@
+"""Make the golden cases: `python golden/make [--weights W] [--out DIR] [--only ID]`; needs the extra [witness].
+
+Truth is the witness in float64 throughout; the noise floor of a tap is the largest distance from truth over an
+ensemble of valid float32 runs of the same witness. Written only after everything was run and validated.
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+from pathlib import Path
+
+import cases  # also puts the repository on the path
+import numpy as np
+import torch
+import witness
+import write
+
+from ref.verify.sample import relative_l2
+from ref.weights.export import config_to_hugging_face, save_hugging_face
+from ref.weights.resolve import load, package_file
+
+# eight valid float32 runs: two attention implementations, seven orders of summation
+ENSEMBLE = [("eager", None), ("sdpa", None), *((("eager"), seed) for seed in range(1, 6)), ("sdpa", 6)]
+
+
+def witness_model(weights, loaded):
+    """Load the witness on the same weights, by its own or the gguf package's reader."""
+    if weights == "270m":
+        return witness.from_gguf(package_file(), config_to_hugging_face(loaded.params.config))
+    if Path(weights).is_dir():
+        return witness.from_folder(weights)
+    with tempfile.TemporaryDirectory() as folder:
+        save_hugging_face(loaded.params, Path(folder) / "model")
+        return witness.from_folder(Path(folder) / "model")
+
+
+def run_case(model, case, full):
+    """Run truth and ensemble of a case; return what the golden holds."""
+
+    def as_kept(number, name, value):
+        return write.kept(name, value, case["passes"][number], full)
+
+    truth, facts = {}, {}
+    with witness.float64_throughout(model):
+
+        def keep_truth(number, name, value):
+            if case["passes"][number]["keep"]:
+                value = value.double() if value.is_floating_point() else value
+                truth[number, name] = as_kept(number, name, value.numpy())
+                facts[number, name] = write.facts(name, value.numpy(), case["passes"][number])
+
+        witness.run(model, case["passes"], "eager", keep_truth)
+    floors = dict.fromkeys(truth, 0.0)
+    logit_error = {}
+    for attention, seed in ENSEMBLE:
+        orders = witness.permuted(model, seed) if seed else None
+
+        def keep_run(number, name, value, orders=orders):
+            if (number, name) not in truth or name.endswith("attn.seen"):
+                return
+            value = witness.unpermuted(name, value, *orders) if orders else value
+            got = as_kept(number, name, value.numpy())
+            floors[number, name] = max(floors[number, name], relative_l2(got, truth[number, name]))
+            if name == "text.logits":
+                error = write.top_error(value.numpy(), facts[number, name])
+                logit_error[number] = np.maximum(logit_error.get(number, 0), error)
+
+        witness.run(model, case["passes"], attention, keep_run)
+        if orders:
+            hidden, inner = orders
+            witness.permute(model, torch.argsort(hidden), [torch.argsort(order) for order in inner])
+    return truth, facts, floors, logit_error
+
+
+def greedy(model, tokenizer, folder, origin):
+    """Record the 64 greedy tokens of transformers in float32 for eight prompts."""
+    rows = []
+    for text in cases.GREEDY:
+        ids = tokenizer.encode(text)
+        out = model.generate(
+            torch.tensor([ids]), max_new_tokens=64, do_sample=False, eos_token_id=1, pad_token_id=0
+        )
+        rows.append({"prompt": text, "prompt_ids": ids, "ids": out[0, len(ids) :].tolist()})
+    write.write_json(
+        folder / "greedy.json", {**origin, "id": "greedy", "max_new_tokens": 64, "prompts": rows}
+    )
+
+
+def origin(weights, loaded):
+    """Say where the numbers come from."""
+    return {
+        "format_version": 1,
+        "weights": {"name": weights, **write.weights_digest(weights)},
+        "config": loaded.params.config._asdict(),
+        "source": {"kind": "witness", **witness.NAME},
+        "generator": {"path": "golden/make", "command": f"python golden/make --weights {Path(weights).name}"},
+        "environment": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "platform": f"{platform.system()} {platform.machine()}",
+        },
+        "licence": write.LICENCE if weights != "tiny" else "Apache-2.0",
+    }
+
+
+def main():
+    """Parse the command line and make the cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--weights", action="append", help="270m, tiny, or an official folder; default: tiny and 270m"
+    )
+    parser.add_argument("--out", type=Path, default=cases.ROOT / "golden")
+    parser.add_argument("--only", help="make only cases whose id contains this")
+    args = parser.parse_args()
+    for weights in args.weights or ["tiny", "270m"]:
+        loaded = load(weights)
+        full = loaded.params.config.vocabulary < 1000  # toy size: every value; else samples
+        model = witness_model(weights, loaded)
+        about = origin(weights, loaded)
+        if full:
+            todo, place = (
+                cases.tiny_cases() if weights == "tiny" else cases.tiny_cases()[:2],
+                args.out / "cases",
+            )
+        else:
+            tokenizer = loaded.tokenizer()
+            todo, place = cases.real_cases(tokenizer), args.out / "real" / Path(weights).name
+        for case in todo:
+            if args.only and args.only not in case["id"]:
+                continue
+            print(weights, case["id"], flush=True)
+            write.write_case(
+                place / case["id"], case, about, *run_case(model, case, full), full=full, runs=len(ENSEMBLE)
+            )
+        if not full and (not args.only or args.only == "greedy"):
+            greedy(model, tokenizer, place, about)
+    write.write_manifest(args.out)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"torch": torch.__version__}))
+    main()

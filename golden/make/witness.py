@@ -1,0 +1,250 @@
+"""The witness: Hugging Face transformers, run on given weights in float32 and in float64 throughout, with taps.
+
+Nothing here uses gemma3-ref's own arithmetic; its names for values are the only thing taken over.
+"""
+
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import transformers
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    DynamicCache,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward, repeat_kv
+
+NAME = {"name": "transformers", "version": transformers.__version__, "torch": torch.__version__}
+
+
+def from_folder(folder):
+    """Load an official checkpoint in float32."""
+    return Gemma3ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def from_gguf(path, config_json):
+    """Build the model of a GGUF file with the `gguf` package's dequantisation."""
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    names = {
+        "token_embd": "embed_tokens", "output_norm": "norm", "attn_norm": "input_layernorm",
+        "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+        "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm", "attn_output": "self_attn.o_proj",
+        "post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm",
+        "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    }  # fmt: skip
+    state = {}
+    for tensor in GGUFReader(path).tensors:
+        parts = tensor.name.split(".")
+        head = f"model.layers.{parts[1]}." if parts[0] == "blk" else "model."
+        data = dequantize(tensor.data, tensor.tensor_type)
+        if parts[-2].endswith("norm"):
+            data = data - np.float32(1)
+        state[f"{head}{names[parts[-2]]}.weight"] = torch.from_numpy(np.array(data, np.float32))
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**config_json))
+    missing = model.load_state_dict(state, strict=False)
+    assert missing.missing_keys == ["lm_head.weight"], missing
+    assert not missing.unexpected_keys, missing
+    model.tie_weights()
+    return model.eval()
+
+
+def _tapped(attention, keeps_probs):
+    """Wrap one of transformers' attention functions: report what goes in and comes out, change nothing."""
+
+    def run(module, query, key, value, attention_mask, **kwargs):
+        tap = module.config.tap
+        out, probs = attention(module, query, key, value, attention_mask, **kwargs)
+        if tap is not None:
+            new, layer = query.shape[2], f"text.layer.{module.layer_idx}."
+            tap(layer + "attn.q_rope", query.transpose(1, 2))
+            tap(layer + "attn.k_rope", key[:, :, -new:].transpose(1, 2))
+            if keeps_probs:
+                scores = torch.matmul(query, repeat_kv(key, module.num_key_value_groups).transpose(2, 3))
+                tap(layer + "attn.scores", scores * kwargs["scaling"])
+                tap(layer + "attn.probs", probs)
+                tap(layer + "attn.seen", attention_mask[:, 0] == 0)
+                if module.config.use_cache:
+                    tap(layer + "cache.k", key.transpose(1, 2))
+                    tap(layer + "cache.v", value.transpose(1, 2))
+        return out, probs
+
+    return run
+
+
+AttentionInterface.register("tapped_eager", _tapped(eager_attention_forward, True))
+AttentionInterface.register("tapped_sdpa", _tapped(sdpa_attention_forward, False))
+AttentionMaskInterface.register("tapped_eager", eager_mask)
+AttentionMaskInterface.register("tapped_sdpa", sdpa_mask)
+
+
+@contextmanager
+def hooked(model, tap):
+    """Report every module's value under our names while the context lasts."""
+    c, handles = model.config, []
+
+    def on_output(module, name, shape=None):
+        def hook(_module, _args, out):
+            tap(name, out if shape is None else shape(out))
+
+        handles.append(module.register_forward_hook(hook))
+
+    def on_input(module, name, shape=None):
+        def hook(_module, args, kwargs):
+            value = args[0] if args else kwargs["hidden_states"]
+            tap(name, value if shape is None else shape(value))
+
+        handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def heads(x):
+        return x.reshape(*x.shape[:2], -1, c.head_dim)
+
+    def swapped(x):
+        return x.transpose(1, 2)
+
+    on_output(model.model.embed_tokens, "text.embed")
+    for i, layer in enumerate(model.model.layers):
+        at, attn, mlp = f"text.layer.{i}.", layer.self_attn, layer.mlp
+        on_input(layer, at + "in")
+        on_output(layer.input_layernorm, at + "attn.pre_norm")
+        for name in "qkv":
+            on_output(getattr(attn, f"{name}_proj"), f"{at}attn.{name}", heads)
+        on_output(attn.q_norm, at + "attn.q_norm", swapped)
+        on_output(attn.k_norm, at + "attn.k_norm", swapped)
+        on_input(attn.o_proj, at + "attn.mix", heads)
+        on_output(attn.o_proj, at + "attn.out")
+        on_output(layer.post_attention_layernorm, at + "attn.post_norm")
+        on_input(layer.pre_feedforward_layernorm, at + "mid")
+        on_output(layer.pre_feedforward_layernorm, at + "ffn.pre_norm")
+        on_output(mlp.gate_proj, at + "ffn.gate")
+        on_output(mlp.up_proj, at + "ffn.up")
+        on_input(mlp.down_proj, at + "ffn.act")
+        on_output(mlp.down_proj, at + "ffn.out")
+        on_output(layer.post_feedforward_layernorm, at + "ffn.post_norm")
+        on_output(layer, at + "out")
+    on_output(model.model.norm, "text.final_norm")
+    on_output(model.lm_head, "text.logits")
+    c.tap = tap
+    try:
+        yield
+    finally:
+        c.tap = None
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def float64_throughout(model):
+    """Turn a float32 model to float64, its internal float32 casts, frequencies and embedding scale included."""
+    c, rope = model.config, model.model.rotary_emb
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.double()
+    model.model.embed_tokens.embed_scale = torch.tensor(c.hidden_size**0.5, dtype=torch.float64)
+    even = torch.arange(0, c.head_dim, 2, dtype=torch.float64)
+    for kind, row in c.rope_parameters.items():
+        frequency = 1.0 / (row["rope_theta"] ** (even / c.head_dim)) / row.get("factor", 1.0)
+        setattr(rope, f"{kind}_inv_freq", frequency)
+    to, softmax = torch.Tensor.to, torch.nn.functional.softmax
+
+    def stay_wide(self, *args, **kwargs):
+        if self.dtype == torch.float64 and torch.float32 in (*args, kwargs.get("dtype")):
+            return self
+        return to(self, *args, **kwargs)
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(torch.Tensor, "float", torch.Tensor.double))
+        stack.enter_context(patch.object(torch.Tensor, "to", stay_wide))
+        wide = lambda x, dim=None, dtype=None: softmax(x, dim=dim)  # noqa: E731
+        stack.enter_context(patch.object(torch.nn.functional, "softmax", wide))
+        yield
+    model.float()
+    for (
+        name,
+        buffer,
+    ) in kept.items():  # the float32 run has float32's own frequencies, not rounded better ones
+        model.get_submodule(name.rpartition(".")[0]).register_buffer(
+            name.rpartition(".")[2], buffer, persistent=False
+        )
+
+
+def permuted(model, seed):
+    """Permute hidden and FFN axes consistently in place: the same mathematics, another order of summation.
+
+    Returns the two permutations; call again with them inverted to undo.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    c = model.config
+    hidden = torch.randperm(c.hidden_size, generator=rng)
+    inner = [torch.randperm(c.intermediate_size, generator=rng) for _ in range(c.num_hidden_layers)]
+    permute(model, hidden, inner)
+    return hidden, inner
+
+
+@torch.no_grad()
+def permute(model, hidden, inner):
+    """Apply given permutations of the hidden axis and of each layer's FFN axis, in place."""
+    model.model.embed_tokens.weight[:] = model.model.embed_tokens.weight[:, hidden]
+    model.model.norm.weight[:] = model.model.norm.weight[hidden]
+    for layer, order in zip(model.model.layers, inner, strict=True):
+        attn, mlp = layer.self_attn, layer.mlp
+        for norm in (layer.input_layernorm, layer.post_attention_layernorm,
+                     layer.pre_feedforward_layernorm, layer.post_feedforward_layernorm):  # fmt: skip
+            norm.weight[:] = norm.weight[hidden]
+        for proj in (attn.q_proj, attn.k_proj, attn.v_proj):
+            proj.weight[:] = proj.weight[:, hidden]
+        for proj in (mlp.gate_proj, mlp.up_proj):
+            proj.weight[:] = proj.weight[order][:, hidden]
+        attn.o_proj.weight[:] = attn.o_proj.weight[hidden]
+        mlp.down_proj.weight[:] = mlp.down_proj.weight[hidden][:, order]
+
+
+def unpermuted(name, value, hidden, inner):
+    """Put a tapped value of a permuted model back into the original order of channels."""
+    if name.endswith(("ffn.gate", "ffn.up", "ffn.act")):
+        return value[..., torch.argsort(inner[int(name.split(".")[2])])]
+    by_head = (
+        ".attn.q",
+        ".attn.k",
+        ".attn.v",
+        ".attn.scores",
+        ".attn.probs",
+        ".attn.seen",
+        ".attn.mix",
+        ".cache.",
+    )
+    if name == "text.logits" or any(part in name for part in by_head):
+        return value
+    return value[..., torch.argsort(hidden)]
+
+
+@torch.inference_mode()
+def run(model, passes, attention, keep):
+    """Run the passes of a case in order; `keep(pass index, tap, tensor)` receives every value.
+
+    A pass is {ids [B, T], left_pads [B], cached, positions or None}; passes after the first continue its cache.
+    """
+    model.set_attn_implementation(f"tapped_{attention}")
+    cache = DynamicCache(config=model.config) if len(passes) > 1 else None
+    model.config.use_cache = cache is not None
+    for number, one in enumerate(passes):
+        ids = torch.tensor(one["ids"])
+        total = one["cached"] + ids.shape[1]
+        pads = torch.tensor(one["left_pads"])
+        mask = (torch.arange(total)[None] >= pads[:, None]).long()
+        positions = (torch.arange(one["cached"], total)[None] - pads[:, None]).clamp(min=0)
+        kwargs = {"attention_mask": mask, "position_ids": positions}
+        if one.get(
+            "packed"
+        ):  # prompts side by side: restarted positions and no mask are how transformers is told
+            parts = [torch.arange(n) for n in one["packed"]]
+            kwargs = {"position_ids": torch.cat(parts)[None]}
+        with hooked(model, lambda name, value, n=number: keep(n, name, value.detach())):
+            model(input_ids=ids, past_key_values=cache, use_cache=cache is not None, **kwargs)

@@ -1,0 +1,114 @@
+"""What distinguishes one Gemma 3 from another: a table with one row per released size, and TINY.
+
+Source: Gemma 3 Technical Report, table 1; google-deepmind/gemma `gm/nn/gemma3/_gemma3.py` and transformers 5.23
+`convert_gemma3_weights.py` for the values the report leaves out.
+"""
+
+import math
+from typing import NamedTuple
+
+from ref.errors import wanted
+
+PAD, EOS, BOS, UNK = 0, 1, 2, 3
+START_OF_TURN, END_OF_TURN = 105, 106
+VOCABULARY = 262_144  # the SentencePiece model; transformers' multimodal checkpoints append 64 rows
+
+
+class TextConfig(NamedTuple):
+    """Hyperparameters of the text model. Axis letters as in `help(ref)`."""
+
+    name: str
+    width: int  # D
+    layers: int  # L
+    query_heads: int  # N
+    kv_heads: int  # K
+    head_dim: int  # H, never D / N: no released size satisfies that
+    ffn_width: int  # F
+    query_scale: float  # the multiplier on the scores (others store its -2nd power, `query_pre_attn_scalar`)
+    window: int  # W: keys a local layer sees, the query's own included
+    max_positions: int
+    rope_factor: float = 1.0  # global layers only: angles are divided by it
+    vocabulary: int = VOCABULARY  # V
+    rope_base_local: float = 10_000.0
+    rope_base_global: float = 1_000_000.0
+    global_every: int = 6  # layer i is global iff (i + 1) % global_every == 0
+    rms_eps: float = 1e-6
+
+    def is_global(self, layer: int) -> bool:
+        """Tell whether the layer (from 0) sees all earlier keys; the others see a window of W."""
+        return (layer + 1) % self.global_every == 0
+
+    def rope(self, layer: int) -> tuple[float, float]:
+        """Return (base, factor) of the layer's rotary angles: position / (factor * base^(2j/H))."""
+        if self.is_global(layer):
+            return self.rope_base_global, self.rope_factor
+        return self.rope_base_local, 1.0
+
+    def window_of(self, layer: int) -> int | None:
+        """Return the layer's window W, or None where it is global."""
+        return None if self.is_global(layer) else self.window
+
+
+class VisionConfig(NamedTuple):
+    """Hyperparameters of the SigLIP So400m/14 tower; the same for 4B, 12B and 27B."""
+
+    width: int = 1152
+    layers: int = 27
+    heads: int = 16
+    ffn_width: int = 4304
+    patch: int = 14
+    image: int = 896
+    channels: int = 3
+    soft_tokens: int = 256
+    layer_norm_eps: float = 1e-6
+
+
+SIGLIP = VisionConfig()
+
+# Axis lengths all differ (B 2, W 5, L 7, K 3, G 4, H 10, N 12, T 19, D 36, F 44, V 97), D is not N*H, D/N is
+# neither H nor 15, and the layers are five local, one global, one local: no branch and no transpose can hide.
+# fmt: off
+SIZES = {c.name: c for c in [
+    #           name     D   L   N   K    H      F  query_scale   W  positions  factor
+    TextConfig("270m",  640, 18,  4,  1, 256,  2048, 256**-0.5,  512,  32_768),
+    TextConfig("1b",   1152, 26,  4,  1, 256,  6912, 256**-0.5,  512,  32_768),
+    TextConfig("4b",   2560, 34,  8,  4, 256, 10240, 256**-0.5, 1024, 131_072, 8.0),
+    TextConfig("12b",  3840, 48, 16,  8, 256, 15360, 256**-0.5, 1024, 131_072, 8.0),
+    TextConfig("27b",  5376, 62, 32, 16, 128, 21504, 168**-0.5, 1024, 131_072, 8.0),
+    TextConfig("tiny",   36,  7, 12,  3,  10,    44,  15**-0.5,    5, 131_072, 8.0, vocabulary=97),
+]}
+# fmt: on
+HAS_VISION = ("4b", "12b", "27b")
+
+
+def check_config(config: TextConfig, where: object = "config") -> TextConfig:
+    """Return the configuration unchanged, or refuse it by naming the first field that is impossible.
+
+    Raises:
+        BadInput: a size is not a positive integer, a float is not finite and positive, query heads are no multiple
+            of kv heads, or head_dim is odd (the rotation pairs channels).
+    """
+    for field, value in config._asdict().items():
+        if field == "name":
+            continue
+        wants_int = TextConfig.__annotations__[field] is int
+        if isinstance(value, bool) or not isinstance(value, int if wants_int else (int, float)):
+            raise wanted(field, where, "an integer" if wants_int else "a number", repr(value))
+        if not math.isfinite(value) or value <= 0:
+            raise wanted(field, where, "a finite number > 0", value)
+    if config.query_heads % config.kv_heads:
+        raise wanted("query_heads", where, f"a multiple of kv_heads = {config.kv_heads}", config.query_heads)
+    if config.head_dim % 2:
+        raise wanted("head_dim", where, "an even number (RoPE rotates pairs)", config.head_dim)
+    return config
+
+
+def find_size(name: str, where: object = "size") -> TextConfig:
+    """Return the row of the table named `270m 1b 4b 12b 27b` or `tiny`.
+
+    Raises:
+        BadInput: no such row.
+    """
+    if name.lower() not in SIZES:
+        raise wanted("model size", where, " ".join(SIZES), name)
+    return SIZES[name.lower()]

@@ -1,0 +1,1 @@
+"""The composition, written once over an `ops` argument: block, text, cache, generation, taps."""

@@ -1,0 +1,141 @@
+"""Taps: named values of a forward pass, given to whoever listens. A tap never changes a value."""
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Taps(Protocol):
+    """What the model is given to report to."""
+
+    def wants(self, name: str) -> bool:
+        """Tell whether a value of this name would be kept; expensive values are not formed otherwise."""
+        ...
+
+    def __call__(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Report a value and return it unchanged."""
+        ...
+
+
+class Silence:
+    """Nobody listens: costs one call a tap."""
+
+    def wants(self, name: str) -> bool:
+        """Want nothing."""
+        return False
+
+    def __call__(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Return the value."""
+        return value
+
+
+SILENCE = Silence()
+
+
+class Recorder:
+    """Keep a copy of every value whose name matches one of the patterns (`*` matches dots too).
+
+    Args:
+        patterns: shell patterns of tap names, such as `text.layer.5.*` or `*.attn.probs`.
+        keep: what to store of a value; a copy by default. Lets a caller keep slices of large values only.
+    """
+
+    def __init__(self, *patterns: str, keep: Callable[[str, np.ndarray], np.ndarray] | None = None):
+        self.patterns = patterns or ("*",)
+        self.keep = keep or (lambda name, value: np.array(value))
+        self.values: dict[str, np.ndarray] = {}
+
+    def wants(self, name: str) -> bool:
+        """Tell whether the name matches."""
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def __call__(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Store the value under its name; a name comes once a pass."""
+        if self.wants(name):
+            if name in self.values:
+                raise AssertionError(f"tap {name} was reported twice in one pass")
+            self.values[name] = self.keep(name, value)
+        return value
+
+
+class Scope:
+    """Taps under a prefix: `Scope(taps, "text.layer.3.")("attn.q", x)` reports `text.layer.3.attn.q`."""
+
+    def __init__(self, taps: Taps, prefix: str):
+        self.taps, self.prefix = taps, prefix
+
+    def wants(self, name: str) -> bool:
+        """Ask with the prefix before the name."""
+        return self.taps.wants(self.prefix + name)
+
+    def __call__(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Report with the prefix before the name."""
+        return self.taps(self.prefix + name, value)
+
+
+class TapRow(NamedTuple):
+    """One row of the registry: axes, the op that makes the value and the taps it is made from."""
+
+    axes: str
+    op: str
+    inputs: tuple[str, ...]
+    exact: bool = False  # integers: no rounding, so no noise floor
+
+
+# In the order of execution; names inside a layer, without `text.layer.{i}.`
+LAYER_TAPS = {
+    "in": TapRow("B T D", "residual stream", ("out of the layer before",)),
+    "attn.pre_norm": TapRow("B T D", "rms_norm", ("in",)),
+    "attn.q": TapRow("B T N H", "linear", ("attn.pre_norm",)),
+    "attn.k": TapRow("B T K H", "linear", ("attn.pre_norm",)),
+    "attn.v": TapRow("B T K H", "linear", ("attn.pre_norm",)),
+    "attn.q_norm": TapRow("B T N H", "rms_norm", ("attn.q",)),
+    "attn.k_norm": TapRow("B T K H", "rms_norm", ("attn.k",)),
+    "attn.q_rope": TapRow("B T N H", "rotate", ("attn.q_norm",)),
+    "attn.k_rope": TapRow("B T K H", "rotate", ("attn.k_norm",)),
+    "cache.k": TapRow("B S K H", "cache", ("attn.k_rope",)),
+    "cache.v": TapRow("B S K H", "cache", ("attn.v",)),
+    "cache.positions": TapRow("B S", "cache", (), exact=True),
+    "attn.visible": TapRow("B T 2", "visible_keys", (), exact=True),
+    "attn.scores": TapRow("B N T S", "scores", ("attn.q_rope", "attn.k_rope")),
+    "attn.probs": TapRow("B N T S", "softmax", ("attn.scores", "attn.visible")),
+    "attn.mix": TapRow("B T N H", "mix", ("attn.probs", "attn.v")),
+    "attn.out": TapRow("B T D", "linear", ("attn.mix",)),
+    "attn.post_norm": TapRow("B T D", "rms_norm", ("attn.out",)),
+    "mid": TapRow("B T D", "add", ("in", "attn.post_norm")),
+    "ffn.pre_norm": TapRow("B T D", "rms_norm", ("mid",)),
+    "ffn.gate": TapRow("B T F", "linear", ("ffn.pre_norm",)),
+    "ffn.up": TapRow("B T F", "linear", ("ffn.pre_norm",)),
+    "ffn.act": TapRow("B T F", "geglu", ("ffn.gate", "ffn.up")),
+    "ffn.out": TapRow("B T D", "linear", ("ffn.act",)),
+    "ffn.post_norm": TapRow("B T D", "rms_norm", ("ffn.out",)),
+    "out": TapRow("B T D", "add", ("mid", "ffn.post_norm")),
+}
+TEXT_TAPS = {
+    "text.embed": TapRow("B T D", "embed", ()),
+    "text.final_norm": TapRow("B T D", "rms_norm", ("out of the last layer",)),
+    "text.logits": TapRow("B T V", "linear", ("text.final_norm",)),
+}
+
+
+def tap_names(layers: int, cached: bool = False) -> list[str]:
+    """List the names of every tap of a text pass, in the order of execution.
+
+    Args:
+        layers: L.
+        cached: whether the pass keeps a KV cache (adds `cache.k`, `cache.v`, `cache.positions`).
+
+    Source: ARCHITECTURE contract 5 (README, "Taps").
+    Differs: other projects' names are aliases in `ref.verify`.
+    """
+    inside = [name for name in LAYER_TAPS if cached or not name.startswith("cache.")]
+    layer_taps = [f"text.layer.{i}.{name}" for i in range(layers) for name in inside]
+    return ["text.embed", *layer_taps, "text.final_norm", "text.logits"]
+
+
+def tap_group(name: str) -> str:
+    """Return the name with its layer number replaced by `*`: the row that reports put it in."""
+    parts = name.split(".")
+    return ".".join([*parts[:2], "*", *parts[3:]]) if parts[1:2] == ["layer"] else name

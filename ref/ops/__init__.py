@@ -1,0 +1,37 @@
+"""The operations of Gemma 3, and the two sets of them that a run chooses from: DEFINITION and KERNEL."""
+
+import os
+from typing import Any, NamedTuple
+
+# Threads that spin while others work make alternating Numba and BLAS calls up to 20 times slower. libgomp reads this
+# when it loads, which is when the first parallel kernel runs; whoever sets it beforehand keeps their choice.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from ref.ops.attend import attend, attend_jit  # noqa: E402
+from ref.ops.attention import mix, mix_jit, scores, scores_jit, softmax, softmax_jit  # noqa: E402
+from ref.ops.gelu import geglu, geglu_jit  # noqa: E402
+from ref.ops.linear import embed, embed_jit, linear, linear_jit  # noqa: E402
+from ref.ops.norm import rms_norm, rms_norm_jit  # noqa: E402
+from ref.ops.rope import rotate, rotate_jit  # noqa: E402
+from ref.ops.sampling import filtered_probs, filtered_probs_jit  # noqa: E402
+
+
+class Ops(NamedTuple):
+    """One callable an op; the composition in `ref.model` is written once over this argument."""
+
+    embed: Any
+    rms_norm: Any
+    linear: Any
+    rotate: Any
+    scores: Any
+    softmax: Any
+    mix: Any
+    attend: Any
+    geglu: Any
+    filtered_probs: Any
+
+
+DEFINITION = Ops(embed, rms_norm, linear, rotate, scores, softmax, mix, attend, geglu, filtered_probs)
+# fmt: off
+KERNEL = Ops(embed_jit, rms_norm_jit, linear_jit, rotate_jit, scores_jit, softmax_jit, mix_jit, attend_jit, geglu_jit,
+             filtered_probs_jit)

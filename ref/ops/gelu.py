@@ -1,0 +1,88 @@
+"""GeGLU: the gated activation of the feed-forward block, with the tanh form of GELU."""
+
+import numpy as np
+from numba import njit, prange
+
+SQRT_2_OVER_PI = 0.7978845608028654
+CUBIC = 0.044715
+
+
+def gelu_tanh(x):
+    """Multiply by an approximation of the normal distribution's cumulative probability.
+
+        gelu(x) = x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))
+
+    Args:
+        x: [...] float.
+
+    Returns:
+        [...] x.dtype.
+
+    Rounding: float64 inside; one rounding to x.dtype on return.
+    Source: Hendrycks & Gimpel 2016, the tanh form; `gelu_pytorch_tanh` in every Gemma 3 config.
+    Differs: the exact (erf) form is up to 4.73e-4 away, at |x| = 2.70.
+    """
+    wide = x.astype(np.float64)
+    return (0.5 * wide * (1.0 + np.tanh(SQRT_2_OVER_PI * (wide + CUBIC * wide**3)))).astype(x.dtype)
+
+
+def geglu(gate, up):
+    """Gate the up projection: the only non-linearity of the feed-forward block.
+
+        act[..., f] = gelu(gate[..., f]) * up[..., f]
+
+    Args:
+        gate: [..., F] float.
+        up: [..., F] float, same dtype.
+
+    Returns:
+        [..., F], gate.dtype.
+
+    Rounding: float64 inside; one rounding on return.
+    Source: Shazeer 2020; transformers 5.23 `Gemma3MLP`.
+    Differs: implementations round gelu(gate) to the activation dtype before the product; shows in bfloat16.
+    """
+    wide = gate.astype(np.float64)
+    return (gelu_tanh(wide) * up.astype(np.float64)).astype(gate.dtype)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _gelu(x):
+    # 1 + tanh(u) = 2 / (1 + exp(-2u)): one exp instead of a tanh, the same function, no cancellation at x << 0
+    u = SQRT_2_OVER_PI * (x + CUBIC * x * x * x)
+    return x / (1.0 + np.exp(-2.0 * u))
+
+
+@njit(cache=True, error_model="numpy")
+def _geglu_serial(gate, up, out):
+    for i in range(gate.size):
+        out[i] = _gelu(np.float64(gate[i])) * np.float64(up[i])
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _geglu_parallel(gate, up, out):
+    for i in prange(gate.size):
+        out[i] = _gelu(np.float64(gate[i])) * np.float64(up[i])
+
+
+def geglu_jit(gate, up):
+    """Kernel of `geglu`: one element at a time, float64 inside."""
+    flat = np.ascontiguousarray(gate).reshape(-1)
+    out = np.empty_like(flat)
+    drive = _geglu_serial if flat.size < 16_384 else _geglu_parallel
+    drive(flat, np.ascontiguousarray(up).reshape(-1), out)
+    return out.reshape(gate.shape)
+
+
+@njit(cache=True, error_model="numpy")
+def _gelu_serial(x, out):
+    for i in range(x.size):
+        out[i] = _gelu(np.float64(x[i]))
+
+
+def gelu_tanh_jit(x):
+    """Kernel of `gelu_tanh`: one element at a time, float64 inside."""
+    flat = np.ascontiguousarray(x).reshape(-1)
+    out = np.empty_like(flat)
+    _gelu_serial(flat, out)
+    return out.reshape(x.shape)

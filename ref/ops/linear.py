@@ -1,0 +1,151 @@
+"""Products with weights, whatever they are held as: floats, bfloat16 bits or quantised blocks.
+
+    Weight = float array [R, C] | uint16 bfloat16 bits [R, C] | Blocks [R, C]
+
+R output rows, C input columns, as Hugging Face stores a linear layer.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from ref.ops.blocks import Blocks, decode, decode_jit, linear_blocks_jit
+from ref.ops.rounding import widen_bfloat16
+
+
+def widen(weight):
+    """Return the float values that a weight stands for.
+
+        bfloat16 bits -> float32, Blocks -> float32, floats as they are
+
+    Args:
+        weight: a Weight of any kind.
+
+    Returns:
+        [R, C] or, of a vector, [R]; float32 or the float dtype it already had.
+
+    Source: `ref.ops.rounding.widen_bfloat16`, `ref.ops.blocks.decode`.
+    Differs: no known.
+    """
+    if isinstance(weight, Blocks):
+        return decode(weight)
+    return widen_bfloat16(weight) if weight.dtype == np.uint16 else weight
+
+
+def linear(x, weight):
+    """Project: multiply by the transpose of a weight.
+
+        y[..., r] = sum_c x[..., c] * w[r, c]
+
+    Args:
+        x: [..., C] float.
+        weight: a Weight [R, C].
+
+    Returns:
+        [..., R] x.dtype.
+
+    Rounding: the weight is widened, then cast to x.dtype; products and sums in x.dtype (BLAS order).
+    Source: definition; none of Gemma 3's linear layers has a bias.
+    Differs: llama.cpp rounds x to blocks of 8 bits before multiplying with a quantised weight.
+    """
+    return x @ widen(weight).astype(x.dtype, copy=False).T
+
+
+def embed(ids, table, scale, dtype):
+    """Look up each token's row and scale it by the square root of the width.
+
+        h[b, t, d] = table[ids[b, t], d] * scale
+
+    Args:
+        ids: [B, T] integer, 0 <= id < V; checked by the caller.
+        table: a Weight [V, D].
+        scale: sqrt(D).
+        dtype: of the result.
+
+    Returns:
+        [B, T, D] dtype.
+
+    Rounding: float64 product; one rounding to dtype.
+    Source: Vaswani et al. 2017 section 3.4; transformers 5.23 `Gemma3TextScaledWordEmbedding`.
+    Differs: in bfloat16 transformers and google-deepmind/gemma round sqrt(D) first (640: 25.298 -> 25.25); MLX and
+        gemma.cpp round it to bfloat16 even in a float32 run; llama.cpp keeps float32. The tied head is not scaled.
+    """
+    unique, place = np.unique(ids, return_inverse=True)
+    rows = widen(table.take_rows(unique) if isinstance(table, Blocks) else table[unique])
+    return (rows.astype(np.float64) * scale).astype(dtype)[place.reshape(ids.shape)]
+
+
+FEW = 8  # up to so many rows of x the weight is read once, as it lies; more are a matrix product's work
+TILE = 16_384 * 1024 // 4  # elements widened at a time: 16 MB of float32 stay in the last-level cache
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _dot(x, w):
+    # sums in vector lanes of x's dtype
+    total = x.dtype.type(0)
+    for c in range(x.size):
+        total += x[c] * w[c]
+    return total
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _dot_bfloat16(x, bits):
+    total = np.float32(0)
+    for c in range(x.size):
+        total += x[c] * np.uint32(np.uint32(bits[c]) << np.uint32(16)).view(np.float32)
+    return total
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _few_rows(x, w, out):
+    for r in prange(w.shape[0]):
+        for t in range(x.shape[0]):
+            out[t, r] = _dot(x[t], w[r])
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _few_rows_bfloat16(x, bits, out):
+    for r in prange(bits.shape[0]):
+        for t in range(x.shape[0]):
+            out[t, r] = _dot_bfloat16(x[t], bits[r])
+
+
+def _few(x, weight):
+    if isinstance(weight, Blocks):
+        return linear_blocks_jit(x, weight)
+    out = np.empty((x.shape[0], weight.shape[0]), x.dtype)
+    (_few_rows_bfloat16 if weight.dtype == np.uint16 else _few_rows)(x, weight, out)
+    return out
+
+
+def _tile(weight, start, stop, dtype):
+    """Widen rows start..stop of a weight to the dtype of the product."""
+    if isinstance(weight, Blocks):
+        return decode_jit(weight.take_rows(slice(start, stop))).astype(dtype, copy=False)
+    rows = weight[start:stop]
+    return (widen_bfloat16(rows) if rows.dtype == np.uint16 else rows).astype(dtype, copy=False)
+
+
+def linear_jit(x, weight):
+    """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and use BLAS."""
+    rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
+    R, C = weight.shape
+    held_as_x = not isinstance(weight, Blocks) and weight.dtype == x.dtype
+    if rows.shape[0] <= FEW and (x.dtype == np.float32 or held_as_x) and (held_as_x or _narrow(weight)):
+        return _few(rows, weight).reshape(*x.shape[:-1], R)
+    if held_as_x:
+        return x @ weight.T
+    out = np.empty((rows.shape[0], R), x.dtype)
+    step = max(1, TILE // C)
+    for start in range(0, R, step):
+        stop = min(start + step, R)
+        np.matmul(rows, _tile(weight, start, stop, x.dtype).T, out=out[:, start:stop])
+    return out.reshape(*x.shape[:-1], R)
+
+
+def _narrow(weight):
+    return isinstance(weight, Blocks) or weight.dtype == np.uint16
+
+
+def embed_jit(ids, table, scale, dtype):
+    """Kernel of `embed`: the definition itself, since only the looked-up rows are widened."""
+    return embed(ids, table, scale, dtype)

@@ -1,0 +1,60 @@
+"""RMSNorm with Gemma's zero-centred gain."""
+
+import numpy as np
+from numba import njit, prange
+
+
+def rms_norm(x, scale, eps):
+    """Divide each row by its root mean square, then multiply by one plus the gain.
+
+        y[..., d] = x[..., d] / sqrt(mean_d(x[..., d]^2) + eps) * (1 + scale[d])
+
+    Args:
+        x: [..., D] float.
+        scale: [D] float, zero-centred: 0 leaves the row at unit root mean square.
+        eps: added to the mean square, inside the root; 1e-6 in every Gemma 3.
+
+    Returns:
+        [..., D], x.dtype. A row of zeros stays zero.
+
+    Rounding: float64 inside; one rounding to x.dtype on return.
+    Source: Zhang & Sennrich 2019; transformers 5.23 `Gemma3RMSNorm`.
+    Differs: GGUF stores 1 + scale; MLX forms 1 + scale in the weight's dtype; google-deepmind/gemma computes in the
+        input's dtype; Llama rounds to the activation dtype before multiplying, Gemma after. All show in bfloat16 only.
+    """
+    wide = x.astype(np.float64)
+    mean_square = np.mean(wide * wide, axis=-1, keepdims=True)
+    return (wide / np.sqrt(mean_square + eps) * (1.0 + scale.astype(np.float64))).astype(x.dtype)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _norm_row(x, gain, eps, out):
+    # float64 accumulator; `reassoc` lets the sum run in vector lanes (6x faster at D = 640)
+    total = 0.0
+    for d in range(x.size):
+        total += np.float64(x[d]) * np.float64(x[d])
+    inverse = 1.0 / np.sqrt(total / x.size + eps)
+    for d in range(x.size):
+        out[d] = np.float64(x[d]) * inverse * gain[d]
+
+
+@njit(cache=True, error_model="numpy")
+def _norm_rows(x, gain, eps, out):
+    for row in range(x.shape[0]):
+        _norm_row(x[row], gain, eps, out[row])
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _norm_rows_parallel(x, gain, eps, out):
+    for row in prange(x.shape[0]):
+        _norm_row(x[row], gain, eps, out[row])
+
+
+def rms_norm_jit(x, scale, eps):
+    """Kernel of `rms_norm`: one float64 sum a row, in vector lanes."""
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    out = np.empty_like(rows)
+    # starting threads costs more than 16 K elements of work
+    drive = _norm_rows if rows.size < 16_384 else _norm_rows_parallel
+    drive(rows, 1.0 + scale.astype(np.float64), eps, out)
+    return out.reshape(x.shape)

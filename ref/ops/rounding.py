@@ -1,0 +1,40 @@
+"""Number formats that NumPy lacks: bfloat16 held as its 16 bits."""
+
+import numpy as np
+
+
+def widen_bfloat16(bits):
+    """Turn bfloat16 bit patterns into the float32 values they stand for; exact, NaN payloads kept.
+
+        value = the float32 whose upper 16 bits are `bits` and whose lower 16 are zero
+
+    Args:
+        bits: [...] uint16.
+
+    Returns:
+        [...] float32.
+
+    Source: bfloat16 is the upper half of IEEE 754 binary32.
+    Differs: no known.
+    """
+    return (np.asarray(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def round_bfloat16(x):
+    """Round to the nearest bfloat16, ties to even, and return its bits; NaN stays NaN, overflow becomes infinity.
+
+        bits = (u + 0x7fff + ((u >> 16) & 1)) >> 16,    u the bits of float32(x)
+
+    Args:
+        x: [...] float32. (A float64 is rounded to float32 first: two roundings.)
+
+    Returns:
+        [...] uint16.
+
+    Source: the rounding of torch's `.to(bfloat16)` and of ml_dtypes.
+    Differs: gemma.cpp's SIMD encoders truncate to bfloat16 instead.
+    """
+    x = np.asarray(x, np.float32)
+    u = np.ascontiguousarray(x).view(np.uint32).reshape(x.shape)
+    rounded = ((u.astype(np.uint64) + 0x7FFF + ((u >> 16) & 1)) >> 16).astype(np.uint16)
+    return np.where(np.isnan(x), ((u >> 16) | 0x40).astype(np.uint16), rounded)

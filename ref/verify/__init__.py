@@ -1,0 +1,1 @@
+"""The judge: dumps, measures, noise floors, verdicts."""

@@ -1,0 +1,128 @@
+"""Run the reference over golden cases and measure every tap in multiples of the float32 noise floor."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ref.model.cache import empty_cache
+from ref.model.params import TextParams
+from ref.model.taps import Recorder
+from ref.model.text import How, forward
+from ref.ops.visibility import prompt_starts
+from ref.verify.golden import Case, Pass
+from ref.verify.sample import blank_padding, relative_l2, take_samples
+
+LIMIT = 2.0  # multiples of the noise floor that still are a match
+
+
+class Finding(NamedTuple):
+    """What one tap of one pass measured."""
+
+    case: str
+    number: int
+    tap: str
+    error: float  # relative L2 distance from truth
+    floor: float
+    ratio: float
+    verdict: str  # match | bug
+
+
+def run_golden(params: TextParams, case: Case, how: How, tapped: bool) -> list[Finding]:
+    """Run one case and measure it.
+
+    Args:
+        params: the weights that the case was made from.
+        case: from `read_case`.
+        how: ops and dtype; its taps are replaced.
+        tapped: listen to every tap, which runs scores, softmax and mix one by one; else to the logits alone, so that
+            the fused attention that users run is what is measured.
+
+    Returns:
+        One Finding a tap and pass, in the order of execution, with `argmax` at the end of each pass.
+
+    Source: ARCHITECTURE section 8 (README, "How it is judged").
+    Differs: fixed thresholds elsewhere; here the limit is twice what valid float32 runs of the witness make.
+    """
+    findings: list[Finding] = []
+    cache = None
+    if len(case.passes) > 1:
+        context = case.passes[-1].cached + case.passes[-1].ids.shape[1]
+        cache = empty_cache(params.config, case.passes[0].left_pads, context, how.dtype)
+    for one in case.passes:
+        findings_of_logits: list[Finding] = []
+
+        def keep(name, value, one=one, extra=findings_of_logits):
+            if name == "text.logits":
+                extra.append(judge_argmax(case, one, value))
+            return as_kept(name, value, one, case.full)
+
+        patterns = ("*",) if tapped else ("text.logits",)
+        recorder = Recorder(*patterns, keep=keep) if one.rows else Recorder("nothing")
+        logits = "all" if one.rows else "none"
+        first = None if cache else starts(one)
+        _, cache = forward(params, one.ids, how._replace(taps=recorder, logits=logits), cache, first)
+        findings += [judge(case, one, tap, value) for tap, value in recorder.values.items() if tap in one.rows]
+        findings += findings_of_logits
+    return findings
+
+
+def starts(one: Pass):
+    """Return `first` of a pass without a cache: left pads, or where each packed prompt starts."""
+    return prompt_starts([one.packed], one.left_pads)[0] if one.packed else one.left_pads
+
+
+def as_kept(name: str, value, one: Pass, full: bool):
+    """Return what the golden keeps of a value: padding zeroed, then all of it or its samples."""
+    value = blank_padding(name, value, one.left_pads, one.cached + one.ids.shape[1])
+    return np.array(value) if full or name.endswith("attn.visible") else take_samples(value)
+
+
+def judge(case: Case, one: Pass, tap: str, value) -> Finding:
+    """Measure one tap: integers must be equal, floats within LIMIT floors of truth."""
+    row, truth = one.rows[tap], one.truth[tap]
+    if row["kept"] == "exact":
+        equal = value.shape == truth.shape and bool((value == truth).all())
+        return Finding(case.id, one.number, tap, 0.0 if equal else 1.0, 0.0, 0.0 if equal else np.inf, _word(equal))
+    # a floor below what storing truth in float32 costs cannot be: six runs may agree where the value is one product
+    floor = max(row["floor"], relative_l2(truth.astype(np.float32), truth))
+    error = relative_l2(value, truth) if value.shape == truth.shape else np.inf
+    ratio = error / floor if floor else (0.0 if error == 0 else np.inf)
+    return Finding(case.id, one.number, tap, error, floor, float(ratio), _word(ratio <= LIMIT))
+
+
+def judge_argmax(case: Case, one: Pass, logits) -> Finding:
+    """Demand truth's arg-max wherever its margin exceeds twice the largest logit error at that position."""
+    ids, truth = one.truth["top.ids"], one.truth["top.logits"]
+    got = np.take_along_axis(logits, ids, -1).astype(np.float64)
+    error = np.maximum(np.abs(got - truth).max(-1), one.truth["top.error"])
+    valid = one.cached + np.arange(one.ids.shape[1]) >= one.left_pads[:, None]
+    sure = valid & (truth[..., 0] - truth[..., 1] > 2 * error)
+    wrong = sure & (logits.argmax(-1) != ids[..., 0])
+    share = float(wrong.sum() / max(1, sure.sum()))
+    return Finding(case.id, one.number, "argmax", share, 0.0, np.inf if wrong.any() else 0.0, _word(not wrong.any()))
+
+
+def _word(good) -> str:
+    return "match" if good else "bug"
+
+
+def by_group(findings: list[Finding]) -> dict[str, dict[str, Any]]:
+    """Reduce findings to one row a tap group (layers folded): the worst ratio and where it is.
+
+    Args:
+        findings: of any number of cases.
+
+    Returns:
+        group -> {ratio, error, floor, verdict, count, worst: Finding}, in the order of execution.
+    """
+    from ref.model.taps import tap_group
+
+    rows: dict[str, dict[str, Any]] = {}
+    for one in findings:
+        row = rows.setdefault(tap_group(one.tap), {"ratio": -1.0, "count": 0, "verdict": "match"})
+        row["count"] += 1
+        if one.ratio > row["ratio"]:
+            row |= {"ratio": one.ratio, "error": one.error, "floor": one.floor, "worst": one}
+        if one.verdict != "match":
+            row["verdict"] = one.verdict
+    return rows

@@ -1,0 +1,130 @@
+"""Golden files: where they are, whether they are whole, and what is in them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import numpy as np
+
+from ref.errors import wanted
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+
+
+def golden_root() -> Path:
+    """Return the folder of the goldens: inside an installed package, or beside it in a clone.
+
+    Raises:
+        BadInput: neither is there.
+    """
+    for root in (PACKAGE_ROOT / "golden", PACKAGE_ROOT.parent / "golden"):
+        if (root / "MANIFEST.json").is_file():
+            return root
+    raise wanted("golden files", PACKAGE_ROOT.parent / "golden", "MANIFEST.json", "none; install from a full clone")
+
+
+def schema(name: str, root: Path | None = None) -> dict[str, Any]:
+    """Read one of the closed JSON schemas in `golden/schema`."""
+    for place in [root] if root else [PACKAGE_ROOT / "golden", PACKAGE_ROOT.parent / "golden"]:
+        path = place / "schema" / f"{name}.schema.json"
+        if path.is_file():
+            return json.loads(path.read_text())
+    raise wanted("schema", "golden/schema", f"{name}.schema.json", "no such file")
+
+
+def manifest_of(root: Path) -> dict[str, Any]:
+    """List every golden file with its size and sha256, and every case id.
+
+    Args:
+        root: the folder of the goldens.
+    """
+    skipped = ("make", "__pycache__")
+    files = {}
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root)
+        if path.is_file() and inside.name != "MANIFEST.json" and not set(skipped) & set(inside.parts):
+            data = path.read_bytes()
+            files[inside.as_posix()] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    cases = [name.removesuffix("/case.json") for name in files if name.endswith("/case.json")]
+    return {"format_version": 1, "cases": cases, "files": files}
+
+
+def check_golden(root: Path) -> list[str]:
+    """Compare the goldens with their manifest and their schemas; no arithmetic is done.
+
+    Args:
+        root: the folder of the goldens.
+
+    Returns:
+        One line for each thing wrong; empty when all is well.
+    """
+    listed = json.loads((root / "MANIFEST.json").read_text())
+    found, problems = manifest_of(root), []
+    for name in sorted(listed["files"].keys() | found["files"].keys()):
+        was, now = listed["files"].get(name), found["files"].get(name)
+        if was != now:
+            kind = "missing" if now is None else "not in the manifest" if was is None else "changed"
+            problems.append(f"{name}: {kind}: wanted {was and was['sha256'][:12]}, got {now and now['sha256'][:12]}")
+    for name in found["files"]:
+        kind = "case" if name.endswith("case.json") else "vectors" if name.startswith("vectors/") else None
+        if kind:
+            try:
+                jsonschema.validate(json.loads((root / name).read_text()), schema(kind, root))
+            except (jsonschema.ValidationError, ValueError) as error:
+                problems.append(f"{name}: schema: {str(error).splitlines()[0]}")
+    return problems
+
+
+class Pass(NamedTuple):
+    """One pass of a case: what goes in, and what the witness's float64 run says comes out."""
+
+    number: int
+    ids: np.ndarray  # [B, T]
+    left_pads: np.ndarray  # [B]
+    cached: int
+    packed: list[int] | None
+    rows: dict[str, dict[str, Any]]  # tap -> its row of case.json
+    truth: dict[str, np.ndarray]  # tap -> float64 values or samples, int64 of exact taps
+
+
+class Case(NamedTuple):
+    """One golden case."""
+
+    id: str
+    purpose: str
+    weights: dict[str, Any]
+    full: bool
+    passes: list[Pass]
+
+
+def read_case(folder: Path) -> Case:
+    """Read a case folder, refusing one that does not match its schema.
+
+    Args:
+        folder: with `case.json` and the passes' safetensors.
+
+    Raises:
+        BadInput: not a case of version 1.
+    """
+    from safetensors.numpy import load_file
+
+    whole = json.loads((folder / "case.json").read_text())
+    try:
+        jsonschema.validate(whole, schema("case"))
+    except jsonschema.ValidationError as error:
+        raise wanted("case.json", folder, "format version 1", str(error).splitlines()[0]) from None
+    passes = []
+    for number, row in enumerate(whole["passes"]):
+        truth = load_file(folder / row["file"]) if row["file"] else {}
+        rows = {tensor["tap"]: tensor for tensor in row["tensors"]}
+        pads = np.array(row["left_pads"], np.int64)
+        passes.append(Pass(number, np.array(row["ids"]), pads, row["cached"], row["packed"], rows, truth))
+    return Case(whole["id"], whole["purpose"], whole["weights"], whole["full"], passes)
+
+
+def find_cases(root: Path, weights: str) -> list[Path]:
+    """List the case folders made from these weights: `tiny` in `cases/`, real ones in `real/NAME/`."""
+    place = root / "cases" / "tiny" if weights == "tiny" else root / "real" / weights
+    return sorted(path.parent for path in place.rglob("case.json"))

