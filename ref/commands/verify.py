@@ -1,0 +1,89 @@
+"""`gemma3-ref verify`: run the weights over the golden cases and say, tap by tap, how far from truth they are."""
+
+import time
+from pathlib import Path
+
+from ref.commands import BUG, FINE
+from ref.commands.shared import json_flag, load_weights, note, print_json, run_settings, weights_flags
+from ref.errors import wanted
+
+
+def add(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "verify", parents=[weights_flags(), json_flag()], help="compare with the witness's goldens, tap by tap"
+    )
+    parser.add_argument("--case", metavar="ID", help="only cases whose id contains this")
+    parser.add_argument("--ops", choices=("kernel", "definition"), default="kernel", help="which set of ops runs")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    """Run every case tapped and untapped, then greedy texts and official facts; print one line a tap group."""
+    from ref.ops import DEFINITION, KERNEL
+    from ref.verify.suite import run_suite
+
+    start = time.perf_counter()
+    loaded = load_weights(args)
+    how = run_settings(args)._replace(ops=KERNEL if args.ops == "kernel" else DEFINITION)
+    names = ["tiny", "270m"] if args.weights == "270m" else [args.weights]
+    results = [run_suite(loaded if name == args.weights else None, name, how, args.case) for name in names]
+    results = [result for result in results if result.cases]
+    if not results:
+        make = f"some (gemma3-ref golden make --weights {args.weights})"
+        raise wanted("golden cases", f"--weights {args.weights}", make, f"none matching {args.case or Path(args.weights).name}")
+    report = summarise(results, loaded)
+    if args.json:
+        print_json(report)
+    else:
+        show(results, report)
+        note(f"{time.perf_counter() - start:.0f} s")
+    return BUG if report["verdict"] == "bug" else FINE
+
+
+def summarise(results, loaded) -> dict:
+    """Put the findings into the keys that programs rely on."""
+    from ref.verify.suite import COVERAGE
+
+    taps, first = [], None
+    for result in results:
+        for group, row in result.groups.items():
+            worst = row["worst"]
+            layer = int(worst.tap.split(".")[2]) if ".layer." in worst.tap else None
+            where = {"tap": worst.tap, "layer": layer, "pass": worst.number, "case": worst.case, "weights": result.weights}
+            bug = row["verdict"] == "bug"
+            numbers = {"local": None, "inherited": row["error"], "floor": row["floor"], "ratio": row["ratio"]}
+            taps.append({"tap": group, "verdict": row["verdict"], **numbers, "count": row["count"], "worst": where})
+            first = first or (where if bug else None)
+    bad_text = [name for result in results for name, good in result.texts.items() if not good]
+    return {
+        "verdict": "bug" if first or bad_text else "match",
+        "first": first,
+        "taps": taps,
+        "texts": {name: good for result in results for name, good in result.texts.items()},
+        "official": [line for result in results for line in result.official],
+        "diagnosis": [],
+        "coverage": [line for result in results for line in COVERAGE.get(result.weights, [])],
+        "weights": {"name": loaded.name, "held_as": loaded.held_as, "tensors": loaded.report.used},
+    }
+
+
+def show(results, report) -> None:
+    """Print the table, then texts, official facts and coverage; the verdict, and the first divergence, come last."""
+    for result in results:
+        print(f"{result.weights}: {', '.join(result.cases)}")
+        unit = "1e-10" if result.dtype == "float64" else "floor"
+        print(f"  {'tap':<32}{'distance':>11}{unit:>11}{'x ' + unit:>10}   {'verdict':<8}{'values':>7}  worst at")
+        for group, row in result.groups.items():
+            worst = row["worst"]
+            floor = f"{row['floor']:.1e}" if row["floor"] else "exact"
+            place = f"{worst.case} pass {worst.number} {worst.tap if '*' in group else ''}".rstrip()
+            numbers = f"{row['error']:>11.1e}{floor:>11}{row['ratio']:>10.2f}"
+            print(f"  {group:<32}{numbers}   {row['verdict']:<8}{row['count']:>7}  {place}")
+    for name, good in report["texts"].items():
+        print(f"  {'greedy ' + name:<54}{'':>10}   {'match' if good else 'bug'}")
+    for line in report["official"] + report["coverage"]:
+        print(f"  {line}")
+    first = report["first"]
+    tail = f", first at {first['weights']} {first['case']} pass {first['pass']} {first['tap']}" if first else ""
+    print(f"verdict: {report['verdict']}{tail}")

@@ -1,0 +1,1 @@
+"""Text to ids and back: the SentencePiece tokenizer, chat turns."""

@@ -1,0 +1,135 @@
+"""Dumps, version 1: a folder of `dump.json` and safetensors files that any implementation can write.
+
+The format is a contract; `golden/schema/dump.schema.json` is its closed schema.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+import ref
+from ref.errors import wanted
+from ref.model.taps import LAYER_TAPS, TEXT_TAPS
+from ref.verify.golden import schema
+
+FORMAT_VERSION = 1
+
+
+def axes_of(tap: str) -> str:
+    """Return the axes of a tap's value, such as `B T N H`; empty for a name that is not registered."""
+    parts = tap.split(".")
+    row = LAYER_TAPS.get(".".join(parts[3:])) if parts[:2] == ["text", "layer"] else TEXT_TAPS.get(tap)
+    return row.axes if row else ""
+
+
+def reference_producer() -> dict[str, str]:
+    """Name this implementation as the producer of a dump."""
+    return {"name": "gemma3-ref", "version": ref.__version__}
+
+
+class DumpWriter:
+    """Write a dump pass by pass into a temporary folder that takes its name when it is complete.
+
+    Args:
+        folder: where the dump will be; must not exist or be empty.
+        model: {"config": ..., "weights": {"name", "dtype", "sha256"}}.
+        policy: {"compute_dtype", "matmul_activations", "kv_dtype", "rope_angle", "attention_impl"}.
+        producer: {"name", "version"}.
+        names: which alias table the tensor names come from: `ref` for our own.
+
+    Raises:
+        BadInput: the folder holds something already.
+    """
+
+    def __init__(self, folder: Path, model: dict, policy: dict, producer: dict | None = None, names: str = "ref"):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise wanted("output folder", folder, "an empty or new one", "something in the way")
+        self.folder, self.new = folder, folder.with_name(folder.name + ".new")
+        shutil.rmtree(self.new, ignore_errors=True)
+        self.new.mkdir(parents=True)
+        head = {"format_version": FORMAT_VERSION, "producer": producer or reference_producer()}
+        self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
+
+    def add_pass(self, tensors: dict[str, np.ndarray], row: dict[str, Any]) -> None:
+        """Add one pass of one batch row.
+
+        Args:
+            tensors: tap name -> value with its batch axis of length 1.
+            row: {"ids", "positions", "cached", "image_blocks", "left_pads", "pixels"}.
+        """
+        number = len(self.content["passes"])
+        file = f"pass{number:04}.safetensors"
+        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        save_file(arrays, self.new / file)
+        back = load_file(self.new / file)  # a writer once stored transposed views wrongly and said nothing
+        for name, value in arrays.items():
+            if not np.array_equal(back[name], value, equal_nan=value.dtype.kind == "f"):
+                raise wanted(f"tensor {name}", self.new / file, "to read back as written", "other values")
+        listing = {
+            name: {"file": file, "layout": axes_of(name), "shape": list(v.shape), "dtype": str(v.dtype)}
+            for name, v in arrays.items()
+        }
+        self.content["passes"].append(row | {"tensors": listing})
+
+    def close(self) -> Path:
+        """Check the whole against the schema, write `dump.json` and give the folder its name."""
+        jsonschema.validate(self.content, schema("dump"))
+        (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")
+        if self.folder.exists():
+            self.folder.rmdir()
+        return self.new.rename(self.folder)
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        shutil.rmtree(self.new, ignore_errors=True)
+
+
+def read_dump(folder: Path) -> dict[str, Any]:
+    """Read `dump.json`, checked against its schema; tensors are loaded by `load_pass`.
+
+    Args:
+        folder: the dump.
+
+    Raises:
+        BadInput: no dump there, or one that does not match the schema.
+    """
+    path = folder / "dump.json"
+    try:
+        content = json.loads(path.read_text())
+        jsonschema.validate(content, schema("dump"))
+    except OSError as error:
+        raise wanted("dump", path, "a readable dump.json", error.strerror) from None
+    except (ValueError, jsonschema.ValidationError) as error:
+        raise wanted("dump", path, "dump format version 1", str(error).splitlines()[0]) from None
+    return content
+
+
+def load_pass(folder: Path, one: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Load one pass's tensors, checked against what `dump.json` says of their shape and dtype.
+
+    Args:
+        folder: the dump.
+        one: an item of `passes`.
+
+    Raises:
+        BadInput: a file or tensor missing, of another shape, or outside the folder.
+    """
+    files: dict[str, dict[str, np.ndarray]] = {}
+    out = {}
+    for name, row in one["tensors"].items():
+        if row["file"] not in files:
+            try:
+                files[row["file"]] = load_file(folder / row["file"])
+            except Exception as error:  # safetensors has its own exception types for each broken file
+                raise wanted(f"file of {name}", folder / row["file"], "a safetensors file", error) from None
+        value = files[row["file"]].get(name)
+        got = "missing" if value is None else f"{value.dtype} {list(value.shape)}"
+        if got != f"{row['dtype']} {row['shape']}":
+            raise wanted(f"tensor {name}", folder / row["file"], f"{row['dtype']} {row['shape']}", got)
+        out[name] = value
+    return out

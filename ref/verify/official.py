@@ -1,0 +1,73 @@
+"""Facts published about the gated checkpoints: they run when `--weights` is that checkpoint, and are listed otherwise."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ref.model.generate import Sampling, generate
+from ref.model.taps import Recorder
+from ref.model.text import How, forward
+from ref.prompt.chat import encode_chat, stop_ids
+from ref.weights.resolve import Loaded
+
+
+def run_official(loaded: Loaded, folder: Path, how: How) -> list[str]:
+    """Run the cases of the checkpoint that these weights are, by their folder's name; report the rest as not run.
+
+    Args:
+        loaded: the weights.
+        folder: `golden/official`.
+        how: ops and dtype. The published texts come from bfloat16 runs, so only their first words are demanded.
+
+    Returns:
+        One line a case that ran, and one line that counts those which did not.
+
+    Source: each case names its own.
+    Differs: see `golden/official/README.md`.
+    """
+    lines, left = [], {}
+    name = Path(loaded.name).name
+    for path in sorted(folder.glob("*.json")):
+        for case in json.loads(path.read_text())["cases"]:
+            if case["checkpoint"].split("/")[-1] != name or case.get("needs"):
+                left[case["checkpoint"]] = left.get(case["checkpoint"], 0) + 1
+                continue
+            good, detail = KINDS[case["kind"]](loaded, case, how)
+            lines.append(f"official {case['id']}: {'match' if good else 'differs'}: {detail}")
+    if left:
+        counts = ", ".join(f"{checkpoint} {count}" for checkpoint, count in left.items())
+        lines.append(f"official facts not run, since they need other weights: {counts}")
+    return lines
+
+
+def run_continuation(loaded: Loaded, case: dict, how: How) -> tuple[bool, str]:
+    """Compare a greedy text with the published ones: good if it starts like one of them."""
+    tokenizer = loaded.tokenizer()
+    ids = encode_chat(tokenizer, case["messages"]) if case.get("messages") else tokenizer.encode(case["text"])
+    steps = generate(loaded.params, [ids], case["new_tokens"], Sampling(greedy=True), stop_ids(True), how)
+    text = tokenizer.decode([step[0] for step in steps if step[0] is not None], skip_control=True)
+    return any(text.startswith(start) for start in case["starts"]), repr(text[:80])
+
+
+def run_hidden(loaded: Loaded, case: dict, how: How) -> tuple[bool, str]:
+    """Compare a few values of the final norm with published ones, at the published tolerance."""
+    recorder = Recorder("text.final_norm")
+    forward(loaded.params, [case["ids"]], how._replace(taps=recorder))
+    got = recorder.values["text.final_norm"].reshape(-1)[: len(case["values"])]
+    good = np.allclose(got, case["values"], atol=case["tolerance"], rtol=case["tolerance"])
+    return bool(good), f"{[round(float(value), 6) for value in got]}"
+
+
+def run_log_probs(loaded: Loaded, case: dict, how: How) -> tuple[bool, str]:
+    """Compare the log-probability of each token of a text, given those before it."""
+    ids = loaded.tokenizer().encode(case["text"])
+    logits, _ = forward(loaded.params, [ids], how)
+    wide = logits[0, :-1].astype(np.float64)
+    log_probs = wide - np.log(np.exp(wide - wide.max(-1, keepdims=True)).sum(-1, keepdims=True)) - wide.max(-1, keepdims=True)
+    got = log_probs[np.arange(len(ids) - 1), ids[1:]]
+    good = len(got) == len(case["values"]) and np.allclose(got, case["values"], atol=case["tolerance"])
+    return bool(good), f"{[round(float(value), 5) for value in got]}"
+
+
+KINDS = {"continuation": run_continuation, "hidden": run_hidden, "log_probs": run_log_probs}

@@ -1,0 +1,115 @@
+"""Products with weights and the embedding: every way a weight is held, every path through the kernel."""
+
+import sys
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import config, get_num_threads, set_num_threads
+from strategies import dtypes, seeds
+from threadpoolctl import threadpool_limits
+
+from ref.ops.linear import FEW, embed, embed_jit, linear, linear_jit, widen
+from ref.ops.rounding import round_bfloat16
+
+LINEAR = pytest.mark.parametrize("project", [linear, linear_jit])
+EMBED = pytest.mark.parametrize("look_up", [embed, embed_jit])
+
+
+def limit(x, weight):
+    """The bound of a sum of C products in x.dtype, in any order: C * eps * sum of magnitudes."""
+    magnitudes = np.abs(x.astype(np.float64)) @ np.abs(weight.astype(np.float64)).T
+    return x.shape[-1] * np.finfo(x.dtype).eps * magnitudes + np.finfo(x.dtype).tiny
+
+
+@LINEAR
+@given(seed=seeds, rows=st.integers(1, 2 * FEW + 1), R=st.integers(1, 9), C=st.integers(1, 40), dtype=dtypes)
+def test_against_exact_sums(project, seed, rows, R, C, dtype):
+    random = np.random.default_rng(seed)
+    x, weight = random.standard_normal((rows, C)).astype(dtype), random.standard_normal((R, C)).astype(dtype)
+    y = project(x, weight)
+    assert y.dtype == dtype
+    assert (np.abs(y - np.array(naive.linear(x.tolist(), weight.tolist()))) <= limit(x, weight)).all()
+
+
+@LINEAR
+@pytest.mark.parametrize("rows", [1, FEW, FEW + 1, 40])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("held", ["float32", "float64", "bfloat16"])
+def test_a_weight_means_its_widened_values(project, rows, dtype, held):
+    random = np.random.default_rng(rows)
+    x, weight = random.standard_normal((rows, 50)).astype(dtype), random.standard_normal((30, 50))
+    weight = round_bfloat16(weight) if held == "bfloat16" else weight.astype(held)
+    y = project(x, weight)
+    assert y.dtype == dtype
+    exact = x.astype(np.float64) @ widen(weight).astype(dtype).astype(np.float64).T
+    assert (np.abs(y - exact) <= limit(x, widen(weight))).all()
+
+
+@LINEAR
+def test_leading_axes_are_kept_and_views_are_read_in_their_own_order(project):
+    random = np.random.default_rng(0)
+    x, weight = random.standard_normal((5, 2, 3)).transpose(1, 0, 2), random.standard_normal((3, 7)).T
+    y = project(x, weight)
+    assert y.shape == (2, 5, 7)
+    np.testing.assert_allclose(y, np.einsum("btc,rc->btr", x, weight), atol=1e-14)
+    assert project(x[:, :0], weight).shape == (2, 0, 7)
+
+
+@LINEAR
+def test_a_square_weight_is_not_transposed(project):
+    np.testing.assert_array_equal(
+        project(np.array([[1.0, 0.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])), [[1, 3]]
+    )
+
+
+def test_many_tiles_give_what_one_tile_gives(monkeypatch):
+    random = np.random.default_rng(1)
+    x, weight = random.standard_normal((20, 16)), round_bfloat16(random.standard_normal((50, 16)))
+    whole = linear_jit(x, weight)
+    monkeypatch.setattr(sys.modules["ref.ops.linear"], "TILE", 16 * 7)  # 50 rows in tiles of 7, the last of 1
+    np.testing.assert_allclose(linear_jit(x, weight), whole, atol=1e-14)
+
+
+@pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="Numba was started with one thread")
+@pytest.mark.parametrize("rows", [1, FEW, 64])
+@pytest.mark.parametrize("held", ["float32", "bfloat16"])
+def test_threads_change_no_bit(rows, held):
+    random = np.random.default_rng(2)
+    x, weight = (
+        random.standard_normal((rows, 640), np.float32),
+        random.standard_normal((1000, 640), np.float32),
+    )
+    weight = round_bfloat16(weight) if held == "bfloat16" else weight
+    results, before = [], get_num_threads()
+    try:
+        for threads in (1, 2):
+            set_num_threads(threads)
+            with threadpool_limits(threads):
+                results.append(linear_jit(x, weight))
+    finally:
+        set_num_threads(before)
+    np.testing.assert_array_equal(*results)
+
+
+@EMBED
+@given(seed=seeds, dtype=dtypes)
+def test_embedding_against_the_oracle(look_up, seed, dtype):
+    random = np.random.default_rng(seed)
+    table, ids = random.standard_normal((11, 5)), random.integers(0, 11, (2, 7))
+    h = look_up(ids, table, np.sqrt(5.0), dtype)
+    assert h.dtype == dtype
+    wanted = [naive.embed(row, table.tolist()) for row in ids]
+    np.testing.assert_array_equal(h, np.array(wanted).astype(dtype))
+
+
+@EMBED
+def test_embedding_of_bfloat16_bits_is_that_of_their_values_and_the_scale_is_not_rounded(look_up):
+    bits = round_bfloat16(np.random.default_rng(3).standard_normal((9, 640)))
+    ids, scale = np.array([[3, 3, 8]]), np.sqrt(640.0)
+    h = look_up(ids, bits, scale, np.float32)
+    np.testing.assert_array_equal(h, look_up(ids, widen(bits), scale, np.float32))
+    np.testing.assert_array_equal(h[0, 0], h[0, 1])
+    assert not np.array_equal(h, look_up(ids, bits, 25.25, np.float32))  # sqrt(640) in bfloat16
