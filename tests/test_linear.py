@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import config, get_num_threads, set_num_threads
 from strategies import dtypes, seeds
-from threadpoolctl import threadpool_limits
+from threads import TWO_THREADS, threads
 
 from ref.ops.linear import FEW, embed, embed_jit, linear, linear_jit, widen
 from ref.ops.rounding import round_bfloat16
@@ -73,7 +72,7 @@ def test_many_tiles_give_what_one_tile_gives(monkeypatch):
     np.testing.assert_allclose(linear_jit(x, weight), whole, atol=1e-14)
 
 
-@pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="Numba was started with one thread")
+@TWO_THREADS
 @pytest.mark.parametrize("rows", [1, FEW, 64])
 @pytest.mark.parametrize("held", ["float32", "bfloat16"])
 def test_threads_change_no_bit(rows, held):
@@ -83,14 +82,10 @@ def test_threads_change_no_bit(rows, held):
         random.standard_normal((1000, 640), np.float32),
     )
     weight = round_bfloat16(weight) if held == "bfloat16" else weight
-    results, before = [], get_num_threads()
-    try:
-        for threads in (1, 2):
-            set_num_threads(threads)
-            with threadpool_limits(threads):
-                results.append(linear_jit(x, weight))
-    finally:
-        set_num_threads(before)
+    results = []
+    for count in (1, 2):
+        with threads(count):
+            results.append(linear_jit(x, weight))
     np.testing.assert_array_equal(*results)
 
 

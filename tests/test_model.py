@@ -1,14 +1,11 @@
 """What must hold of the whole text model, on TINY: in float64 1e-12 separates rounding from mistakes."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import config, get_num_threads, set_num_threads
 from strategies import layouts, seeds
-from threadpoolctl import threadpool_limits
+from threads import TWO_THREADS, threads
 from tiny import BOTH, TINY, assert_close, logits, params, random_ids
 
 from ref.config import SIZES
@@ -69,18 +66,7 @@ def test_packed_prompts_equal_separate_prompts(ops, seed, layout):
             assert_close(result[b : b + 1, start:stop], logits(ids[b : b + 1, start:stop], ops))
 
 
-@contextmanager
-def threads(count):
-    before = get_num_threads()
-    try:
-        set_num_threads(count)
-        with threadpool_limits(count):
-            yield
-    finally:
-        set_num_threads(before)
-
-
-@pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="Numba was started with one thread")
+@TWO_THREADS
 @pytest.mark.parametrize("tokens", [1, 8, 9, 19, 100])
 def test_the_number_of_threads_changes_no_bit(tokens):
     ids = random_ids(5, 2, tokens)

@@ -80,13 +80,14 @@ def _probs(r, dtype):
     return DEFINITION.softmax(normal(2, 12, 19, 19)(r, dtype), _visible()), normal(2, 19, 3, 10)(r, dtype)
 
 
-# Ops that work in float64 round once, so float32 results are one ulp apart at most; in float64 itself their
-# sums and divisions are ordered differently, a few ulp. Products and sums in the input's dtype: n * eps.
+# Ops that work in float64 round once, so float32 results are one ulp apart at most. In float64 itself their sums
+# and divisions are ordered differently: a few ulp, more in a sum of 640. Products and sums in the input's dtype:
+# n * eps.
 PAIRS = {
     "embed": Pair(_embedding, both(ulp(0))),
     "rms_norm": Pair(
         lambda r, dtype: (normal(5, 7, 640)(r, dtype), 0.4 * normal(640)(r, dtype), 1e-6),
-        {np.float32: ulp(1), np.float64: ulp(8)},
+        {np.float32: ulp(1), np.float64: ulp(64)},
     ),
     "linear": Pair(
         lambda r, dtype: (normal(2, 19, 300)(r, dtype), normal(70, 300)(r, dtype)), both(sums(300))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ref.errors import BadInput
-from ref.weights.safetensors_file import INDEX, SINGLE, open_safetensors, open_sharded
+from ref.weights.safetensors_file import open_safetensors
+from ref.weights.shards import INDEX, SINGLE, open_sharded
 
 
 @pytest.fixture(scope="module")

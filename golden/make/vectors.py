@@ -1,7 +1,7 @@
 """Make golden/vectors/*.json: `python golden/make/vectors.py [--out DIR]`; needs the extra [witness].
 
-Every expected value comes from torch or transformers in float64, or is a number that others published; nothing
-of `ref/` is imported. A file is validated before it replaces the old one; one that fails is left as `.rej`.
+Every expected value comes from torch or transformers in float64, or is a number published elsewhere: nothing
+of `ref/` is imported. A file is validated before it replaces the old one, or is left as `.rej`.
 """
 
 import argparse
@@ -76,9 +76,7 @@ def faults(document, made):
 def layout(document):
     """Write JSON with one vector's field a line, so that a diff shows a number and not a page."""
     vectors = [
-        "  {\n"
-        + ",\n".join(f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items())
-        + "\n  }"
+        "  {\n" + ",\n".join(f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items()) + "\n  }"
         for row in document["vectors"]
     ]
     head = json.dumps({**document, "vectors": 0}, indent=1, ensure_ascii=False, allow_nan=False)
@@ -103,9 +101,7 @@ def write(path, document, found):
 
 def main():
     """Make every file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "golden/vectors")
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)

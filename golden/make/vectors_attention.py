@@ -20,9 +20,9 @@ def softmax():
     uniform = (scores[:1, :4] + torch.finfo(torch.float64).min).softmax(-1)
     rows = [("MaskIgnored", "all keys", scores.softmax(-1)),
             ("MaskIsZero", "hidden scores set to 0", (scores * visible).softmax(-1)),
-            ("MaskAfter", "hidden probabilities set to 0 without dividing again", scores.softmax(-1) * visible)]  # fmt: skip
+            ("MaskAfter", "mask after the softmax", scores.softmax(-1) * visible)]  # fmt: skip
     return {
-        "description": "probs[t, s] = exp(scores[t, s]) / sum over visible s' of exp(scores[t, s']); 0 where not visible.",
+        "description": "probs[t, s] = exp(scores[t, s]) / sum_visible s' exp(scores[t, s']); 0 elsewhere.",
         "axes": {"scores": "T S", "visible": "T S", "expected": "T S"},
         "flags": {
             "MaskIgnored": flag("missing step", "No mask.", "Noise."),
@@ -47,9 +47,7 @@ def softmax():
             vector("one key", {"scores": [[3.0, 5.0]], "visible": [[0, 1]]}, [[0.0, 1.0]]),
             vector("an empty row", empty, [[0.0] * 4], flags=["FullyMaskedRow"], source="ONNX Attention"),
             *mistakes(inputs, truth, rows),
-            *mistakes(
-                empty, torch.zeros(1, 4).double(), [("FullyMaskedRow", "uniform", uniform)], result="may"
-            ),
+            *mistakes(empty, torch.zeros(1, 4).double(), [("FullyMaskedRow", "uniform", uniform)], result="may"),
         ],
     }
 
@@ -82,15 +80,13 @@ def gqa_attention():
         ("SoftcapApplied", "scores through 2 tanh(s / 2)", _softcapped(q, k, v, visible, scale)),
     ]
     return {
-        "description": "out[t, n, h] = sum_s softmax_s(scale * q[t, n] . k[s, n // (N/K)]) * v[s, n // (N/K), h]",
+        "description": "out[t, n] = sum_s softmax_s(scale * q[t, n] . k[s, g]) * v[s, g], g = n // (N/K)",
         "axes": {"q": "T N H", "k": "S K H", "v": "S K H", "visible": "T S", "expected": "T N H"},
         "flags": {
             "GroupOrder": flag(
                 "wrong order", "Heads tiled over kv heads, not grouped.", "Only where K > 1: 4B and up."
             ),
-            "QueryScaleFromHeadDim": flag(
-                "wrong constant", "27B scales by 168^-0.5, not 128^-0.5.", "Only in 27B."
-            ),
+            "QueryScaleFromHeadDim": flag("wrong constant", "27B scales by 168^-0.5, not 128^-0.5.", "Only in 27B."),
             "QueryScaleMissing": flag("missing step", "Scores not scaled.", "Attention too sharp."),
             "QueryScaleTwice": flag("doubled step", "Scaled in q and in the kernel.", "Attention too flat."),
             "PadAttended": flag("wrong rule", "Padding visible.", "A prompt's output depends on its batch."),

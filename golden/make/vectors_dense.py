@@ -68,12 +68,8 @@ def rms_norm():
                 "wrong conversion", "GGUF stores 1 + w; 1 was added again.", "Activations too large."
             ),
             "MeanSubtracted": flag("wrong formula", "LayerNorm instead of RMSNorm.", "Wrong everywhere."),
-            "EpsOutsideRoot": flag(
-                "wrong formula", "eps added to the root, not under it.", "Small rows wrong."
-            ),
-            "Eps1e5": flag(
-                "wrong constant", "eps 1e-5 instead of 1e-6.", "Rows of mean square near 1e-5 wrong."
-            ),
+            "EpsOutsideRoot": flag("wrong formula", "eps added to the root, not under it.", "Small rows wrong."),
+            "Eps1e5": flag("wrong constant", "eps 1e-5 instead of 1e-6.", "Rows of mean square near 1e-5 wrong."),
         },
         "vectors": vectors,
     }
@@ -101,8 +97,8 @@ def embed_scale():
             "EmbedScaleNotRoot": flag("wrong formula", "Factor D instead of its root.", "Text degenerates."),
             "EmbedScaleRounded": flag(
                 "convention",
-                "sqrt(D) rounded to bfloat16 first: transformers and google-deepmind/gemma in bfloat16 runs, MLX and "
-                "gemma.cpp always.",
+                "sqrt(D) rounded to bfloat16 first: transformers and google-deepmind/gemma in bfloat16 runs, "
+                "MLX and gemma.cpp always.",
                 "Up to 0.24 % in the embedding.",
             ),
         },
@@ -117,9 +113,7 @@ def linear():
         "description": "y[t, r] = sum_c x[t, c] * weight[r, c]; no bias",
         "axes": {"x": "T C", "weight": "R C", "expected": "T R"},
         "flags": {
-            "LinearTransposed": flag(
-                "wrong layout", "weight read as [in, out].", "Runs on square weights; noise."
-            )
+            "LinearTransposed": flag("wrong layout", "weight read as [in, out].", "Runs on square weights; noise.")
         },
         "vectors": [
             vector("five outputs of four inputs", {"x": x, "weight": weight}, F.linear(x, weight)),

@@ -49,13 +49,11 @@ SEVEN_DIGITS = {"atol": 2e-7, "rtol": 0.0, "basis": "printed float32 values, 7 t
 
 
 def plain(value):
-    """Turn a tensor into lists of Python numbers; json writes floats as their shortest round-trip decimals."""
+    """Turn a tensor into lists of Python numbers; json writes the shortest round-trip decimals."""
     return value.tolist() if isinstance(value, torch.Tensor) else value
 
 
-def vector(
-    comment, inputs, expected, *, flags=(), result="must", source=WITNESS, tolerance=FLOAT64, truth=None
-):
+def vector(comment, inputs, expected, *, flags=(), result="must", source=WITNESS, tolerance=FLOAT64, truth=None):
     """One vector; its id is given when the file is put together.
 
     `truth` is the right output of a vector that shows a wrong one: the maker checks that they are far apart.

@@ -55,14 +55,10 @@ def rope():
         "flags": {
             "InterleavedRope": flag("wrong layout", "The pairing of GPT-J.", "Noise from position 1 on."),
             "RopeBaseSwapped": flag("wrong constant", "One kind of layer has the other's base.", "Drifts."),
-            "RopeFactorMissing": flag(
-                "missing step", "No division by 8 in 4B, 12B, 27B.", "Drifts.", *missing
-            ),
+            "RopeFactorMissing": flag("missing step", "No division by 8 in 4B, 12B, 27B.", "Drifts.", *missing),
             "RopeFactorInverted": flag("wrong formula", "Times 8 instead of divided.", "Drifts fast."),
             "RopeFactorOnLocal": flag("wrong scope", "The factor belongs to global layers only.", "Drifts."),
-            "RopeBackwards": flag(
-                "wrong formula", "Sign of the sine.", "Distances mirrored: degrades with length."
-            ),
+            "RopeBackwards": flag("wrong formula", "Sign of the sine.", "Distances mirrored: degrades with length."),
             "PositionsFromOne": flag("off by one", "Positions count from 0.", "None while q and k agree."),
         },
         "vectors": vectors,
@@ -116,7 +112,7 @@ def visibility():
         case("three queries on a cache of three, left pad, window 3", [-1, 0, 0, 0, 0, 0], 3, 3)[2],
     ]  # fmt: skip
     wide = [("WindowOffByOne", "W + 1 keys", _mask(one, 5)), ("WindowOffByOne", "W - 1 keys", _mask(one, 3)),
-            ("WindowHalved", "W / 2 keys", _mask(one, 2)), ("WindowMissing", "all earlier keys", _mask(one, 0)),
+            ("WindowHalved", "W / 2 keys", _mask(one, 2)), ("WindowMissing", "all earlier", _mask(one, 0)),
             ("FutureSeen", "window on both sides", _matrix(lambda q, k: abs(q - k) < 4, one))]  # fmt: skip
     vectors += mistakes(local, local_truth, wide, source=TRANSFORMERS, tolerance=EXACT)
     seen = _matrix(lambda q, k: k <= q and q - k < 3, padded)
@@ -129,7 +125,7 @@ def visibility():
     ]
     vectors += mistakes(pack, pack_truth, rows, source=TRANSFORMERS, tolerance=EXACT)
     return {
-        "description": "Key j is visible to query i iff both belong to one prompt (-1 is padding), j <= i, and "
+        "description": "Query i sees key j iff both belong to one prompt (-1 is padding), j <= i, and "
         "window is 0 or i - j < window; rows are the queries from start on.",
         "axes": {"prompt": "S", "expected": "T S"},
         "flags": {
@@ -139,15 +135,11 @@ def visibility():
                 "Slightly wrong beyond W tokens.",
                 "ml-explore/mlx-lm/pull/390",
             ),
-            "WindowHalved": flag(
-                "wrong constant", "W/2 belongs to two-sided models.", "Wrong beyond W/2 tokens."
-            ),
+            "WindowHalved": flag("wrong constant", "W/2 belongs to two-sided models.", "Wrong beyond W/2 tokens."),
             "WindowMissing": flag("missing step", "Local layers see everything.", "Garbage beyond W tokens."),
             "FutureSeen": flag("wrong rule", "Later tokens visible.", "Noise."),
             "PadAttended": flag("wrong rule", "Padding visible.", "A prompt's output depends on its batch."),
-            "PackedByPosition": flag(
-                "wrong rule", "Positions of different prompts compared.", "Prompts mix."
-            ),
+            "PackedByPosition": flag("wrong rule", "Positions of different prompts compared.", "Prompts mix."),
             "PackedLeak": flag("missing step", "Borders of packed prompts ignored.", "Prompts mix."),
             "FullyMaskedRow": flag("edge case", "A padded query sees nothing.", "See softmax."),
         },

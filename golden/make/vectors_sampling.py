@@ -2,7 +2,7 @@
 
 import torch
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
-from vectors_form import DEEPMIND, FLOAT64, TRANSFORMERS, flag, mistakes, vector
+from vectors_form import DEEPMIND, TRANSFORMERS, flag, mistakes, vector
 
 LADDER = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0]).double()
 NEVER = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -45,12 +45,10 @@ def sampling():
         "at temperature 2 one token is not enough", LADDER, temperature=2.0, top_p=0.6
     )
     cross, cross_truth, cross_vector = _case("the token that crosses .8 is kept", LADDER, top_p=0.8)
-    tie, tie_truth, tie_vector = _case(
-        "a tie at the second place is kept whole", ties, top_k=2, flags=["TopKTieCut"]
-    )
+    tie, tie_truth, tie_vector = _case("a tie at the second place is kept whole", ties, top_k=2, flags=["TopKTieCut"])
     literature = {"logits": LADDER} | NEVER | {"top_p": 0.6}
     vectors = [
-        vector("only token 0 is possible", literature, [1.0, 0.0, 0.0, 0.0, 0.0], source=DEEPMIND, tolerance=FLOAT64),
+        vector("only token 0 is possible", literature, [1.0, 0.0, 0.0, 0.0, 0.0], source=DEEPMIND),
         both_vector, warm_vector, cross_vector, tie_vector,
         _case("nothing is cut", mixed)[2],
         _case("a low temperature sharpens", mixed, temperature=0.25)[2],
@@ -65,7 +63,7 @@ def sampling():
     vectors += mistakes(both, both_truth, [("TopPBeforeTopK", "of all five, the first has .636", kept_first)])
     vectors += mistakes(warm, warm_truth, [("TemperatureAfter", "filtered at temperature 1", late)])
     rows = [("TopPExclusive", "the crossing token is cut", _only(LADDER, [0])),
-            ("NotDividedAgain", "what is left does not sum to 1", LADDER.softmax(-1) * (cross_truth > 0))]  # fmt: skip
+            ("NotDividedAgain", "sums to less than 1", LADDER.softmax(-1) * (cross_truth > 0))]  # fmt: skip
     vectors += mistakes(cross, cross_truth, rows)
     vectors += mistakes(tie, tie_truth, [("TopKTieCut", "exactly k kept", _only(ties, [1, 2]))], result="may")
     return {
@@ -77,9 +75,7 @@ def sampling():
             "TemperatureAfter": flag("wrong order", "Temperature after the filters.", "Other sets."),
             "TopPExclusive": flag("off by one", "The token that crosses p is cut.", "Smaller sets, or none."),
             "NotDividedAgain": flag("missing step", "No division after the cut.", "Mass lost."),
-            "TopKTieCut": flag(
-                "convention", "A tie at the k-th place: kept whole, or cut to k.", "Ties only."
-            ),
+            "TopKTieCut": flag("convention", "A tie at the k-th place: kept whole, or cut to k.", "Ties only."),
         },
         "vectors": vectors,
     }

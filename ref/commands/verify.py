@@ -11,7 +11,9 @@ from ref.errors import wanted
 def add(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser(
-        "verify", parents=[weights_flags(), json_flag()], help="compare with the witness's goldens, tap by tap"
+        "verify",
+        parents=[weights_flags(), json_flag()],
+        help="compare with the witness's goldens, tap by tap",
     )
     parser.add_argument("--case", metavar="ID", help="only cases whose id contains this")
     parser.add_argument("--ops", choices=("kernel", "definition"), default="kernel", help="which set of ops runs")
@@ -31,7 +33,12 @@ def run(args) -> int:
     results = [result for result in results if result.cases]
     if not results:
         make = f"some (gemma3-ref golden make --weights {args.weights})"
-        raise wanted("golden cases", f"--weights {args.weights}", make, f"none matching {args.case or Path(args.weights).name}")
+        raise wanted(
+            "golden cases",
+            f"--weights {args.weights}",
+            make,
+            f"none matching {args.case or Path(args.weights).name}",
+        )
     report = summarise(results, loaded)
     if args.json:
         print_json(report)
@@ -50,7 +57,13 @@ def summarise(results, loaded) -> dict:
         for group, row in result.groups.items():
             worst = row["worst"]
             layer = int(worst.tap.split(".")[2]) if ".layer." in worst.tap else None
-            where = {"tap": worst.tap, "layer": layer, "pass": worst.number, "case": worst.case, "weights": result.weights}
+            where = {
+                "tap": worst.tap,
+                "layer": layer,
+                "pass": worst.number,
+                "case": worst.case,
+                "weights": result.weights,
+            }
             bug = row["verdict"] == "bug"
             numbers = {"local": None, "inherited": row["error"], "floor": row["floor"], "ratio": row["ratio"]}
             taps.append({"tap": group, "verdict": row["verdict"], **numbers, "count": row["count"], "worst": where})

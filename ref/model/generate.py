@@ -72,7 +72,12 @@ def generate(
     for row, prompt in enumerate(prompts):
         check_ids(np.asarray(prompt)[None], c, f"prompt {row}")
     if not prompts or max_new_tokens < 1:
-        raise wanted("prompts and max-new-tokens", "generate", "at least one of each", f"{len(prompts)}, {max_new_tokens}")
+        raise wanted(
+            "prompts and max-new-tokens",
+            "generate",
+            "at least one of each",
+            f"{len(prompts)}, {max_new_tokens}",
+        )
     if longest + max_new_tokens > c.max_positions:
         raise wanted("prompt and new tokens", "generate", f"at most {c.max_positions}", longest + max_new_tokens)
     check_sampling(sampling)

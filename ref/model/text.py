@@ -1,6 +1,6 @@
 """The text model: embedding, layers, final norm, tied head."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class How(NamedTuple):
     logits: Literal["all", "last", "none"] = "all"
 
 
-def forward(params: TextParams, ids, how: How = How(), cache: Cache | None = None, first=None):  # noqa: B008
+def forward(params: TextParams, ids, how: How = How(), cache: Cache | None = None, first=None) -> tuple[Any, Any]:  # noqa: B008
     """Run the text model over the tokens of one pass.
 
         h = embed(ids) * sqrt(D);  h = block_i(h), i = 0 .. L-1;  logits = rms_norm(h) @ embedding.T

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 # when it loads, which is when the first parallel kernel runs; whoever sets it beforehand keeps their choice.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from ref.ops.attend import attend, attend_jit  # noqa: E402
-from ref.ops.attention import mix, mix_jit, scores, scores_jit, softmax, softmax_jit  # noqa: E402
-from ref.ops.gelu import geglu, geglu_jit  # noqa: E402
-from ref.ops.linear import embed, embed_jit, linear, linear_jit  # noqa: E402
-from ref.ops.norm import rms_norm, rms_norm_jit  # noqa: E402
-from ref.ops.rope import rotate, rotate_jit  # noqa: E402
-from ref.ops.sampling import filtered_probs, filtered_probs_jit  # noqa: E402
+from ref.ops.attend import attend, attend_jit
+from ref.ops.attention import mix, mix_jit, scores, scores_jit, softmax, softmax_jit
+from ref.ops.gelu import geglu, geglu_jit
+from ref.ops.linear import embed, embed_jit, linear, linear_jit
+from ref.ops.norm import rms_norm, rms_norm_jit
+from ref.ops.rope import rotate, rotate_jit
+from ref.ops.sampling import filtered_probs, filtered_probs_jit
 
 
 class Ops(NamedTuple):

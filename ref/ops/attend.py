@@ -97,7 +97,12 @@ def _attend_block(q, k, v, b, kv, slot, width, seen, scale, s, acc, state):
         _softmax_block(s[row], width, seen[row, 0], seen[row, 1], scale, acc[row], state[row])
     for j in range(0, width, 4):
         i = slot + j
-        v0, v1, v2, v3 = v[b, i, kv], v[b, min(i + 1, end), kv], v[b, min(i + 2, end), kv], v[b, min(i + 3, end), kv]
+        v0, v1, v2, v3 = (
+            v[b, i, kv],
+            v[b, min(i + 1, end), kv],
+            v[b, min(i + 2, end), kv],
+            v[b, min(i + 3, end), kv],
+        )
         for row in range(0, q.shape[0], 2):
             _add4x2(acc[row], acc[row + 1], s[row, j : j + 4], s[row + 1, j : j + 4], v0, v1, v2, v3)
 

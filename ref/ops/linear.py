@@ -130,9 +130,9 @@ def linear_jit(x, weight):
     rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
     R, C = weight.shape
     held_as_x = not isinstance(weight, Blocks) and weight.dtype == x.dtype
-    if rows.shape[0] <= FEW and (x.dtype == np.float32 or held_as_x) and (held_as_x or _narrow(weight)):
+    if rows.shape[0] <= FEW and (held_as_x or (x.dtype == np.float32 and _narrow(weight))):
         return _few(rows, weight).reshape(*x.shape[:-1], R)
-    if held_as_x:
+    if not isinstance(weight, Blocks) and held_as_x:
         return x @ weight.T
     out = np.empty((rows.shape[0], R), x.dtype)
     step = max(1, TILE // C)

@@ -7,9 +7,7 @@ from ref.config import END_OF_TURN, EOS
 from ref.errors import wanted
 from ref.prompt.tokenizer import Control, Tokenizer, find_control
 
-Message = Mapping[
-    str, Any
-]  # {"role": "system" | "user" | "assistant" | "model", "content": text or list of items}
+Message = Mapping[str, Any]  # {"role": "system" | "user" | "assistant" | "model", "content": text or list of items}
 
 _IMAGE = "<start_of_image>"
 
@@ -76,9 +74,7 @@ def encode_chat(
         for index, message in enumerate(messages):
             # Checked as joined: two items of a list may form a control string together.
             if found := find_control(_content(message, index, "\n")):
-                raise wanted(
-                    "content", f"message {index}", "no control string", f"{found[1]} at character {found[0]}"
-                )
+                raise wanted("content", f"message {index}", "no control string", f"{found[1]} at character {found[0]}")
         control = "split"
     return tokenizer.encode(text, bos=True, control=control)
 

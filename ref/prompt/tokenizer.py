@@ -70,9 +70,7 @@ class Tokenizer:
     def __init__(self, model: bytes, where: object = "tokenizer.model"):
         self._model = open_model(model, where)
         self._ids = {name: self._model.piece_to_id(name) for name in _NAMES}
-        if (
-            self._ids[_SOFT] == UNK
-        ):  # not in the model, as in every released one: the id after its last, 262144
+        if self._ids[_SOFT] == UNK:  # not in the model, as in every released one: the id after its last, 262144
             self._ids[_SOFT] = self.vocabulary
         self._special = frozenset(self._ids.values())
 

@@ -1,4 +1,4 @@
-"""Facts published about the gated checkpoints: they run when `--weights` is that checkpoint, and are listed otherwise."""
+"""Facts published about gated checkpoints: they run when `--weights` is that checkpoint, else they are counted."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,10 @@ def run_official(loaded: Loaded, folder: Path, how: How) -> list[str]:
 def run_continuation(loaded: Loaded, case: dict, how: How) -> tuple[bool, str]:
     """Compare a greedy text with the published ones: good if it starts like one of them."""
     tokenizer = loaded.tokenizer()
-    ids = encode_chat(tokenizer, case["messages"]) if case.get("messages") else tokenizer.encode(case["text"])
+    if case.get("messages"):
+        ids = encode_chat(tokenizer, case["messages"])
+    else:
+        ids = tokenizer.encode(case["text"] * case.get("repeat", 1) + case.get("suffix", ""))
     steps = generate(loaded.params, [ids], case["new_tokens"], Sampling(greedy=True), stop_ids(True), how)
     text = tokenizer.decode([step[0] for step in steps if step[0] is not None], skip_control=True)
     return any(text.startswith(start) for start in case["starts"]), repr(text[:80])
@@ -64,7 +67,8 @@ def run_log_probs(loaded: Loaded, case: dict, how: How) -> tuple[bool, str]:
     ids = loaded.tokenizer().encode(case["text"])
     logits, _ = forward(loaded.params, [ids], how)
     wide = logits[0, :-1].astype(np.float64)
-    log_probs = wide - np.log(np.exp(wide - wide.max(-1, keepdims=True)).sum(-1, keepdims=True)) - wide.max(-1, keepdims=True)
+    wide -= wide.max(-1, keepdims=True)
+    log_probs = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
     got = log_probs[np.arange(len(ids) - 1), ids[1:]]
     good = len(got) == len(case["values"]) and np.allclose(got, case["values"], atol=case["tolerance"])
     return bool(good), f"{[round(float(value), 5) for value in got]}"

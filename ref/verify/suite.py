@@ -18,8 +18,8 @@ AGREEMENT = 1e-10  # what two float64 runs may differ by, relative
 
 COVERAGE = {
     "270m": [
-        "not shown by 270m: K = 1 (heads tiled or repeated look alike), no RoPE factor, no left padding; tiny shows them",
-        "not shown by either: image blocks, positions beyond 720, bfloat16 arithmetic",
+        "270m alone does not show: kv heads tiled or repeated (K = 1), a RoPE factor, left padding; tiny does",
+        "neither shows: image blocks, positions beyond 720, bfloat16 arithmetic",
     ],
 }
 
@@ -58,7 +58,14 @@ def run_suite(loaded: Loaded | None, weights: str, how: How, only: str | None) -
     greedy_file = root / "real" / name / "greedy.json"
     texts = run_greedy(loaded, greedy_file, how) if greedy_file.is_file() and not only and not wide else {}
     official = run_official(loaded, root / "official", how) if not only else []
-    return SuiteResult(name, np.dtype(how.dtype).name, [read_case_id(f) for f in folders], by_group(findings), texts, official)
+    return SuiteResult(
+        name,
+        np.dtype(how.dtype).name,
+        [read_case_id(f) for f in folders],
+        by_group(findings),
+        texts,
+        official,
+    )
 
 
 def read_case_id(folder: Path) -> str:

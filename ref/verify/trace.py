@@ -13,7 +13,9 @@ from ref.ops import KERNEL
 from ref.verify.dump import DumpWriter
 
 
-def trace(loaded, prompts: Sequence[Sequence[int]], folder: Path, how: How, patterns: Sequence[str], steps: int) -> dict:
+def trace(
+    loaded, prompts: Sequence[Sequence[int]], folder: Path, how: How, patterns: Sequence[str], steps: int
+) -> dict:
     """Write a version-1 dump of each prompt, one pass a prompt, or with steps a prefill and greedy cached steps.
 
     Args:
@@ -34,7 +36,12 @@ def trace(loaded, prompts: Sequence[Sequence[int]], folder: Path, how: How, patt
     for number, ids in enumerate(prompts):
         check_ids(np.asarray(ids)[None], config, f"prompt {number}")
         if len(ids) + steps > config.max_positions:
-            raise wanted("prompt and new tokens", f"prompt {number}", f"at most {config.max_positions}", len(ids) + steps)
+            raise wanted(
+                "prompt and new tokens",
+                f"prompt {number}",
+                f"at most {config.max_positions}",
+                len(ids) + steps,
+            )
     if not any(Recorder(*patterns).wants(name) for name in tap_names(config.layers, cached=True)):
         raise wanted("taps", "trace", "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
     writer = DumpWriter(folder, _model(loaded), _policy(how))
@@ -47,7 +54,11 @@ def trace(loaded, prompts: Sequence[Sequence[int]], folder: Path, how: How, patt
     writer.close()
     files = list(folder.glob("*.safetensors"))
     tensors = sum(len(one["tensors"]) for one in writer.content["passes"])
-    return {"passes": len(writer.content["passes"]), "tensors": tensors, "bytes": sum(f.stat().st_size for f in files)}
+    return {
+        "passes": len(writer.content["passes"]),
+        "tensors": tensors,
+        "bytes": sum(f.stat().st_size for f in files),
+    }
 
 
 def _trace_prompt(writer, params, ids, how, patterns, steps):

@@ -1,12 +1,12 @@
 """Configurations as other projects write them: Hugging Face `config.json` and GGUF metadata."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from ref.config import SIZES, TextConfig, check_config
-from ref.errors import BadInput, wanted
+from ref.errors import wanted
+from ref.weights.untrusted import map_file, parse_json
 
 # What `Gemma3TextConfig` of transformers 5.23 fills in where a sparse config.json is silent
 CLASS_DEFAULTS: dict[str, Any] = {
@@ -46,27 +46,10 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: missing, too large, not JSON, not an object, or a key twice.
     """
-
-    def unique(pairs):
-        keys = [key for key, _ in pairs]
-        if len(keys) != len(set(keys)):
-            raise wanted("keys", path, "each once", f"{next(k for k in keys if keys.count(k) > 1)!r} twice")
-        return dict(pairs)
-
-    def refuse(constant):
-        raise wanted("number", path, "a finite one", constant)
-
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise wanted("size", path, f"at most {LARGEST_JSON} bytes", path.stat().st_size)
-        loaded = json.loads(path.read_bytes(), object_pairs_hook=unique, parse_constant=refuse)
-    except BadInput:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise wanted("file", path, "a readable JSON object", error) from None
-    if not isinstance(loaded, dict):
-        raise wanted("file", path, "a JSON object", type(loaded).__name__)
-    return loaded
+    data = map_file(path)
+    if len(data) > LARGEST_JSON:
+        raise wanted("size", path, f"at most {LARGEST_JSON} bytes", len(data))
+    return parse_json(data[:].strip(), path, "JSON")
 
 
 def config_from_hugging_face(loaded: dict[str, Any], where: object = "config.json") -> TextConfig:

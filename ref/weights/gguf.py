@@ -18,7 +18,7 @@ import numpy as np
 
 from ref.errors import wanted
 from ref.ops.blocks import FORMATS, Blocks
-from ref.weights.safetensors_file import map_file, quoted
+from ref.weights.untrusted import map_file, quoted
 
 STRING, ARRAY = 8, 9
 # value type -> letter of `struct`, also a NumPy type; 7 is a boolean of one byte
@@ -101,9 +101,7 @@ class _Cursor:
         data, last, length, at = self.data, self.end - 8, struct.Struct("<Q").unpack_from, self.at
         for index in range(count):
             if at > last:
-                raise wanted(
-                    f"string {index} of {what}", self.path, f"to lie in {self.end} bytes", f"offset {at}"
-                )
+                raise wanted(f"string {index} of {what}", self.path, f"to lie in {self.end} bytes", f"offset {at}")
             at += 8 + length(data, at)[0]
         self.at = at
         self.need(0, f"the last string of {what}")
@@ -191,9 +189,7 @@ def _check_places(tensors: dict[str, TensorInfo], base: int, cursor: _Cursor):
     for name, info in sorted(tensors.items(), key=lambda item: item[1].offset):
         place = f"bytes {info.offset} to {info.offset + info.nbytes}"
         if info.offset < free:
-            raise wanted(
-                f"tensor {quoted(name)}", cursor.path, f"data from {free} on, overlapping none", place
-            )
+            raise wanted(f"tensor {quoted(name)}", cursor.path, f"data from {free} on, overlapping none", place)
         free = info.offset + info.nbytes
         if free > cursor.end:
             raise wanted(f"tensor {quoted(name)}", cursor.path, f"data within {cursor.end} bytes", place)
@@ -252,9 +248,7 @@ class GgufFile:
         if info.type in FLOATS:
             return self._numbers(FLOATS[info.type], info.offset, math.prod(info.shape)).reshape(info.shape)
         if info.type not in FORMATS:
-            raise wanted(
-                f"type of tensor {quoted(name)}", self.path, " ".join([*FLOATS, *FORMATS]), info.type
-            )
+            raise wanted(f"type of tensor {quoted(name)}", self.path, " ".join([*FLOATS, *FORMATS]), info.type)
         rows = math.prod(info.shape[:-1])
         return Blocks(self._numbers("u1", info.offset, info.nbytes).reshape(rows, -1), info.type)
 
@@ -274,9 +268,7 @@ class GgufFile:
         """Return the SHA-256 (hexadecimal) of the bytes of the three vocabulary arrays: a key for caches."""
         digest = hashlib.sha256()
         for array in self._vocabulary_arrays():
-            start = (
-                array.offset - 12
-            )  # with element type and count before it, so that the three cannot run together
+            start = array.offset - 12  # with element type and count before it, so that the three cannot run together
             digest.update(self._data[start : array.offset + array.nbytes])
         return digest.hexdigest()
 

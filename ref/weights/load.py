@@ -42,15 +42,15 @@ class LazyLayers(Sequence[LayerParams]):
     """Layers that are built when they are asked for; nothing is kept."""
 
     def __init__(self, count: int, build: Callable[[int], LayerParams]):
-        self.count, self.build = count, build
+        self._length, self._build = count, build
 
     def __len__(self) -> int:
-        return self.count
+        return self._length
 
     def __getitem__(self, layer):
-        if not 0 <= layer < self.count:
+        if not 0 <= layer < self._length:
             raise IndexError(layer)
-        return self.build(layer)
+        return self._build(layer)
 
 
 def wanted_shapes(c: TextConfig, name_of: Callable[[str, int | None], str]) -> dict[str, tuple[int, ...]]:
@@ -154,9 +154,7 @@ def hold_as(params: TextParams, held_as: str) -> TextParams:
         raise wanted("held-as", "weights", "file, float32 or bfloat16", held_as)
 
     def convert(weight):
-        if held_as == "bfloat16":
-            return weight if _is_bits(weight) else round_bfloat16(widen_quickly(weight))
-        return widen_quickly(weight).astype(np.float32, copy=False)
+        return _convert(weight, np.uint16 if held_as == "bfloat16" else np.float32)
 
     layers = []
     for layer in params.layers:
@@ -165,12 +163,16 @@ def hold_as(params: TextParams, held_as: str) -> TextParams:
     return params._replace(embedding=convert(params.embedding), layers=layers)
 
 
-def widen_quickly(weight) -> np.ndarray:
-    """Widen with the kernel where there is one; the same values as `ops.linear.widen`."""
-    return decode_jit(weight) if isinstance(weight, Blocks) else widen(weight)
+ROWS_AT_A_TIME = 16_384  # bounds the scratch memory of a conversion
 
 
-def _is_bits(weight) -> bool:
-    return not isinstance(weight, Blocks) and weight.dtype == np.uint16
-
-
+def _convert(weight, dtype):
+    """Widen or round a matrix, some rows at a time."""
+    if isinstance(weight, np.ndarray) and weight.dtype == dtype:
+        return weight
+    out = np.empty(weight.shape, dtype)
+    for start in range(0, weight.shape[0], ROWS_AT_A_TIME):
+        rows = slice(start, start + ROWS_AT_A_TIME)
+        wide = decode_jit(weight.take_rows(rows)) if isinstance(weight, Blocks) else widen(weight[rows])
+        out[rows] = round_bfloat16(wide) if dtype == np.uint16 else wide
+    return out

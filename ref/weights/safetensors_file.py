@@ -1,4 +1,4 @@
-"""Safetensors files, alone or as the shards of a folder: a bounded reader over a memory map.
+"""Safetensors files: a bounded reader over a memory map. `weights/shards` reads folders of them.
 
     length of the header u64, header (JSON: name -> dtype, shape, data_offsets), data
 
@@ -7,64 +7,24 @@ hole or overlap, and a name may stand once. GGUF files and the two classes here 
 `names()`, `info(name)`, `shape(name)`, `type(name)`, `array(name)`.
 """
 
-import json
 import math
-import mmap
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ref.errors import BadInput, wanted
+from ref.errors import wanted
+from ref.weights.untrusted import map_file, parse_json, quoted
 
 # BF16 as its bits: NumPy has no such type
+# fmt: off
 DTYPES = {
-    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|b1"},
-    **{
-        "I64": "<i8",
-        "I32": "<i4",
-        "I16": "<i2",
-        "I8": "|i1",
-        "U64": "<u8",
-        "U32": "<u4",
-        "U16": "<u2",
-        "U8": "|u1",
-    },
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|b1",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1",
 }
+# fmt: on
 LONGEST_HEADER = 100_000_000  # the limit of the format's own library
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-
-
-def quoted(name: object) -> str:
-    """Write a name out of a file so that it stays on one line of sane length, whatever it holds."""
-    text = ascii(name)
-    return text if len(text) <= 100 else text[:97] + "..."
-
-
-def map_file(path: Path) -> mmap.mmap:
-    """Map a file read-only.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The map, as long as the file was when it was opened.
-
-    Raises:
-        BadInput: it cannot be opened, is no regular file, or is empty.
-    """
-    try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise wanted(
-                "file", path, "a regular file", "a folder or device" if path.exists() else "nothing there"
-            )
-        with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                raise wanted("file", path, "content", "0 bytes")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise wanted("file", path, "a file that can be read", error.strerror or error) from None
 
 
 class TensorInfo(NamedTuple):
@@ -74,39 +34,6 @@ class TensorInfo(NamedTuple):
     shape: tuple[int, ...]
     start: int
     stop: int
-
-
-def parse_json(text: bytes, path: Path, what: str) -> dict:
-    """Parse a JSON object from a file that is not trusted.
-
-    Args:
-        text: UTF-8.
-        path: for the refusal.
-        what: the part of the file, for the refusal.
-
-    Returns:
-        The object.
-
-    Raises:
-        BadInput: no JSON object, a key twice in one object, or nested too deep.
-    """
-
-    def once(pairs):
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for place, key in enumerate(keys) if key in keys[:place])
-            raise wanted(what, path, "every key once", f"{quoted(twice)} twice")
-        return result
-
-    if text[:1] != b"{":
-        raise wanted(what, path, "a JSON object from its first byte on", text[:20])
-    try:
-        return json.loads(text.decode(), object_pairs_hook=once)
-    except BadInput:
-        raise
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or an integer of thousands of digits
-        raise wanted(what, path, "JSON in UTF-8", error) from None
 
 
 def _check_numbers(field: str, value, what: str, path: Path):
@@ -184,11 +111,7 @@ class SafetensorsFile:
         """
         info = self.info(name)
         count = math.prod(info.shape)
-        if (
-            info.dtype == "BOOL"
-            and count
-            and np.frombuffer(self._data, np.uint8, count, info.start).max() > 1
-        ):
+        if info.dtype == "BOOL" and count and np.frombuffer(self._data, np.uint8, count, info.start).max() > 1:
             raise wanted(f"tensor {quoted(name)}", self.path, "BOOL bytes 0 or 1", "others")
         if count == 0:  # an empty tensor at the end of the file starts where there is no byte to view
             return np.empty(info.shape, DTYPES[info.dtype])
@@ -226,106 +149,3 @@ def open_safetensors(path: str | Path) -> SafetensorsFile:
     tensors = {name: _read_entry(name, entry, 8 + length, path) for name, entry in header.items()}
     _check_tiling(tensors, 8 + length, len(data), path)
     return SafetensorsFile(path, data, tensors)
-
-
-class Shards:
-    """The tensors of a folder, whichever file they lie in."""
-
-    def __init__(self, folder: Path, files: dict[str, SafetensorsFile]):
-        self.path, self._files = folder, files  # tensor -> the file that has it
-
-    def names(self) -> list[str]:
-        """Return the names of all tensors, in the order of the index or header."""
-        return list(self._files)
-
-    def info(self, name: str) -> TensorInfo:
-        """Return where a tensor lies in its file; BadInput if no file has one of this name."""
-        return self._file(name).info(name)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        return self._file(name).shape(name)
-
-    def type(self, name: str) -> str:
-        """Return the name of a tensor's dtype, as F32 or BF16."""
-        return self._file(name).type(name)
-
-    def array(self, name: str) -> np.ndarray:
-        """Return a tensor as a read-only view, as `SafetensorsFile.array` does."""
-        return self._file(name).array(name)
-
-    def _file(self, name: str) -> SafetensorsFile:
-        if name not in self._files:
-            raise wanted(f"tensor {quoted(name)}", self.path, "a tensor of this folder", "no such name")
-        return self._files[name]
-
-
-def _check_link(path: Path):
-    """Refuse a link that leaves the folder, except into the `blobs` of its Hugging Face cache."""
-    try:
-        target, home = path.resolve().parent, path.parent.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links
-        raise wanted("link", path, "a file", error) from None
-    snapshot = home.parent.name == "snapshots" and target == home.parent.parent / "blobs"
-    if target != home and not snapshot:
-        raise wanted("link", path, f"to stay in its folder {home}", target)
-
-
-def _open_shard(folder: Path, name: str, index: Path) -> SafetensorsFile:
-    plain = name.isascii() and name.isprintable() and len(name) <= 255
-    if not plain or not name.endswith(".safetensors") or set(name) & set("/\\:"):
-        want = "the plain name of a .safetensors file beside the index"
-        raise wanted("weight_map", index, want, quoted(name))
-    path = folder / name
-    _check_link(path)
-    if not path.is_file():
-        raise wanted("weight_map", index, "shards that are there", f"{name} missing")
-    return open_safetensors(path)
-
-
-def _open_index(folder: Path, index: Path) -> Shards:
-    _check_link(index)
-    data = map_file(index)
-    if len(data) > LONGEST_HEADER:
-        raise wanted("index", index, f"at most {LONGEST_HEADER} bytes", len(data))
-    places = parse_json(data[:], index, "index").get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
-        raise wanted("weight_map", index, "an object: tensor to file name", quoted(places))
-    shards = {shard: _open_shard(folder, shard, index) for shard in dict.fromkeys(places.values())}
-    for name, shard in places.items():
-        if name not in shards[shard].tensors:
-            raise wanted(f"tensor {quoted(name)}", index, f"to be in {shard}", "not there")
-    for shard, file in shards.items():
-        for name in file.tensors:
-            if places.get(name) != shard:
-                got = places.get(name, "no entry in weight_map")
-                raise wanted(f"tensor {quoted(name)}, which lies in {shard}", index, f"{shard} only", got)
-    return Shards(folder, {name: shards[shard] for name, shard in places.items()})
-
-
-def open_sharded(folder: str | Path) -> Shards:
-    """Open the weights of a Hugging Face folder: its index and shards or, where it has no index, one file.
-
-    Args:
-        folder: with `model.safetensors.index.json` and the shards it names, or with `model.safetensors`.
-
-    Returns:
-        All tensors by name.
-
-    Raises:
-        BadInput: neither is there; a shard is missing, broken or outside the folder; the index and the shards
-            disagree on where a tensor is, or a tensor is in two shards.
-
-    Source: transformers `modeling_utils.py`.
-    Differs: transformers prefers the single file if both are there, and ignores tensors that the index does
-        not name.
-    """
-    folder = Path(folder)
-    index, single = folder / INDEX, folder / SINGLE
-    if index.exists():
-        return _open_index(folder, index)
-    if not single.exists():
-        raise wanted("weights", folder, f"{INDEX} or {SINGLE}", "neither")
-    _check_link(single)
-    file = open_safetensors(single)
-    return Shards(folder, dict.fromkeys(file.tensors, file))
