@@ -18,18 +18,36 @@ Importing `ref` imports and compiles nothing; the names below load on first use.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and readers see; at run time `__getattr__` loads each on first use
+    from ref.config import SIZES as SIZES
+    from ref.config import TextConfig as TextConfig
+    from ref.errors import BadInput as BadInput
+    from ref.model.generate import generate as generate
+    from ref.model.text import forward as forward
+    from ref.ops import DEFINITION as DEFINITION
+    from ref.ops import KERNEL as KERNEL
+    from ref.prompt.tokenizer import Tokenizer as Tokenizer
+    from ref.weights.resolve import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "BadInput": "ref.errors",
-    "TextConfig": "ref.config",
     "SIZES": "ref.config",
+    "TextConfig": "ref.config",
+    "BadInput": "ref.errors",
+    "generate": "ref.model.generate",
+    "forward": "ref.model.text",
     "DEFINITION": "ref.ops",
     "KERNEL": "ref.ops",
     "Tokenizer": "ref.prompt.tokenizer",
-    "forward": "ref.model.text",
-    "generate": "ref.model.generate",
     "load": "ref.weights.resolve",
 }
-__all__ = ["DEFINITION", "KERNEL", "SIZES", "BadInput", "TextConfig", "Tokenizer", "forward", "generate", "load"]  # noqa: F822
+
+
+def __getattr__(name: str):
+    """Load a re-export when it is first used (PEP 562), so that `import ref` stays fast."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ref' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
