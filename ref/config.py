@@ -4,13 +4,13 @@ Source: Gemma 3 Technical Report, table 1; google-deepmind/gemma `gm/nn/gemma3/_
 `convert_gemma3_weights.py` for the values the report leaves out.
 """
 
-import math
 from typing import NamedTuple
 
 from ref.errors import wanted
 
 PAD, EOS, BOS, UNK = 0, 1, 2, 3
 START_OF_TURN, END_OF_TURN = 105, 106
+MOST_LAYERS = 1000  # a file may claim any number, and each layer's tensors are listed before they are looked for
 VOCABULARY = 262_144  # the SentencePiece model; transformers' multimodal checkpoints append 64 rows
 
 
@@ -94,8 +94,10 @@ def check_config(config: TextConfig, where: object = "config") -> TextConfig:
         wants_int = TextConfig.__annotations__[field] is int
         if isinstance(value, bool) or not isinstance(value, int if wants_int else (int, float)):
             raise wanted(field, where, "an integer" if wants_int else "a number", repr(value))
-        if not math.isfinite(value) or value <= 0:
+        if not 0 < value < 1e300:  # also NaN; an integer of 400 digits is no float at all
             raise wanted(field, where, "a finite number > 0", value)
+    if config.layers > MOST_LAYERS:
+        raise wanted("layers", where, f"at most {MOST_LAYERS}", config.layers)
     if config.query_heads % config.kv_heads:
         raise wanted("query_heads", where, f"a multiple of kv_heads = {config.kv_heads}", config.query_heads)
     if config.head_dim % 2:
