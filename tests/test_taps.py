@@ -1,5 +1,6 @@
 """Taps of a TINY run: each once, in order, of the registered axes; equal for both ops; listening is free."""
 
+import naive
 import numpy as np
 import pytest
 from tiny import BOTH, TINY, assert_close, logits, params, random_ids
@@ -64,3 +65,59 @@ def test_listening_changes_nothing(ops, pattern):
     ids, pads = random_ids(2, 2, 19), np.array([3, 0])
     tapped = logits(ids, ops, taps=Recorder(pattern), first=pads)
     assert_close(tapped[:, 3:], logits(ids, ops, first=pads)[:, 3:])
+
+
+LAYERS = [(0, 1e4, 1, 5), (4, 1e4, 1, 5), (5, 1e6, 8, None), (6, 1e4, 1, 5)]  # layer, base, factor, window
+PADS, TOKENS = 2, 19
+
+
+def attention_by_oracles(at, p, base, factor, window):
+    """What each tap of attention must be, made by scalar oracles of the tap before it."""
+
+    def turned(x):
+        real = zip(x[PADS:], range(TOKENS - PADS), strict=True)
+        return [[naive.rotate(head, position, base, factor) for head in token] for token, position in real]
+
+    seen = naive.visibility([None] * PADS + [0] * (TOKENS - PADS), window)
+    mixed = naive.attention(at["attn.q_rope"], at["attn.k_rope"], at["attn.v"], seen, 15**-0.5)
+    yield "attn.pre_norm", normed(at["in"], p["pre_attn_norm"])
+    for name in "qkv":
+        yield f"attn.{name}", projected(at["attn.pre_norm"], p[name])
+    yield "attn.q_norm", normed(at["attn.q"], p["q_norm"])
+    yield "attn.k_norm", normed(at["attn.k"], p["k_norm"])
+    yield "attn.q_rope", turned(at["attn.q_norm"])
+    yield "attn.k_rope", turned(at["attn.k_norm"])
+    yield "attn.mix", mixed[PADS:]
+    yield "attn.out", projected(at["attn.mix"], p["attn_out"])
+    yield "attn.post_norm", normed(at["attn.out"], p["post_attn_norm"])
+    yield "mid", (at["in"] + at["attn.post_norm"])[PADS:]
+
+
+def feed_forward_by_oracles(at, p):
+    gates = zip(at["ffn.gate"][PADS:], at["ffn.up"][PADS:], strict=True)
+    yield "ffn.pre_norm", normed(at["mid"], p["pre_ffn_norm"])
+    yield "ffn.gate", projected(at["ffn.pre_norm"], p["gate"])
+    yield "ffn.up", projected(at["ffn.pre_norm"], p["up"])
+    yield "ffn.act", [naive.geglu(gate, up) for gate, up in gates]
+    yield "ffn.out", projected(at["ffn.act"], p["down"])
+    yield "ffn.post_norm", normed(at["ffn.out"], p["post_ffn_norm"])
+    yield "out", (at["mid"] + at["ffn.post_norm"])[PADS:]
+
+
+def normed(x, gain):
+    return [naive.rms_norm(row, gain, 1e-6) for row in x[PADS:].reshape(-1, len(gain))]
+
+
+def projected(x, weight):
+    return naive.linear(x[PADS:].reshape(TOKENS - PADS, -1), weight)
+
+
+@pytest.mark.parametrize(("layer", "base", "factor", "window"), LAYERS)
+def test_every_tap_of_a_layer_is_what_scalar_oracles_make_of_the_tap_before(layer, base, factor, window):
+    values, prefix = recorded(random_ids(3, 1, TOKENS), first=np.array([PADS])), f"text.layer.{layer}."
+    at = {name.removeprefix(prefix): x[0] for name, x in values.items() if name.startswith(prefix)}
+    p = {name: np.asarray(x, np.float64) for name, x in params().layers[layer]._asdict().items()}
+    wanted = dict([*attention_by_oracles(at, p, base, factor, window), *feed_forward_by_oracles(at, p)])
+    assert set(at) - set(wanted) == {"in", "attn.visible", "attn.scores", "attn.probs"}
+    for name, value in wanted.items():
+        assert_close(at[name][PADS:], np.reshape(value, at[name][PADS:].shape))

@@ -119,13 +119,11 @@ def main():
         model = witness_model(weights, loaded)
         about = origin(weights, loaded)
         if full:
-            todo, place = (
-                cases.tiny_cases() if weights == "tiny" else cases.tiny_cases()[:2],
-                args.out / "cases",
-            )
+            todo = cases.tiny_cases()
         else:
             tokenizer = loaded.tokenizer()
-            todo, place = cases.real_cases(tokenizer), args.out / "real" / Path(weights).name
+            todo = cases.real_cases(tokenizer)
+        place = args.out / "cases" if weights == "tiny" else args.out / "real" / Path(weights).name
         for case in todo:
             if args.only and args.only not in case["id"]:
                 continue

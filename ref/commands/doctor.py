@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+import ref
 from ref.commands import FINE
 from ref.commands.shared import json_flag, print_json
 
@@ -57,7 +58,7 @@ def collect() -> dict:
     blas = [f"{lib['internal_api']} {lib['version']} ({lib['num_threads']} threads)" for lib in threadpool_info()]
     return {
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in ("gemma3-ref", *CORE)},
+        "versions": {"gemma3-ref": ref.__version__} | {name: _version(name) for name in CORE},
         "threads": {
             "numba": numba.get_num_threads(),
             "cores": os.cpu_count(),

@@ -3,6 +3,7 @@
 import runpy
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 from ref.commands import BUG, FINE
 from ref.commands.shared import json_flag, print_json
@@ -14,6 +15,7 @@ def add(subparsers) -> None:
     parser = subparsers.add_parser("golden", help="make or check the golden files")
     actions = parser.add_subparsers(dest="action", required=True, metavar="{make,check}")
     check = actions.add_parser("check", parents=[json_flag()], help="schemas and digests only; no arithmetic")
+    check.add_argument("--golden", type=Path, metavar="DIR", help="default: the goldens that came along")
     check.set_defaults(run=run_check)
     make = actions.add_parser("make", help="run the witness (extra [witness]) and write cases")
     make.add_argument("--weights", action="append", help="270m, tiny or a Hugging Face folder; default: tiny and 270m")
@@ -26,7 +28,7 @@ def run_check(args) -> int:
     """Print each problem on a line; exit 1 if there is one."""
     from ref.verify.golden import check_golden, golden_root, manifest_of
 
-    root = golden_root()
+    root = args.golden or golden_root()
     problems = check_golden(root)
     if args.json:
         print_json({"verdict": "bug" if problems else "match", "problems": problems})

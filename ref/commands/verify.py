@@ -16,6 +16,9 @@ def add(subparsers) -> None:
         help="compare with the witness's goldens, tap by tap",
     )
     parser.add_argument("--case", metavar="ID", help="only cases whose id contains this")
+    parser.add_argument(
+        "--golden", type=Path, metavar="DIR", help="the goldens' folder; default: those that came along"
+    )
     parser.add_argument("--ops", choices=("kernel", "definition"), default="kernel", help="which set of ops runs")
     parser.set_defaults(run=run)
 
@@ -29,7 +32,7 @@ def run(args) -> int:
     loaded = load_weights(args)
     how = run_settings(args)._replace(ops=KERNEL if args.ops == "kernel" else DEFINITION)
     names = ["tiny", "270m"] if args.weights == "270m" else [args.weights]
-    results = [run_suite(loaded if name == args.weights else None, name, how, args.case) for name in names]
+    results = [run_suite(loaded if name == args.weights else None, name, how, args.case, args.golden) for name in names]
     results = [result for result in results if result.cases]
     if not results:
         make = f"some (gemma3-ref golden make --weights {args.weights})"

@@ -63,10 +63,9 @@ def _difference(row, report, width):
     if row["vision"]:
         extra = EXTRA_ROWS * width
         left = out["embedding"] + row["projector"] + extra
+        fate = "within its rounding" if abs(left) <= 500_000 else "not explained, unless the report rounded up"
         out["explained"] = (
             f"the report's embedding column also holds the projector ({row['projector']:,}) and "
-            f"{EXTRA_ROWS} extra rows ({extra:,}); {-left:,} remain, within its rounding to millions"
-            if abs(left) <= 1_000_000
-            else f"{-left:,} parameters of the report's embedding column are not explained"
+            f"{EXTRA_ROWS} extra rows ({extra:,}); {-left:,} remain, {fate}"
         )
     return out

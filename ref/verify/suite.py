@@ -35,7 +35,9 @@ class SuiteResult(NamedTuple):
     official: list[str]
 
 
-def run_suite(loaded: Loaded | None, weights: str, how: How, only: str | None) -> SuiteResult:
+def run_suite(
+    loaded: Loaded | None, weights: str, how: How, only: str | None = None, golden: Path | None = None
+) -> SuiteResult:
     """Run the goldens of one set of weights.
 
     Args:
@@ -43,9 +45,10 @@ def run_suite(loaded: Loaded | None, weights: str, how: How, only: str | None) -
         weights: their name: `tiny`, `270m`, or a folder whose name is that of `golden/real/NAME`.
         how: ops and dtype; in float64 the unit is 1e-10 instead of the float32 noise floor.
         only: run only cases whose id contains this.
+        golden: the goldens' folder; None for those that came along.
     """
     loaded = loaded or load(weights)
-    root, name = golden_root(), Path(weights).name
+    root, name = golden or golden_root(), Path(weights).name
     folders = [folder for folder in find_cases(root, name) if not only or only in read_case_id(folder)]
     findings: list[Finding] = []
     for folder in tqdm(folders, desc=f"verify {name}", disable=None, delay=1, leave=False):
