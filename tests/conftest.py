@@ -32,6 +32,4 @@ def pytest_collection_modifyitems(items):
         missing = [name for name in packages if find_spec(name) is None]
         for item in items:
             if missing and item.get_closest_marker(marker):
-                item.add_marker(
-                    pytest.mark.skip(reason=f"{' and '.join(missing)} not importable; needs {what}")
-                )
+                item.add_marker(pytest.mark.skip(reason=f"{' and '.join(missing)} not importable; needs {what}"))

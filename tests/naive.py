@@ -62,9 +62,7 @@ def attention(q, k, v, seen, scale):
             kv = n // group
             scores = [scale * sum(a * b for a, b in zip(query, key[kv], strict=True)) for key in k]
             probs = softmax(scores, seen[t])
-            heads.append(
-                [sum(p * value[kv][h] for p, value in zip(probs, v, strict=True)) for h in range(len(query))]
-            )
+            heads.append([sum(p * value[kv][h] for p, value in zip(probs, v, strict=True)) for h in range(len(query))])
         out.append(heads)
     return out
 

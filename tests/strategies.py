@@ -68,10 +68,7 @@ def attention_cases(draw, max_tokens=150, dtype=np.float64):
     T = draw(st.integers(1, min(S, 20)))
     random = np.random.default_rng(draw(seeds))
     ends = np.sort(random.integers(0, S + 1, (B, T, 2)), axis=-1)  # start == stop: sees nothing
-    q, k, v = (
-        random.standard_normal(shape).astype(dtype)
-        for shape in [(B, T, K * G, H), (B, S, K, H), (B, S, K, H)]
-    )
+    q, k, v = (random.standard_normal(shape).astype(dtype) for shape in [(B, T, K * G, H), (B, S, K, H), (B, S, K, H)])
     return AttentionCase(q, k, v, ends, H**-0.5)
 
 

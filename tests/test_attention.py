@@ -180,7 +180,5 @@ def test_softmax_ignores_a_shift_of_all_scores(normalise):
 @OPS
 def test_scores_are_scaled_and_not_masked(ops):
     q, k, _ = random_qkv(8, 1, 3, 5, 4, 2, 6)
-    wanted = [
-        [[0.3 * sum(q[0, t, n] * k[0, s, n // 2]) for s in range(5)] for t in range(3)] for n in range(4)
-    ]
+    wanted = [[[0.3 * sum(q[0, t, n] * k[0, s, n // 2]) for s in range(5)] for t in range(3)] for n in range(4)]
     np.testing.assert_allclose(ops.scores(q, k, 0.3)[0], wanted, atol=1e-14)

@@ -59,9 +59,7 @@ def test_leading_axes_are_kept_and_views_are_read_in_their_own_order(project):
 
 @LINEAR
 def test_a_square_weight_is_not_transposed(project):
-    np.testing.assert_array_equal(
-        project(np.array([[1.0, 0.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])), [[1, 3]]
-    )
+    np.testing.assert_array_equal(project(np.array([[1.0, 0.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])), [[1, 3]])
 
 
 def test_many_tiles_give_what_one_tile_gives(monkeypatch):

@@ -127,9 +127,7 @@ def test_ids_may_be_any_integers():
     assert check_ids([[0, 1], [2, 3]], TINY).shape == (2, 2)
 
 
-@pytest.mark.parametrize(
-    ("size", "layers", "whole"), [("1b", 26, 4), ("4b", 34, 5), ("27b", 62, 10), ("12b", 48, 8)]
-)
+@pytest.mark.parametrize(("size", "layers", "whole"), [("1b", 26, 4), ("4b", 34, 5), ("27b", 62, 10), ("12b", 48, 8)])
 def test_every_sixth_layer_is_global_and_the_last_is_not_made_so(size, layers, whole):
     kinds = [SIZES[size].is_global(layer) for layer in range(SIZES[size].layers)]
     assert len(kinds) == layers

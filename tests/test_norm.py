@@ -74,6 +74,4 @@ def test_rows_are_independent_and_no_rows_are_fine(norm):
 @BOTH
 def test_views_are_read_in_their_own_order(norm):
     x = np.random.default_rng(3).standard_normal((6, 4)).T
-    np.testing.assert_array_equal(
-        norm(x, np.zeros(6), 1e-6), norm(np.ascontiguousarray(x), np.zeros(6), 1e-6)
-    )
+    np.testing.assert_array_equal(norm(x, np.zeros(6), 1e-6), norm(np.ascontiguousarray(x), np.zeros(6), 1e-6))

@@ -89,9 +89,7 @@ PAIRS = {
         lambda r, dtype: (normal(5, 7, 640)(r, dtype), 0.4 * normal(640)(r, dtype), 1e-6),
         {np.float32: ulp(1), np.float64: ulp(64)},
     ),
-    "linear": Pair(
-        lambda r, dtype: (normal(2, 19, 300)(r, dtype), normal(70, 300)(r, dtype)), both(sums(300))
-    ),
+    "linear": Pair(lambda r, dtype: (normal(2, 19, 300)(r, dtype), normal(70, 300)(r, dtype)), both(sums(300))),
     "rotate": Pair(_rotation, {np.float32: ulp(1), np.float64: sums(4)}),
     "scores": Pair(lambda r, dtype: (*_qkv(r, dtype)[:2], 15**-0.5), both(sums(10))),
     "softmax": Pair(
@@ -111,8 +109,7 @@ PAIRS = {
 def _to_float64(arguments):
     widened = [np.float64 if value is np.float32 else value for value in arguments]
     return tuple(
-        value.astype(np.float64) if getattr(value, "dtype", None) == np.float32 else value
-        for value in widened
+        value.astype(np.float64) if getattr(value, "dtype", None) == np.float32 else value for value in widened
     )
 
 

@@ -91,10 +91,7 @@ def test_factor_eight_is_an_eighth_of_the_position(position):
 
 
 def test_the_released_settings_all_differ():
-    tables = [
-        rope_table([[1000]], 256, base, factor, np.float64)[0]
-        for base, factor in [(1e4, 1), (1e6, 1), (1e6, 8)]
-    ]
+    tables = [rope_table([[1000]], 256, base, factor, np.float64)[0] for base, factor in [(1e4, 1), (1e6, 1), (1e6, 8)]]
     for a, b in [(0, 1), (0, 2), (1, 2)]:
         assert np.abs(tables[a] - tables[b]).max() > 0.5
 

@@ -1,6 +1,9 @@
 """Golden vectors: a closed schema; right outputs matched by definition, kernel, oracle, mistakes by none."""
 
+import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -68,9 +71,7 @@ OURS = {
     "gqa_attention": run_attention,
     "embed_scale": run_embed,
     "linear": lambda i, ops, dtype: ops.linear(i["x"], i["weight"]),
-    "sampling": lambda i, ops, dtype: ops.filtered_probs(
-        i["logits"], i["temperature"], i["top_k"], i["top_p"]
-    ),
+    "sampling": lambda i, ops, dtype: ops.filtered_probs(i["logits"], i["temperature"], i["top_k"], i["top_p"]),
 }
 
 
@@ -125,9 +126,7 @@ def test_every_flag_is_used_and_explained_and_every_source_named(document):
     rows = document["vectors"]
     assert {flag for row in rows for flag in row["flags"]} == set(document["flags"])
     assert {row["source"] for row in rows} == set(document["sources"])
-    assert any(
-        document["sources"][row["source"]]["kind"] == "witness" for row in rows if row["result"] == "must"
-    )
+    assert any(document["sources"][row["source"]]["kind"] == "witness" for row in rows if row["result"] == "must")
 
 
 @EVERY_FILE
@@ -162,3 +161,28 @@ def test_known_mistake_and_other_convention_are_not_ours(op, row, ops):
 @with_result("must", "must_not")
 def test_the_oracle_of_the_other_tests_agrees(op, row):
     assert matches(ORACLE[op](row["inputs"]), row) is (row["result"] == "must")
+
+
+@pytest.mark.witness
+def test_the_maker_makes_these_files_again(tmp_path):
+    command = [sys.executable, str(GOLDEN / "make/vectors.py"), "--out", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=300)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{op}.json" for op in FILES)
+    for op, document in FILES.items():
+        again = json.loads((tmp_path / f"{op}.json").read_text())["vectors"]
+        for old, new in zip(document["vectors"], again, strict=True):
+            assert (new["id"], new["inputs"], new["flags"]) == (old["id"], old["inputs"], old["flags"])
+            np.testing.assert_allclose(new["expected"], old["expected"], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.witness
+def test_the_maker_leaves_the_old_file_where_the_new_one_is_not_valid(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(GOLDEN / "make"))
+    maker = importlib.import_module("vectors")
+    path = tmp_path / "linear.json"
+    document = FILES["linear"]
+    assert maker.write(path, document, [])
+    before = path.read_text()
+    assert not maker.write(path, {**document, "vectors": []}, [])
+    assert path.read_text() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["linear.json", "linear.json.rej"]

@@ -38,7 +38,7 @@ def run(args) -> int:
     sampling = check_sampling(Sampling(args.greedy, args.temperature, args.top_k, args.top_p, args.seed), "generate")
     loaded = load_weights(args)
     prompts = read_prompts(args, loaded)
-    tokenizer = None if args.ids and loaded.params.config.vocabulary < 1000 else loaded.tokenizer()
+    tokenizer = find_tokenizer(args, loaded)
     if args.chat and not loaded.instruction_tuned:
         note(f"note: --weights {args.weights} are pretrained; they were never taught to answer turns")
     stop = stop_ids(loaded.instruction_tuned or args.chat)
@@ -55,6 +55,19 @@ def run(args) -> int:
         print(streaming.flush())
         return FINE
     return show(args, loaded, prompts, rows, tokenizer)
+
+
+def find_tokenizer(args, loaded):
+    """Return the tokenizer, or None where ids were given and there is none to turn the new ones into text."""
+    from ref.errors import BadInput
+
+    if not args.ids:
+        return loaded.tokenizer()
+    try:
+        return loaded.tokenizer() if loaded.params.config.vocabulary >= 1000 else None
+    except BadInput as error:
+        note(f"note: ids only, no text: {error}")
+        return None
 
 
 def show(args, loaded, prompts, rows, tokenizer) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -140,15 +141,13 @@ def read_ids(given: str) -> list[int]:
         try:
             given, where = path.read_text(), str(path)
         except (OSError, ValueError) as error:
-            raise wanted(
-                "token ids", where, "a comma list or a readable file", getattr(error, "strerror", error)
-            ) from None
+            got = f"{getattr(error, 'strerror', None) or 'not UTF-8 text'}: {given}"
+            raise wanted("token ids", where, "a comma list or a readable file", got) from None
     words = given.strip().strip("[]").replace(",", " ").split()
-    try:
-        ids = [int(word) for word in words]
-    except ValueError:
-        bad = next(word for word in words if not word.lstrip("-").isdigit())
-        raise wanted("token id", where, "an integer", bad) from None
+    for word in words:
+        if not re.fullmatch("-?[0-9]{1,20}", word):
+            raise wanted("token id", where, "an integer", word)
+    ids = [int(word) for word in words]
     if not ids:
         raise wanted("token ids", where, "at least one", "none")
     return ids

@@ -58,19 +58,12 @@ def summarise(results, loaded) -> dict:
     taps, first = [], None
     for result in results:
         for group, row in result.groups.items():
-            worst = row["worst"]
-            layer = int(worst.tap.split(".")[2]) if ".layer." in worst.tap else None
-            where = {
-                "tap": worst.tap,
-                "layer": layer,
-                "pass": worst.number,
-                "case": worst.case,
-                "weights": result.weights,
-            }
-            bug = row["verdict"] == "bug"
+            where = place(row["worst"], result.weights)
             numbers = {"local": None, "inherited": row["error"], "floor": row["floor"], "ratio": row["ratio"]}
             taps.append({"tap": group, "verdict": row["verdict"], **numbers, "count": row["count"], "worst": where})
-            first = first or (where if bug else None)
+        # of all layers and passes; the first group's worst would be where an error has grown, not where it starts
+        bugs = [row["first"] for row in result.groups.values() if row["first"]]
+        first = first or (place(min(bugs)[1], result.weights) if bugs else None)
     bad_text = [name for result in results for name, good in result.texts.items() if not good]
     return {
         "verdict": "bug" if first or bad_text else "match",
@@ -82,6 +75,12 @@ def summarise(results, loaded) -> dict:
         "coverage": [line for result in results for line in COVERAGE.get(result.weights, [])],
         "weights": {"name": loaded.name, "held_as": loaded.held_as, "tensors": loaded.report.used},
     }
+
+
+def place(one, weights: str) -> dict:
+    """Say where a finding is."""
+    layer = int(one.tap.split(".")[2]) if ".layer." in one.tap else None
+    return {"tap": one.tap, "layer": layer, "pass": one.number, "case": one.case, "weights": weights}
 
 
 def show(results, report) -> None:

@@ -49,7 +49,8 @@ def forward(params: TextParams, ids, how: How = How(), cache: Cache | None = Non
     Differs: the head is the unscaled embedding, without the softcap of Gemma 2.
     """
     c = params.config
-    ids, first = check_ids(ids, c), _first(np.asarray(ids).shape, first, cache)
+    ids = check_ids(ids, c)
+    first = _first(ids.shape, first, cache)
     start = _enter(ids, cache, c)
     places = [place_tokens(c, layer, first, start, how.dtype) for layer in _one_of_each_kind(c)]
     h = how.taps("text.embed", how.ops.embed(ids, params.embedding, np.sqrt(np.float64(c.width)), how.dtype))
@@ -79,7 +80,10 @@ def check_ids(ids, c: TextConfig, where: object = "ids"):
     Raises:
         BadInput: not two axes of integers, empty, negative, >= V, more than `max_positions` a row.
     """
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except ValueError:  # rows of unequal length
+        raise wanted("token ids", where, "rows of equal length", "unequal ones") from None
     if array.size == 0:
         raise wanted("token ids", where, "at least one", "none")
     if array.ndim != 2 or array.dtype.kind not in "iu":

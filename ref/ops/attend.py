@@ -65,18 +65,22 @@ def _add4x2(acc0, acc1, p0, p1, v0, v1, v2, v3):
 @njit(cache=True, error_model="numpy")
 def _softmax_block(s, width, first, last, scale, acc, state):
     # online softmax of one row: exponentiates its block in place and rescales what was summed before
+    first, last = min(max(first, 0), width), min(max(last, 0), width)
     highest = state[0]
-    for j in range(max(first, 0), min(last, width)):
+    for j in range(first, last):
         s[j] *= scale
-        highest = max(highest, np.float64(s[j]))
-    shrink = np.exp(state[0] - highest) if highest > -np.inf else 1.0
+        if s[j] > highest:
+            highest = np.float64(s[j])
+    if highest == -np.inf:  # nothing visible
+        s[:] = 0
+        return
+    s[:first] = 0
+    s[last:] = 0
+    shrink = np.exp(state[0] - highest)
     total = state[1] * shrink
-    for j in range(s.size):
-        if first <= j < last and j < width:
-            s[j] = np.exp(np.float64(s[j]) - highest)
-            total += np.float64(s[j])
-        else:
-            s[j] = 0
+    for j in range(first, last):
+        s[j] = np.exp(np.float64(s[j]) - highest)
+        total += np.float64(s[j])
     if shrink != 1.0:
         for h in range(acc.size):
             acc[h] *= shrink
@@ -154,10 +158,47 @@ def _attend_parallel(tasks, q, k, v, visible, scale, origin, out):
         _attend_task(task, q, k, v, visible, scale, origin, out)
 
 
+@njit(cache=True, error_model="numpy", parallel=True)
+def _softmax_rows(s, seen, scale, acc, state):
+    for row in prange(s.shape[0]):
+        _softmax_block(s[row], s.shape[1], seen[row, 0], seen[row, 1], scale, acc[row], state[row])
+
+
+TILE_QUERIES, TILE_KEYS = 128, 512  # a tile's scores stay in the cache between the two matrix products
+
+
+def _attend_tiles(q, k, v, visible, scale, out):
+    """Prefill: the same online softmax on tiles large enough for BLAS to do the products. Slots are in order here."""
+    T, N, H = q.shape
+    K, G = k.shape[1], N // k.shape[1]
+    for kv in range(K):
+        keys, values = k[:, kv], v[:, kv]
+        for t in range(0, T, TILE_QUERIES):
+            seen = np.repeat(visible[t : t + TILE_QUERIES], G, axis=0)  # rows are (t, g)
+            rows = np.ascontiguousarray(q[t : t + TILE_QUERIES, kv * G : kv * G + G]).reshape(-1, H)
+            acc, state = np.zeros_like(rows), np.tile([-np.inf, 0.0], (len(rows), 1))
+            some = seen[seen[:, 0] < seen[:, 1]]
+            begin, stop = (some[:, 0].min(), some[:, 1].max()) if len(some) else (0, 0)
+            for block in range(begin, stop, TILE_KEYS):
+                end = min(block + TILE_KEYS, stop)
+                s = rows @ keys[block:end].T
+                _softmax_rows(s, seen - block, scale, acc, state)
+                acc += s @ values[block:end]
+            total = state[:, 1:].astype(q.dtype)
+            acc = np.divide(acc, total, out=acc, where=total > 0)
+            out[t : t + TILE_QUERIES, kv * G : kv * G + G] = acc.reshape(-1, G, H)
+
+
 def attend_jit(q, k, v, visible, scale, origin=0):
-    """Kernel of `attend`: blocks of 64 keys, online softmax with float64 sums, never a key outside the range."""
+    """Kernel of `attend`: blocks of keys, online softmax with float64 sums, no key far outside the range touched."""
     out = np.empty_like(q)
+    scale = q.dtype.type(scale)
+    in_order = visible[..., 1].max() - origin <= k.shape[1]  # no ring that has wrapped
+    if q.shape[1] >= TILE_QUERIES and in_order:
+        for b in range(q.shape[0]):
+            _attend_tiles(q[b], k[b], v[b], visible[b] - origin, scale, out[b])
+        return out
     tasks = q.shape[0] * k.shape[2] * -(-q.shape[1] // QUERIES)
     drive = _attend_serial if tasks == 1 else _attend_parallel
-    drive(tasks, np.ascontiguousarray(q), k, v, visible, q.dtype.type(scale), origin, out)
+    drive(tasks, np.ascontiguousarray(q), k, v, visible, scale, origin, out)
     return out

@@ -113,16 +113,18 @@ def by_group(findings: list[Finding]) -> dict[str, dict[str, Any]]:
         findings: of any number of cases.
 
     Returns:
-        group -> {ratio, error, floor, verdict, count, worst: Finding}, in the order of execution.
+        group -> {ratio, error, floor, verdict, count, worst: Finding, first}, in the order of execution; `first` is
+        (index, Finding) of its first bug in the order of execution, or None.
     """
     from ref.model.taps import tap_group
 
     rows: dict[str, dict[str, Any]] = {}
-    for one in findings:
-        row = rows.setdefault(tap_group(one.tap), {"ratio": -1.0, "count": 0, "verdict": "match"})
+    for index, one in enumerate(findings):
+        row = rows.setdefault(tap_group(one.tap), {"ratio": -1.0, "count": 0, "verdict": "match", "first": None})
         row["count"] += 1
         if one.ratio > row["ratio"]:
             row |= {"ratio": one.ratio, "error": one.error, "floor": one.floor, "worst": one}
         if one.verdict != "match":
             row["verdict"] = one.verdict
+            row["first"] = row["first"] or (index, one)
     return rows

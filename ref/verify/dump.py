@@ -4,6 +4,7 @@ The format is a contract; `golden/schema/dump.schema.json` is its closed schema.
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,20 @@ class DumpWriter:
         names: which alias table the tensor names come from: `ref` for our own.
 
     Raises:
-        BadInput: the folder holds something already.
+        BadInput: the folder holds something already, or cannot be made.
     """
 
     def __init__(self, folder: Path, model: dict, policy: dict, producer: dict | None = None, names: str = "ref"):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        self.folder = folder.resolve()
+        self.new = self.folder.with_name(f"{self.folder.name}.{os.getpid()}.part")
+        try:
+            in_use = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+            if not in_use:
+                self.new.mkdir(parents=True)
+        except OSError as error:
+            raise wanted("output folder", folder, "one that can be made", error.strerror) from None
+        if in_use:
             raise wanted("output folder", folder, "an empty or new one", "something in the way")
-        self.folder, self.new = folder, folder.with_name(folder.name + ".new")
-        shutil.rmtree(self.new, ignore_errors=True)
-        self.new.mkdir(parents=True)
         head = {"format_version": FORMAT_VERSION, "producer": producer or reference_producer()}
         self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
 
@@ -104,7 +110,7 @@ def read_dump(folder: Path) -> dict[str, Any]:
         jsonschema.validate(content, schema("dump"))
     except OSError as error:
         raise wanted("dump", path, "a readable dump.json", error.strerror) from None
-    except (ValueError, jsonschema.ValidationError) as error:
+    except (ValueError, RecursionError, jsonschema.ValidationError) as error:
         raise wanted("dump", path, "dump format version 1", str(error).splitlines()[0]) from None
     return content
 

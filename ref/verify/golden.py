@@ -60,7 +60,11 @@ def check_golden(root: Path) -> list[str]:
     Returns:
         One line for each thing wrong; empty when all is well.
     """
-    listed = json.loads((root / "MANIFEST.json").read_text())
+    try:
+        listed = json.loads((root / "MANIFEST.json").read_text())
+        listed["files"].keys()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise wanted("MANIFEST.json", root, "a list of the golden files", error) from None
     found, problems = manifest_of(root), []
     for name in sorted(listed["files"].keys() | found["files"].keys()):
         was, now = listed["files"].get(name), found["files"].get(name)
@@ -110,15 +114,20 @@ def read_case(folder: Path) -> Case:
     """
     from safetensors.numpy import load_file
 
-    whole = json.loads((folder / "case.json").read_text())
     try:
+        whole = json.loads((folder / "case.json").read_text())
         jsonschema.validate(whole, schema("case"))
-    except jsonschema.ValidationError as error:
+    except (OSError, ValueError, jsonschema.ValidationError) as error:
         raise wanted("case.json", folder, "format version 1", str(error).splitlines()[0]) from None
     passes = []
     for number, row in enumerate(whole["passes"]):
-        truth = load_file(folder / row["file"]) if row["file"] else {}
         rows = {tensor["tap"]: tensor for tensor in row["tensors"]}
+        try:
+            truth = load_file(folder / row["file"]) if row["file"] else {}
+        except Exception as error:  # safetensors has its own exception types for each broken file
+            raise wanted("file", folder / row["file"], "a safetensors file", error) from None
+        if missing := rows.keys() - truth.keys():
+            raise wanted("tensors", folder / row["file"], "each that case.json lists", f"no {min(missing)}")
         pads = np.array(row["left_pads"], np.int64)
         passes.append(Pass(number, np.array(row["ids"]), pads, row["cached"], row["packed"], rows, truth))
     return Case(whole["id"], whole["purpose"], whole["weights"], whole["full"], passes)

@@ -34,7 +34,7 @@ def take_samples(value: np.ndarray, count: int = SAMPLES) -> np.ndarray:
 def relative_l2(value, truth) -> float:
     """Return the distance from truth relative to truth's length.
 
-        ||value - truth|| / ||truth||,    in float64; 0 where both are zero, infinite where only truth is
+        ||value - truth|| / ||truth||,    in float64; 0 where equal; infinite where only truth is 0, or a value is NaN
 
     Args:
         value: [...] any dtype.
@@ -47,7 +47,7 @@ def relative_l2(value, truth) -> float:
     error, length = np.linalg.norm(np.asarray(value, np.float64) - truth), np.linalg.norm(truth)
     if error == 0:
         return 0.0
-    return float(error / length) if length else float("inf")
+    return float(error / length) if length and np.isfinite(error) else float("inf")  # NaN is no distance
 
 
 def blank_padding(name: str, value: np.ndarray, left_pads: np.ndarray, total: int) -> np.ndarray:

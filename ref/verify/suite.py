@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ref.errors import wanted
 from ref.model.generate import Sampling, generate
 from ref.model.text import How
 from ref.verify.against_golden import Finding, by_group, run_golden
@@ -73,7 +74,10 @@ def run_suite(
 
 def read_case_id(folder: Path) -> str:
     """Return the id that a case's own file gives it."""
-    return json.loads((folder / "case.json").read_text())["id"]
+    try:
+        return json.loads((folder / "case.json").read_text())["id"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise wanted("case.json", folder, "a golden case", error) from None
 
 
 def in_float64(one: Finding) -> Finding:

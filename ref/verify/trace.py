@@ -42,16 +42,18 @@ def trace(
                 f"at most {config.max_positions}",
                 len(ids) + steps,
             )
-    if not any(Recorder(*patterns).wants(name) for name in tap_names(config.layers, cached=True)):
+    if not any(Recorder(*patterns).wants(name) for name in tap_names(config.layers, cached=steps > 0)):
         raise wanted("taps", "trace", "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
     writer = DumpWriter(folder, _model(loaded), _policy(how))
     try:
         for ids in prompts:
             _trace_prompt(writer, loaded.params, ids, how, patterns, steps)
-    except BaseException:
+        writer.close()
+    except BaseException as error:
         writer.abandon()
+        if isinstance(error, OSError):
+            raise wanted("output folder", folder, "room to write", error.strerror) from None
         raise
-    writer.close()
     files = list(folder.glob("*.safetensors"))
     tensors = sum(len(one["tensors"]) for one in writer.content["passes"])
     return {

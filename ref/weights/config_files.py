@@ -1,6 +1,5 @@
 """Configurations as other projects write them: Hugging Face `config.json` and GGUF metadata."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ def config_from_hugging_face(loaded: dict[str, Any], where: object = "config.jso
     get = {**CLASS_DEFAULTS, **{k: v for k, v in text.items() if v is not None}}
     local, base, factor = _rope(text, get, where)
     scalar = get["query_pre_attn_scalar"]
-    if isinstance(scalar, bool) or not isinstance(scalar, (int, float)) or not 0 < scalar < math.inf:
+    if isinstance(scalar, bool) or not isinstance(scalar, (int, float)) or not 0 < scalar < 1e300:
         raise wanted("query_pre_attn_scalar", where, "a finite number > 0", scalar)
     config = TextConfig(
         name=_name(get["num_hidden_layers"], get["hidden_size"]),
@@ -122,10 +121,14 @@ def _rope(text, get, where):
 
 
 def _factor(scaling, key, where) -> float:
-    kind = scaling.get("rope_type", scaling.get("type", "default")) if isinstance(scaling, dict) else scaling
+    if not isinstance(scaling, dict):
+        raise wanted(key, where, "an object", scaling)
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in ("default", "linear"):
         raise wanted(f"{key}.rope_type", where, "default or linear", kind)
-    return scaling.get("factor", 1.0) if kind == "linear" else 1.0
+    if kind == "linear" and "factor" not in scaling:
+        raise wanted(f"{key}.factor", where, "a number, as rope_type is linear", "none")
+    return scaling["factor"] if kind == "linear" else 1.0
 
 
 def _global_every(get, where) -> int:
@@ -171,8 +174,10 @@ def config_from_gguf(metadata: dict[str, Any], vocabulary: int, where: object = 
     if get("attention.value_length", head_dim) != head_dim:
         raise wanted("gemma3.attention.value_length", where, f"key_length = {head_dim}", get("attention.value_length"))
     positive = all(isinstance(n, int) and n > 0 for n in (heads, width, head_dim))
-    if not positive:
-        raise wanted("head_count, embedding_length, key_length", where, "integers > 0", (heads, width, head_dim))
+    if not positive or width < heads:
+        got = (heads, width, head_dim)
+        raise wanted("head_count, embedding_length, key_length", where, "integers > 0, no more heads than width", got)
+    eps = get("attention.layer_norm_rms_epsilon")
     scaled = metadata.get("gemma3.rope.scaling.type", "none") == "linear"
     config = TextConfig(
         name=_name(layers, width),
@@ -189,6 +194,6 @@ def config_from_gguf(metadata: dict[str, Any], vocabulary: int, where: object = 
         vocabulary=vocabulary,
         rope_base_global=get("rope.freq_base", 1_000_000.0),
         # written as float32; the exact 1e-6 is what every implementation but llama.cpp uses
-        rms_eps=float(f"{get('attention.layer_norm_rms_epsilon'):.6g}"),
+        rms_eps=float(f"{eps:.6g}") if isinstance(eps, float) else eps,
     )
     return check_config(config, where)

@@ -8,10 +8,12 @@ import numpy as np
 from ref.config import TextConfig
 from ref.errors import wanted
 from ref.model.params import LayerParams, TextParams, layer_shapes
-from ref.ops.blocks import Blocks, decode_jit
+from ref.ops.blocks import FORMATS, Blocks, decode_jit
 from ref.ops.linear import widen
 from ref.ops.rounding import round_bfloat16
 from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, is_norm
+
+HELD = ("F64", "F32", "F16", "BF16", *FORMATS)  # types of safetensors and GGUF that are Weights
 
 
 class TensorSource(Protocol):
@@ -23,6 +25,10 @@ class TensorSource(Protocol):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape in NumPy order."""
+        ...
+
+    def type(self, name: str) -> str:
+        """Return the name of a tensor's type, as the file format spells it."""
         ...
 
     def array(self, name: str) -> Any:
@@ -92,6 +98,8 @@ def check_tensors(source: TensorSource, shapes: dict[str, tuple[int, ...]], know
         if got != shape:
             hint = " (transposed?)" if got == shape[::-1] else ""
             raise wanted(f"tensor {name}", where, f"shape {list(shape)}", f"{list(got)}{hint}")
+        if source.type(name) not in HELD:  # an array of U16 would pass for bfloat16 bits
+            raise wanted(f"type of tensor {name}", where, " ".join(HELD), source.type(name))
     left = sorted(names - shapes.keys())
     unknown = [name for name in left if not known(name)]
     if unknown:
@@ -126,7 +134,7 @@ def build_params(
 
 def _gain(stored, one_was_added: bool) -> np.ndarray:
     """Return a norm's zero-centred gain as floats, exactly; float64 where float32 cannot hold it."""
-    gain = widen(stored)
+    gain = widen(stored).reshape(-1)  # a quantised vector comes as blocks of one row
     if not one_was_added:
         return gain.astype(np.float32) if gain.dtype == np.float16 else np.asarray(gain)
     exact = gain.astype(np.float64) - 1.0

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -44,10 +46,10 @@ def load(weights: str = "270m", held_as: str = "file") -> Loaded:
         BadInput: unknown, missing, broken or inconsistent weights; the extra is not installed.
     """
     kind, _, rest = weights.partition(":")
-    if kind == "270m":
+    if weights == "270m":
         loaded = _load_gguf(package_file(), weights)
-    elif kind in ("synthetic", "tiny"):
-        loaded = _make(weights, "tiny" if kind == "tiny" else rest)
+    elif weights == "tiny" or kind == "synthetic":
+        loaded = _make(weights, rest or weights)
     elif Path(weights).is_dir():
         loaded = _load_folder(Path(weights))
     elif Path(weights).is_file():
@@ -97,7 +99,8 @@ def _assemble(parts: list[Path], sha256: str, target: Path) -> Path:
     except OSError as error:
         raise wanted("weights file", target, "to be writable (or set GEMMA3_REF_CACHE)", error) from None
     finally:
-        part_file.unlink(missing_ok=True)
+        with suppress(OSError):
+            part_file.unlink(missing_ok=True)
 
 
 def _load_gguf(path: Path, name: str) -> Loaded:
@@ -109,8 +112,13 @@ def _load_gguf(path: Path, name: str) -> Loaded:
     report = check_tensors(file, wanted_shapes(config, gguf_name), lambda name: False, path)
     params = build_params(file, config, gguf_name, gguf_norms=True)
     tuned = "it" in str(file.metadata.get("general.finetune", file.metadata.get("general.name", ""))).lower().split()
-    tuned = tuned or "-it" in path.name.lower()
+    tuned = tuned or _says_tuned(path)
     return Loaded(name, "file", params, report, lambda: _gguf_tokenizer(file, path), tuned)
+
+
+def _says_tuned(path: Path) -> bool:
+    """Tell whether a name says `-it` as the official ones do: gemma-3-4b-it, gemma-3-4b-it-q4_0.gguf."""
+    return re.search(r"-it(?![a-z])", path.name.lower()) is not None
 
 
 def _gguf_tokenizer(file: GgufFile, path: Path) -> Tokenizer:
@@ -132,7 +140,7 @@ def _load_folder(folder: Path) -> Loaded:
     known = (*TIED_HEADS, *VISION_PREFIXES)
     report = check_tensors(files, wanted_shapes(config, name_of), lambda name: name.startswith(known), folder)
     params = build_params(files, config, name_of)
-    tuned = (folder / "chat_template.json").exists() or "-it" in folder.resolve().name.lower()
+    tuned = (folder / "chat_template.json").exists() or _says_tuned(folder.resolve())
     return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned)
 
 
@@ -158,7 +166,7 @@ def default_tokenizer(where: object) -> Tokenizer:
 
 def _make(name: str, size_and_seed: str) -> Loaded:
     size, _, seed = size_and_seed.partition(":")
-    if seed and not seed.lstrip("-").isdigit():
+    if seed and not re.fullmatch("-?[0-9]{1,40}", seed):
         raise wanted("seed", f"--weights {name}", "an integer", seed)
     config = find_size(size, f"--weights {name}")
     params = synthetic_params(config, int(seed or 0), bfloat16=name != "tiny")
