@@ -129,7 +129,7 @@ def test_damaged_chunks_are_refused_and_nothing_is_kept(package, tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_refused(package, monkeypatch, tmp_path):
     monkeypatch.setenv("GEMMA3_REF_CACHE", str(tmp_path / "chunk0" / "inside"))
-    with pytest.raises(BadInput, match="weights file: wanted to be writable .or set GEMMA3_REF_CACHE., got"):
+    with pytest.raises(BadInput, match=r"weights file: wanted to be writable \(or set GEMMA3_REF_CACHE\), got"):
         package_file()
 
 

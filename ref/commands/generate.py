@@ -11,6 +11,7 @@ from ref.commands.shared import (
     text_flags,
     weights_flags,
 )
+from ref.errors import BadInput
 
 
 def add(subparsers) -> None:
@@ -59,8 +60,6 @@ def run(args) -> int:
 
 def find_tokenizer(args, loaded):
     """Return the tokenizer, or None where ids were given and there is none to turn the new ones into text."""
-    from ref.errors import BadInput
-
     if not args.ids:
         return loaded.tokenizer()
     try:

@@ -1,0 +1,42 @@
+"""What a refusal looks like: one line; and any JSON to provoke one."""
+
+from contextlib import contextmanager
+
+from hypothesis import strategies as st
+
+from ref.cli import main
+from ref.errors import BadInput
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["linear"]),
+    lambda some: (
+        st.lists(some, max_size=3)
+        | st.dictionaries(st.sampled_from(["rope_type", "factor", "full_attention", "sliding_attention"]), some)
+    ),
+    max_leaves=5,
+)
+
+
+@contextmanager
+def read_or_refused():
+    """Let a refusal of one line pass; any other exception is a failure."""
+    refused = ""
+    try:
+        yield
+    except BadInput as error:
+        refused = str(error)
+    assert len(refused.splitlines()) <= 1, refused
+
+
+def refusal(capsys, *arguments, code=2) -> str:
+    """Run a command that must be refused and return its one line."""
+    try:
+        returned = main(list(arguments))
+    except SystemExit as stop:  # argparse
+        returned = stop.code
+    out, err = capsys.readouterr()
+    assert (returned, out) == (code, ""), err
+    assert err.startswith("gemma3-ref")
+    assert err.endswith("\n")
+    assert len(err.splitlines()) == 1, err
+    return err
