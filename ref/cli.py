@@ -1,6 +1,7 @@
 """The command line: `gemma3-ref COMMAND`, also `python -m ref`."""
 
 import argparse
+import io
 import os
 import sys
 
@@ -33,6 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; exit codes: 0 fine, 1 a bug was found, 2 bad usage or input (one line), 3 undetermined."""
     args = build_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a pipe that is not UTF-8 gets \u escapes instead of a traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return args.run(args)
     except BadInput as error:

@@ -45,9 +45,7 @@ DATA = bytes(range(32)) + bytes(range(102))
 
 def gguf_bytes(pairs=PAIRS, tensors=TENSORS, data=DATA, magic=b"GGUF", version=3, counts=None, alignment=32):
     tensor_count, pair_count = counts or (len(tensors), len(pairs))
-    head = (
-        magic + struct.pack("<IQQ", version, tensor_count, pair_count) + b"".join(pairs) + b"".join(tensors)
-    )
+    head = magic + struct.pack("<IQQ", version, tensor_count, pair_count) + b"".join(pairs) + b"".join(tensors)
     return head + bytes(-len(head) % alignment) + data
 
 

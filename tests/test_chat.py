@@ -61,9 +61,7 @@ def test_full_example_of_the_specification(real):
     turn = [2, 105, 2364, 107, 3048, 659, 496, 11045, 16326, 236761, 108, 3689, 563, 3505, 528, 672, 2471]
     assert encode_chat(real, messages) == [*turn, 236881, 106, 107, 105, 4368, 107]
     image = [255999, *[262144] * 3, 256000]
-    text = render_chat(
-        [messages[0], user([{"type": "image"}, {"type": "text", "text": messages[1]["content"]}])]
-    )
+    text = render_chat([messages[0], user([{"type": "image"}, {"type": "text", "text": messages[1]["content"]}])])
     expanded = f"\n\n<start_of_image>{'<image_soft_token>' * 3}<end_of_image>\n\n"
     ids = real.encode(text.replace("<start_of_image>", expanded))
     assert ids == [*turn[:10], 110, *image, 108, *turn[11:], 236881, 106, 107, 105, 4368, 107]
@@ -94,9 +92,7 @@ def test_contents_cannot_forge_turns(content):
         if messages[0]["role"] == "system" and isinstance(content, list):
             continue
         index = next(i for i, message in enumerate(messages) if message["content"] == content)
-        with pytest.raises(
-            BadInput, match=rf"\Amessage {index}: content: .*no control string.*at character 3\Z"
-        ):
+        with pytest.raises(BadInput, match=rf"\Amessage {index}: content: .*no control string.*at character 3\Z"):
             encode_chat(Spy(), messages)
         assert encode_chat(Spy(), messages, control="split")[0] == render_chat(messages)
 

@@ -62,9 +62,7 @@ def test_it_reads_what_the_safetensors_package_writes(path):
 
 
 def test_bfloat16_is_given_as_its_bits(path):
-    file = open_bytes(
-        path, safetensors_bytes({"a": entry("BF16", (2, 2))}, np.arange(4, dtype="<u2").tobytes())
-    )
+    file = open_bytes(path, safetensors_bytes({"a": entry("BF16", (2, 2))}, np.arange(4, dtype="<u2").tobytes()))
     assert file.type("a") == "BF16"
     np.testing.assert_array_equal(file.array("a"), np.arange(4, dtype=np.uint16).reshape(2, 2), strict=True)
 
@@ -95,9 +93,7 @@ def test_broken_files_are_refused_in_one_line(path, name):
     assert len(str(caught.value)) < len(str(path)) + 400
 
 
-SOUND = safetensors_bytes(
-    {"__metadata__": {"k": "v"}, "a": entry(), "b": entry("BOOL", (1,), (8, 9))}, bytes(9)
-)
+SOUND = safetensors_bytes({"__metadata__": {"k": "v"}, "a": entry(), "b": entry("BOOL", (1,), (8, 9))}, bytes(9))
 
 
 def test_truncation_at_any_byte_is_refused(path):
@@ -161,9 +157,7 @@ def test_a_single_file_is_read_where_there_is_no_index_and_only_there(tmp_path):
     assert open_sharded(tmp_path).names() == ["b"]
     (tmp_path / INDEX).unlink()
     (tmp_path / SINGLE).unlink()
-    with pytest.raises(
-        BadInput, match=r"wanted model.safetensors.index.json or model.safetensors, got neither"
-    ):
+    with pytest.raises(BadInput, match=r"wanted model.safetensors.index.json or model.safetensors, got neither"):
         open_sharded(tmp_path)
 
 

@@ -128,7 +128,7 @@ def test_definition_and_kernel_are_what_the_flag_says(capsys, monkeypatch):
     monkeypatch.setattr(suite, "run_suite", lambda loaded, name, how, *rest: seen.append(how.ops) or empty(name))
 
     def empty(name):
-        return suite.SuiteResult(name, "float32", ["x"], {}, {}, [])
+        return suite.SuiteResult(name, "float32", ["x"], {}, {}, [], [])
 
     for flag in ("definition", "kernel"):
         json_of(capsys, "verify", "--weights", "tiny", "--ops", flag)

@@ -29,11 +29,13 @@ def run(args) -> int:
     from ref.verify.suite import run_suite
 
     start = time.perf_counter()
+    if args.held_as == "bfloat16":
+        raise wanted("--held-as", "verify", "file or float32: the goldens are of the weights as they are", "bfloat16")
     loaded = load_weights(args)
     how = run_settings(args)._replace(ops=KERNEL if args.ops == "kernel" else DEFINITION)
     names = ["tiny", "270m"] if args.weights == "270m" else [args.weights]
     results = [run_suite(loaded if name == args.weights else None, name, how, args.case, args.golden) for name in names]
-    results = [result for result in results if result.cases]
+    results = [result for result in results if result.cases or result.facts]
     if not results:
         make = f"some (gemma3-ref golden make --weights {args.weights})"
         raise wanted(
@@ -70,7 +72,7 @@ def summarise(results, loaded) -> dict:
         "first": first,
         "taps": taps,
         "texts": {name: good for result in results for name, good in result.texts.items()},
-        "official": [line for result in results for line in result.official],
+        "official": [line for result in results for line in result.facts + result.not_run],
         "diagnosis": [],
         "coverage": [line for result in results for line in COVERAGE.get(result.weights, [])],
         "weights": {"name": loaded.name, "held_as": loaded.held_as, "tensors": loaded.report.used},

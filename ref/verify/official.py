@@ -12,7 +12,7 @@ from ref.prompt.chat import encode_chat, stop_ids
 from ref.weights.resolve import Loaded
 
 
-def run_official(loaded: Loaded, folder: Path, how: How) -> list[str]:
+def run_official(loaded: Loaded, folder: Path, how: How) -> tuple[list[str], list[str]]:
     """Run the cases of the checkpoint that these weights are, by their folder's name; report the rest as not run.
 
     Args:
@@ -21,7 +21,7 @@ def run_official(loaded: Loaded, folder: Path, how: How) -> list[str]:
         how: ops and dtype. The published texts come from bfloat16 runs, so only their first words are demanded.
 
     Returns:
-        One line a case that ran, and one line that counts those which did not.
+        (a line for each case that ran, a line that counts those which did not if there are any).
 
     Source: each case names its own.
     Differs: see `golden/official/README.md`.
@@ -35,10 +35,8 @@ def run_official(loaded: Loaded, folder: Path, how: How) -> list[str]:
                 continue
             good, detail = KINDS[case["kind"]](loaded, case, how)
             lines.append(f"official {case['id']}: {'match' if good else 'differs'}: {detail}")
-    if left:
-        counts = ", ".join(f"{checkpoint} {count}" for checkpoint, count in left.items())
-        lines.append(f"official facts not run, since they need other weights: {counts}")
-    return lines
+    counts = ", ".join(f"{checkpoint} {count}" for checkpoint, count in left.items())
+    return lines, [f"official facts not run, since they need other weights: {counts}"] if left else []
 
 
 def run_continuation(loaded: Loaded, case: dict, how: How) -> tuple[bool, str]:

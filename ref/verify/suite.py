@@ -33,7 +33,8 @@ class SuiteResult(NamedTuple):
     cases: list[str]
     groups: dict[str, dict[str, Any]]
     texts: dict[str, bool]
-    official: list[str]
+    facts: list[str]  # official facts that ran, a line each
+    not_run: list[str]
 
 
 def run_suite(
@@ -61,14 +62,15 @@ def run_suite(
     findings = [in_float64(one) for one in findings] if wide else findings
     greedy_file = root / "real" / name / "greedy.json"
     texts = run_greedy(loaded, greedy_file, how) if greedy_file.is_file() and not only and not wide else {}
-    official = run_official(loaded, root / "official", how) if not only else []
+    facts, not_run = run_official(loaded, root / "official", how) if not only else ([], [])
     return SuiteResult(
         name,
         np.dtype(how.dtype).name,
         [read_case_id(f) for f in folders],
         by_group(findings),
         texts,
-        official,
+        facts,
+        not_run,
     )
 
 

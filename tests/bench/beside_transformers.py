@@ -1,77 +1,100 @@
 """Speed beside transformers float32 in one run: `python tests/bench/beside_transformers.py` (extra [witness]).
 
-Prints prefill of 512 tokens with all logits and greedy decoding, as tokens a second and as a ratio. Runs alternate, and
-the best of each is taken, since a shared machine only ever slows down.
+Prints prefill of 512 tokens with all logits and greedy decoding, as tokens a second and as a ratio. Each implementation
+has a process of its own, since OpenMP settings are a process's; their runs alternate, and the best of each is taken,
+since a shared machine only ever slows down.
 """
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-
 ROOT = Path(__file__).resolve().parents[2]
+NEW, PREFILL, PROMPT = 64, 512, 32
 sys.path[:0] = [str(ROOT), str(ROOT / "golden" / "make")]
 
-import witness  # noqa: E402
 
-from ref.model.cache import empty_cache  # noqa: E402
-from ref.model.generate import Sampling, generate  # noqa: E402
-from ref.model.text import How, forward  # noqa: E402
-from ref.weights.export import config_to_hugging_face  # noqa: E402
-from ref.weights.resolve import load, package_file  # noqa: E402
+def our_runs(held_as):
+    """Return (prefill, decode) of this reference."""
+    import numpy as np
+
+    from ref.model.cache import empty_cache
+    from ref.model.generate import Sampling, generate
+    from ref.model.text import How, forward
+    from ref.weights.resolve import load
+
+    loaded = load("270m", held_as)
+    ids = loaded.tokenizer().encode((ROOT / "LICENSE").read_text())[:PREFILL]
+
+    def prefill():
+        forward(loaded.params, [ids], How(), empty_cache(loaded.params.config, np.zeros(1), PREFILL, np.float32))
+
+    def decode():
+        list(generate(loaded.params, [ids[:PROMPT]], NEW, Sampling(greedy=True), stop=()))
+
+    return prefill, decode
 
 
-def best(function, rounds):
-    """Return the shortest time of several runs."""
-    times = []
-    for _ in range(rounds):
+def their_runs(_held_as):
+    """Return (prefill, decode) of transformers, with its fused attention, on the same dequantised weights."""
+    import torch
+    import witness
+
+    from ref.weights.export import config_to_hugging_face
+    from ref.weights.resolve import load, package_file
+
+    loaded = load("270m")
+    model = witness.from_gguf(package_file(), config_to_hugging_face(loaded.params.config))
+    model.set_attn_implementation("sdpa")
+    ids = torch.tensor([loaded.tokenizer().encode((ROOT / "LICENSE").read_text())[:PREFILL]])
+
+    @torch.inference_mode()
+    def prefill():
+        model(input_ids=ids, use_cache=True)
+
+    @torch.inference_mode()
+    def decode():
+        model.generate(ids[:, :PROMPT], max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
+
+    return prefill, decode
+
+
+def work(runs):
+    """Answer each line on stdin, `0` prefill or `1` decode, with the seconds that one run took."""
+    print("ready", flush=True)
+    for line in sys.stdin:
         start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        runs[int(line)]()
+        print(time.perf_counter() - start, flush=True)
 
 
 def main():
-    """Measure and print."""
+    """Start both, alternate, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--held-as", default="file")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--worker", choices=("ours", "theirs"))
     args = parser.parse_args()
-    loaded = load("270m", args.held_as)
-    theirs = witness.from_gguf(package_file(), config_to_hugging_face(loaded.params.config))
-    theirs.set_attn_implementation("sdpa")
-    ids = loaded.tokenizer().encode((ROOT / "LICENSE").read_text())[:512]
-    new = 64
-
-    def our_prefill():
-        cache = empty_cache(loaded.params.config, np.zeros(1), 512, np.float32)
-        forward(loaded.params, [ids], How(), cache)
-
-    @torch.inference_mode()
-    def their_prefill():
-        theirs(input_ids=torch.tensor([ids]), use_cache=True)
-
-    def our_decode():
-        list(generate(loaded.params, [ids[:32]], new, Sampling(greedy=True), stop=()))
-
-    @torch.inference_mode()
-    def their_decode():
-        theirs.generate(torch.tensor([ids[:32]]), max_new_tokens=new, min_new_tokens=new, do_sample=False)
-
-    print(f"held as {args.held_as}; torch {torch.get_num_threads()} threads")
-    for name, ours, other, tokens in (
-        ("prefill 512, all logits", our_prefill, their_prefill, 512),
-        ("decode 64 after 32", our_decode, their_decode, new),
-    ):
-        ours(), other()
-        mine = theirs_best = float("inf")
-        for _ in range(args.rounds):
-            mine, theirs_best = min(mine, best(ours, 1)), min(theirs_best, best(other, 1))
-        rates = f"{tokens / mine:7.1f} tok/s here, {tokens / theirs_best:7.1f} transformers"
-        print(f"{name:<24} {rates}, ratio {theirs_best / mine:.2f}")
+    if args.worker:
+        return work((our_runs if args.worker == "ours" else their_runs)(args.held_as))
+    command = [sys.executable, __file__, "--held-as", args.held_as, "--worker"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    workers = [subprocess.Popen([*command, name], **pipes) for name in ("ours", "theirs")]
+    for worker in workers:
+        worker.stdout.readline()
+    for run, (name, tokens) in enumerate((("prefill 512, all logits", PREFILL), ("decode 64 after 32", NEW))):
+        best = [float("inf")] * 2
+        for _ in range(args.rounds + 1):  # the first round compiles and warms up, and is the slowest
+            for which, worker in enumerate(workers):
+                print(run, file=worker.stdin, flush=True)
+                best[which] = min(best[which], float(worker.stdout.readline()))
+        ours, theirs = (tokens / seconds for seconds in best)
+        print(f"{name:<24} {ours:7.1f} tok/s here ({args.held_as}), {theirs:7.1f} transformers: {ours / theirs:.2f}x")
+    for worker in workers:
+        worker.stdin.close()
+        worker.wait()
 
 
 if __name__ == "__main__":
