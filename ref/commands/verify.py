@@ -72,7 +72,7 @@ def summarise(results, loaded) -> dict:
         "first": first,
         "taps": taps,
         "texts": {name: good for result in results for name, good in result.texts.items()},
-        "official": [line for result in results for line in result.facts + result.not_run],
+        "official": [line for result in results for line in result.facts] + results[-1].not_run,
         "diagnosis": [],
         "coverage": [line for result in results for line in COVERAGE.get(result.weights, [])],
         "weights": {"name": loaded.name, "held_as": loaded.held_as, "tensors": loaded.report.used},
