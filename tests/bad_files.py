@@ -155,7 +155,7 @@ BROKEN_SAFETENSORS = {
     "bool": (safetensors_bytes({"a": entry(shape=(2, True))}), "shape of tensor 'a'"),
     "NaN": (
         safetensors_bytes(b'{"a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 8]}}'),
-        "shape of",
+        "header: wanted finite numbers, got NaN",
     ),
     "shape object": (safetensors_bytes({"a": entry() | {"shape": {}}}), "shape of tensor 'a'"),
     "product": (
