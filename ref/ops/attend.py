@@ -3,6 +3,8 @@
 Slots, `origin` and rings: see `ops/attention`.
 """
 
+from itertools import product
+
 import numpy as np
 from numba import njit, prange
 
@@ -32,173 +34,102 @@ def attend(q, k, v, visible, scale, origin=0):
     return mix(softmax(scores(q, k, scale), visible, origin), v)
 
 
-KEYS = 64  # keys a block; a block's scores of 32 rows stay in the first-level cache
-QUERIES = 8  # queries a task
-
-
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _dot4x2(q0, q1, q2, q3, k0, k1, out, column):
-    # four queries against two keys: six loads feed eight sums, each in vector lanes of the input's dtype
-    a0 = b0 = c0 = d0 = a1 = b1 = c1 = d1 = q0.dtype.type(0)
-    for h in range(k0.size):
-        x, y = k0[h], k1[h]
-        a0 += q0[h] * x
-        a1 += q0[h] * y
-        b0 += q1[h] * x
-        b1 += q1[h] * y
-        c0 += q2[h] * x
-        c1 += q2[h] * y
-        d0 += q3[h] * x
-        d1 += q3[h] * y
-    out[0, column], out[1, column], out[2, column], out[3, column] = a0, b0, c0, d0
-    out[0, column + 1], out[1, column + 1], out[2, column + 1], out[3, column + 1] = a1, b1, c1, d1
+def _dot(x, y):
+    # sums in vector lanes of the input's dtype
+    total = x.dtype.type(0)
+    for h in range(x.size):
+        total += x[h] * y[h]
+    return total
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _add4x2(acc0, acc1, p0, p1, v0, v1, v2, v3):
-    # four values into two queries: the sums of four are formed in registers before they are stored
-    for h in range(acc0.size):
-        acc0[h] += p0[0] * v0[h] + p0[1] * v1[h] + p0[2] * v2[h] + p0[3] * v3[h]
-        acc1[h] += p1[0] * v0[h] + p1[1] * v1[h] + p1[2] * v2[h] + p1[3] * v3[h]
+def _add2(out, p, x, r, y):
+    for h in range(out.size):
+        out[h] += p * x[h] + r * y[h]
 
 
 @njit(cache=True, error_model="numpy")
-def _softmax_block(s, width, first, last, scale, acc, state):
-    # online softmax of one row: exponentiates its block in place and rescales what was summed before
-    first, last = min(max(first, 0), width), min(max(last, 0), width)
-    highest = state[0]
-    for j in range(first, last):
-        s[j] *= scale
-        if s[j] > highest:
-            highest = np.float64(s[j])
-    if highest == -np.inf:  # nothing visible
-        s[:] = 0
-        return
-    s[:first] = 0
-    s[last:] = 0
-    shrink = np.exp(state[0] - highest)
-    total = state[1] * shrink
-    for j in range(first, last):
-        s[j] = np.exp(np.float64(s[j]) - highest)
-        total += np.float64(s[j])
-    if shrink != 1.0:
-        for h in range(acc.size):
-            acc[h] *= shrink
-    state[0], state[1] = highest, total
-
-
-@njit(cache=True, error_model="numpy")
-def _attend_block(q, k, v, b, kv, slot, width, seen, scale, s, acc, state):
-    # one block of at most KEYS keys against every row of the tile. k and v come whole: only k[b, slot, kv], with
-    # every index given, is known to be contiguous, and vectorises. Past the block's end the last key is taken
-    # again, with probability 0, so that keys go by fours.
-    end = slot + width - 1
-    for j in range(0, width, 2):
-        k0, k1 = k[b, slot + j, kv], k[b, min(slot + j + 1, end), kv]
-        for row in range(0, q.shape[0], 4):
-            _dot4x2(q[row], q[row + 1], q[row + 2], q[row + 3], k0, k1, s[row : row + 4], j)
-    for row in range(q.shape[0]):
-        _softmax_block(s[row], width, seen[row, 0], seen[row, 1], scale, acc[row], state[row])
-    for j in range(0, width, 4):
-        i = slot + j
-        v0, v1, v2, v3 = (
-            v[b, i, kv],
-            v[b, min(i + 1, end), kv],
-            v[b, min(i + 2, end), kv],
-            v[b, min(i + 3, end), kv],
-        )
-        for row in range(0, q.shape[0], 2):
-            _add4x2(acc[row], acc[row + 1], s[row, j : j + 4], s[row + 1, j : j + 4], v0, v1, v2, v3)
-
-
-@njit(cache=True, error_model="numpy")
-def _attend_tile(q, k, v, b, kv, visible, scale, origin, out):
-    # q, out: [T, G, H] of kv head `kv` and at most QUERIES tokens; rows are (t, g), padded to a multiple of four
-    T, G, H = q.shape
-    rows = (T * G + 3) // 4 * 4
-    tile, acc = np.zeros((rows, H), q.dtype), np.zeros((rows, H), q.dtype)
-    s, state = np.empty((rows, KEYS), q.dtype), np.empty((rows, 2))
-    state[:, 0], state[:, 1] = -np.inf, 0.0
-    seen = np.zeros((rows, 2), np.int64)
-    begin, stop = visible[0, 0], visible[0, 1]
-    for row in range(T * G):
-        tile[row], seen[row] = q[row // G, row % G], visible[row // G]
-        if seen[row, 0] < seen[row, 1]:
-            begin, stop = min(begin, seen[row, 0]), max(stop, seen[row, 1])
-    while begin < stop:
-        slot = (begin - origin) % k.shape[1]
-        width = min(KEYS, stop - begin, k.shape[1] - slot)  # never across the end of the ring
-        _attend_block(tile, k, v, b, kv, slot, width, seen - begin, scale, s, acc, state)
-        begin += width
-    for row in range(T * G):
-        total = state[row, 1]
-        for h in range(H):
-            out[row // G, row % G, h] = acc[row, h] / total if total > 0 else 0
-
-
-@njit(cache=True, error_model="numpy")
-def _attend_task(task, q, k, v, visible, scale, origin, out):
-    tiles, K = (q.shape[1] + QUERIES - 1) // QUERIES, k.shape[2]
-    b, kv, t = task // (tiles * K), task // tiles % K, task % tiles * QUERIES
-    G, end = q.shape[2] // K, min(t + QUERIES, q.shape[1])
-    heads = slice(kv * G, kv * G + G)
-    seen = visible[b, t:end]
-    _attend_tile(q[b, t:end, heads], k, v, b, kv, seen, scale, origin, out[b, t:end, heads])
-
-
-@njit(cache=True, error_model="numpy")
-def _attend_serial(tasks, q, k, v, visible, scale, origin, out):
-    for task in range(tasks):
-        _attend_task(task, q, k, v, visible, scale, origin, out)
+def _attend_row(q, k, v, b, kv, begin, stop, origin, scale, out):
+    # one query. k and v come whole: only k[b, slot, kv], with every index given, is known to be contiguous
+    S, count = k.shape[1], stop - begin
+    weights, slots = np.zeros(count + 1, q.dtype), np.zeros(count + 1, np.int64)
+    largest = -np.inf
+    for j in range(count):
+        slots[j] = (begin + j - origin) % S
+        weights[j] = _dot(q, k[b, slots[j], kv]) * scale
+        largest = max(largest, np.float64(weights[j]))
+    total = 0.0
+    for j in range(count):
+        weights[j] = np.exp(np.float64(weights[j]) - largest)
+        total += np.float64(weights[j])
+    out[:] = 0
+    slots[count] = slots[max(count - 1, 0)]  # keys go by twos; the spare one has weight 0
+    for j in range(0, count, 2):
+        _add2(out, weights[j], v[b, slots[j], kv], weights[j + 1], v[b, slots[j + 1], kv])
+    for h in range(out.size):
+        out[h] = out[h] / total if count > 0 else 0
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
-def _attend_parallel(tasks, q, k, v, visible, scale, origin, out):
-    for task in prange(tasks):
-        _attend_task(task, q, k, v, visible, scale, origin, out)
+def _attend_rows(q, k, v, visible, scale, origin, out):
+    T, N, G = q.shape[1], q.shape[2], q.shape[2] // k.shape[2]
+    for row in prange(q.shape[0] * T * N):
+        b, t, n = row // (T * N), row // N % T, row % N
+        begin, stop = visible[b, t, 0], visible[b, t, 1]
+        _attend_row(q[b, t, n], k, v, b, n // G, begin, stop, origin, scale, out[b, t, n])
 
 
 @njit(cache=True, error_model="numpy", parallel=True)
-def _softmax_rows(s, seen, scale, acc, state):
+def _softmax_block(s, seen, scale, acc, state):
+    # online softmax, a row at a time: exponentiates its block in place, rescales what was summed before
     for row in prange(s.shape[0]):
-        _softmax_block(s[row], s.shape[1], seen[row, 0], seen[row, 1], scale, acc[row], state[row])
+        first = min(max(seen[row, 0], 0), s.shape[1])
+        last = min(max(seen[row, 1], first), s.shape[1])
+        s[row, :first], s[row, last:] = 0, 0
+        highest, total = state[row, 0], state[row, 1]
+        for j in range(first, last):
+            s[row, j] *= scale
+            highest = max(highest, np.float64(s[row, j]))
+        shrink = np.exp(state[row, 0] - highest) if total > 0 else 0.0
+        total *= shrink
+        for j in range(first, last):
+            s[row, j] = np.exp(np.float64(s[row, j]) - highest)
+            total += np.float64(s[row, j])
+        for h in range(acc.shape[1]):
+            acc[row, h] *= shrink
+        state[row, 0], state[row, 1] = highest, total
 
 
+FEW = 8  # from so many queries on, tiles that BLAS multiplies are faster than one query at a time
 TILE_QUERIES, TILE_KEYS = 128, 512  # a tile's scores stay in the cache between the two matrix products
 
 
 def _attend_tiles(q, k, v, visible, scale, out):
-    """Prefill: the same online softmax on tiles large enough for BLAS to do the products. Slots are in order here."""
-    T, N, H = q.shape
-    K, G = k.shape[1], N // k.shape[1]
-    for kv in range(K):
-        keys, values = k[:, kv], v[:, kv]
-        for t in range(0, T, TILE_QUERIES):
-            seen = np.repeat(visible[t : t + TILE_QUERIES], G, axis=0)  # rows are (t, g)
-            rows = np.ascontiguousarray(q[t : t + TILE_QUERIES, kv * G : kv * G + G]).reshape(-1, H)
-            acc, state = np.zeros_like(rows), np.tile([-np.inf, 0.0], (len(rows), 1))
-            some = seen[seen[:, 0] < seen[:, 1]]
-            begin, stop = (some[:, 0].min(), some[:, 1].max()) if len(some) else (0, 0)
-            for block in range(begin, stop, TILE_KEYS):
-                end = min(block + TILE_KEYS, stop)
-                s = rows @ keys[block:end].T
-                _softmax_rows(s, seen - block, scale, acc, state)
-                acc += s @ values[block:end]
-            total = state[:, 1:].astype(q.dtype)
-            acc = np.divide(acc, total, out=acc, where=total > 0)
-            out[t : t + TILE_QUERIES, kv * G : kv * G + G] = acc.reshape(-1, G, H)
+    """Attend with blocks of keys and an online softmax; the slots of k and v are key indices here."""
+    (T, N, H), K = q.shape, k.shape[1]
+    for kv, t in product(range(K), range(0, T, TILE_QUERIES)):
+        part = np.s_[t : t + TILE_QUERIES, kv * (N // K) : (kv + 1) * (N // K)]
+        rows = np.ascontiguousarray(q[part]).reshape(-1, H)  # (t, g)
+        seen = np.repeat(visible[part[0]], N // K, axis=0)
+        acc, state = np.zeros_like(rows), np.tile([-np.inf, 0.0], (len(rows), 1))  # largest score, sum of weights
+        some = seen[seen[:, 0] < seen[:, 1]]
+        for begin in range(some[:, 0].min(initial=len(k)), some[:, 1].max(initial=0), TILE_KEYS):
+            stop = min(begin + TILE_KEYS, some[:, 1].max())
+            weights = rows @ k[begin:stop, kv].T
+            _softmax_block(weights, seen - begin, scale, acc, state)
+            acc += weights @ v[begin:stop, kv]
+        total = state[:, 1:].astype(q.dtype)
+        out[part] = np.divide(acc, total, out=acc, where=total > 0).reshape(-1, N // K, H)
 
 
 def attend_jit(q, k, v, visible, scale, origin=0):
-    """Kernel of `attend`: blocks of keys, online softmax with float64 sums, no key far outside the range touched."""
-    out = np.empty_like(q)
-    scale = q.dtype.type(scale)
-    in_order = visible[..., 1].max() - origin <= k.shape[1]  # no ring that has wrapped
-    if q.shape[1] >= TILE_QUERIES and in_order:
+    """Kernel of `attend`: many queries in tiles with an online softmax, few one by one; float64 sums of weights."""
+    out, scale = np.empty_like(q), q.dtype.type(scale)
+    wrapped = visible[..., 1].max() - origin > k.shape[1]
+    if q.shape[1] < FEW or wrapped:
+        _attend_rows(np.ascontiguousarray(q), k, v, visible, scale, origin, out)
+    else:
         for b in range(q.shape[0]):
             _attend_tiles(q[b], k[b], v[b], visible[b] - origin, scale, out[b])
-        return out
-    tasks = q.shape[0] * k.shape[2] * -(-q.shape[1] // QUERIES)
-    drive = _attend_serial if tasks == 1 else _attend_parallel
-    drive(tasks, np.ascontiguousarray(q), k, v, visible, scale, origin, out)
     return out
