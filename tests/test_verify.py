@@ -11,7 +11,8 @@ from tiny import TINY
 from ref.cli import main
 from ref.ops import DEFINITION, KERNEL
 from ref.verify import suite
-from ref.verify.golden import golden_root
+from ref.verify.against_golden import Kept, judge
+from ref.verify.golden import golden_root, read_case
 from ref.weights import resolve
 from ref.weights.resolve import load
 
@@ -133,3 +134,17 @@ def test_definition_and_kernel_are_what_the_flag_says(capsys, monkeypatch):
     for flag in ("definition", "kernel"):
         json_of(capsys, "verify", "--weights", "tiny", "--ops", flag)
     assert seen == [DEFINITION, KERNEL]
+
+
+def test_what_samples_miss_shows_in_the_length_and_what_is_missing_is_a_bug():
+    folder = golden_root() / "real" / "270m" / "short"
+    case = read_case(folder)
+    one, tap = case.passes[0], "text.layer.3.ffn.gate"
+    row = one.rows[tap]
+    truth = one.truth[tap]
+    good = Kept(truth, tuple(row["shape"]), row["norm"])
+    assert judge(case, one, tap, good).verdict == "match"
+    assert judge(case, one, tap, good._replace(norm=row["norm"] * 1.001)).verdict == "bug"
+    assert judge(case, one, tap, good._replace(norm=float("nan"))).ratio == float("inf")
+    assert judge(case, one, tap, good._replace(shape=(1, *row["shape"]))).verdict == "bug"
+    assert judge(case, one, tap, None).verdict == "bug"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -42,10 +42,10 @@ class Recorder:
         keep: what to store of a value; a copy by default. Lets a caller keep slices of large values only.
     """
 
-    def __init__(self, *patterns: str, keep: Callable[[str, np.ndarray], np.ndarray] | None = None):
+    def __init__(self, *patterns: str, keep: Callable[[str, np.ndarray], Any] | None = None):
         self.patterns = patterns or ("*",)
         self.keep = keep or (lambda name, value: np.array(value))
-        self.values: dict[str, np.ndarray] = {}
+        self.values: dict[str, Any] = {}
 
     def wants(self, name: str) -> bool:
         """Tell whether the name matches."""

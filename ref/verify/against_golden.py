@@ -61,7 +61,8 @@ def run_golden(params: TextParams, case: Case, how: How, tapped: bool) -> list[F
         logits = "all" if one.rows else "none"
         first = None if cache else starts(one)
         _, cache = forward(params, one.ids, how._replace(taps=recorder, logits=logits), cache, first)
-        findings += [judge(case, one, tap, value) for tap, value in recorder.values.items() if tap in one.rows]
+        wanted_taps = [tap for tap in one.rows if tapped or tap == "text.logits"]
+        findings += [judge(case, one, tap, recorder.values.get(tap)) for tap in in_order(wanted_taps, recorder.values)]
         findings += findings_of_logits
     return findings
 
@@ -71,21 +72,46 @@ def starts(one: Pass):
     return prompt_starts([one.packed], one.left_pads)[0] if one.packed else one.left_pads
 
 
-def as_kept(name: str, value, one: Pass, full: bool):
-    """Return what the golden keeps of a value: padding zeroed, then all of it or its samples."""
+def in_order(taps: list[str], reported) -> list[str]:
+    """Put taps in the order they were reported in; what was never reported comes last, and is a bug."""
+    return [tap for tap in reported if tap in taps] + [tap for tap in taps if tap not in reported]
+
+
+class Kept(NamedTuple):
+    """What is kept of a value while a model runs: as the golden has it, and two facts of the whole."""
+
+    values: np.ndarray  # all of it, or its samples
+    shape: tuple[int, ...]
+    norm: float
+
+
+def as_kept(name: str, value, one: Pass, full: bool) -> Kept:
+    """Zero padding, then keep all of the value or its samples."""
     value = blank_padding(name, value, one.left_pads, one.cached + one.ids.shape[1])
-    return np.array(value) if full or name.endswith("attn.visible") else take_samples(value)
+    if full or name.endswith("attn.visible"):
+        return Kept(np.array(value), value.shape, 0.0)
+    norm = float(np.sqrt(np.einsum("i,i->", value.reshape(-1), value.reshape(-1), dtype=np.float64)))
+    return Kept(take_samples(value), value.shape, norm)
 
 
-def judge(case: Case, one: Pass, tap: str, value) -> Finding:
-    """Measure one tap: integers must be equal, floats within LIMIT floors of truth."""
+def judge(case: Case, one: Pass, tap: str, kept: Kept | None) -> Finding:
+    """Measure one tap: integers must be equal, floats within LIMIT floors of truth, and so must the whole's length.
+
+    The length sees what samples can miss: a wrong token, a wrong channel. It is at most as far from truth as the whole
+    value is, so a valid run has it well within the floor.
+    """
     row, truth = one.rows[tap], one.truth[tap]
+    if kept is None or list(kept.shape) != row["shape"]:
+        return Finding(case.id, one.number, tap, np.inf, row["floor"], np.inf, "bug")
+    value = kept.values
     if row["kept"] == "exact":
-        equal = value.shape == truth.shape and bool((value == truth).all())
+        equal = bool((value == truth).all())
         return Finding(case.id, one.number, tap, 0.0 if equal else 1.0, 0.0, 0.0 if equal else np.inf, _word(equal))
     # a floor below what storing truth in float32 costs cannot be: six runs may agree where the value is one product
     floor = max(row["floor"], relative_l2(truth.astype(np.float32), truth))
-    error = relative_l2(value, truth) if value.shape == truth.shape else np.inf
+    error = relative_l2(value, truth)
+    if row["kept"] == "samples":
+        error = max(error, relative_l2(np.array([kept.norm]), np.array([row["norm"]])))
     ratio = error / floor if floor else (0.0 if error == 0 else np.inf)
     return Finding(case.id, one.number, tap, error, floor, float(ratio), _word(ratio <= LIMIT))
 
