@@ -127,7 +127,7 @@ def tap_names(layers: int, cached: bool = False) -> list[str]:
         layers: L.
         cached: whether the pass keeps a KV cache (adds `cache.k`, `cache.v`, `cache.positions`).
 
-    Source: ARCHITECTURE contract 5 (README, "Taps").
+    Source: own; README, "Taps and dumps".
     Differs: other projects' names are aliases in `ref.verify`.
     """
     inside = [name for name in LAYER_TAPS if cached or not name.startswith("cache.")]

@@ -40,7 +40,7 @@ def run_golden(params: TextParams, case: Case, how: How, tapped: bool) -> list[F
     Returns:
         One Finding a tap and pass, in the order of execution, with `argmax` at the end of each pass.
 
-    Source: ARCHITECTURE section 8 (README, "How it is judged").
+    Source: own; README, "What `verify` shows".
     Differs: fixed thresholds elsewhere; here the limit is twice what valid float32 runs of the witness make.
     """
     findings: list[Finding] = []
