@@ -5,7 +5,7 @@ Axis letters, one meaning each, everywhere:
     B  batch            T  query positions    S  key positions      D  model width
     N  query heads      K  key/value heads    G  queries per kv head, N = K*G, n = k*G + g
     H  head dim         F  FFN hidden width   V  vocabulary         L  layers
-    P  image patches    M  soft tokens per image    C, Y, X  channel, row, column
+    P  image patches    M  soft tokens per image    C, Y, X  channel, row, column    O, I  outputs, inputs of a linear
 
 Three kinds of function: a float op is a NumPy *definition* (plain name, the formula) with its Numba *kernel* (`_jit`)
 below it in the same file, tested equal; an integer rule is one function, proved by properties; composition is written

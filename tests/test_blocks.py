@@ -126,16 +126,6 @@ def test_rows_can_be_taken(name):
         assert_same_bits(decode(blocks.take_rows(rows)), whole[rows])
 
 
-def test_decode_fills_what_it_is_given():
-    blocks = make_blocks("Q4_0", 3, 64, np.random.default_rng(8))
-    out = np.full((3, 64), np.nan, np.float32)
-    assert decode_jit(blocks, out) is out
-    assert_same_bits(out, decode(blocks))
-    for bad in (np.empty((64, 3), np.float32).T, np.empty((3, 32), np.float32), np.empty((3, 64))):
-        with pytest.raises(ValueError, match="out: wanted C-contiguous float32"):
-            decode_jit(blocks, bad)
-
-
 def test_linear_refuses_what_does_not_fit():
     blocks = make_blocks("Q4_0", 3, 64, np.random.default_rng(8))
     for bad in (np.ones((1, 32), np.float32), np.ones(64, np.float32), np.ones((1, 64))):

@@ -73,16 +73,18 @@ def test_a_case_that_breaks_its_schema_is_found_even_if_listed(copied, capsys):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"more": 1}))
     (copied / "MANIFEST.json").write_text(json.dumps(manifest_of(copied)))
     [line] = problems_of(copied, capsys)
-    assert line.startswith("cases/tiny/packed/case.json: schema: ")
-    with pytest.raises(BadInput, match=r"case\.json: wanted format version 1"):
+    assert "case.json: wanted what case.schema.json says" in line
+    with pytest.raises(BadInput, match=r"case\.json: wanted what case\.schema\.json says"):
         read_case(path.parent)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"files": 3}', '{"format_version": 1, "cases": [], "files": {"a": "b"}}']
+)
 def test_a_broken_manifest_is_refused(copied, capsys, content):
     (copied / "MANIFEST.json").write_text(content)
     assert main(["golden", "check", "--golden", str(copied)]) == 2
-    assert "MANIFEST.json: wanted a list of the golden files" in capsys.readouterr().err
+    assert "MANIFEST.json: wanted what manifest.schema.json says" in capsys.readouterr().err
 
 
 def test_a_case_whose_tensors_are_damaged_is_refused(copied):

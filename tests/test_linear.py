@@ -106,3 +106,20 @@ def test_embedding_of_bfloat16_bits_is_that_of_their_values_and_the_scale_is_not
     np.testing.assert_array_equal(h, look_up(ids, widen(bits), scale, np.float32))
     np.testing.assert_array_equal(h[0, 0], h[0, 1])
     assert not np.array_equal(h, look_up(ids, bits, 25.25, np.float32))  # sqrt(640) in bfloat16
+
+
+HELD = [("f4", "f2"), ("f4", "f4"), ("f4", "u2"), ("f8", "u2"), ("f8", "f2"), ("f8", "f4")]
+
+
+@TWO_THREADS
+@pytest.mark.parametrize(("x_dtype", "held"), HELD)
+@pytest.mark.parametrize("rows", [1, 2, FEW])
+def test_bits_do_not_depend_on_threads_where_blas_would_split_one_row(x_dtype, held, rows):
+    random = np.random.default_rng(3)
+    x, weight = random.standard_normal((rows, 640)).astype(x_dtype), random.standard_normal((8192, 640)).astype("f4")
+    weight = round_bfloat16(weight) if held == "u2" else weight.astype(held)
+    results = []
+    for count in (1, 2):
+        with threads(count):
+            results.append(linear_jit(x, weight))
+    np.testing.assert_array_equal(*results)

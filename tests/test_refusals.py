@@ -61,7 +61,8 @@ IDS = {
     "two signs": ("--ids=--5", "token id: wanted an integer, got --5"),
     "range": ("--ids=1-5", "token id: wanted an integer, got 1-5"),
     "other digits": ("--ids=²", "token id: wanted an integer, got ²"),
-    "folder": ("--ids=/", "token ids: wanted a comma list or a readable file, got Is a directory: /"),
+    "device": ("--ids=/dev/zero", "token ids: wanted a comma list or a readable file, got no regular file of at most"),
+    "folder": ("--ids=/", "token ids: wanted a comma list or a readable file, got no regular file of at most 16 MB: /"),
     "context": ("--ids=" + "1," * TINY.max_positions + "1", "wanted at most the context, 131072, got 131073"),
     "new tokens": ("--ids=" + "1," * TINY.max_positions, "prompt and new tokens: wanted at most 131072, got 131074"),
 }

@@ -1,6 +1,7 @@
 """What `--weights` can name, and what happens where the extra [weights] is not installed or its file is damaged."""
 
 import hashlib
+import json
 import sys
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from tiny import TINY
 from ref.config import SIZES
 from ref.errors import BadInput
 from ref.weights import resolve
-from ref.weights.resolve import PACKAGE, cache_folder, load, package_file
+from ref.weights.resolve import PACKAGE, cache_folder, load, package_file, weights_name
 from ref.weights.synthetic import synthetic_params
 
 KNOWN = "wanted 270m, tiny, synthetic:SIZE.:SEED., a .gguf file or a folder of safetensors, got "
@@ -70,10 +71,30 @@ def test_a_name_with_it_means_tuned_for_instructions(tmp_path, name, tuned):
     assert load(str(tmp_path / f"{name}.gguf")).instruction_tuned is tuned
 
 
-def test_a_chat_template_means_tuned_for_instructions(tmp_path):
-    save_tiny(tmp_path / "tiny")
-    (tmp_path / "tiny" / "chat_template.json").write_text("{}")
-    assert load(str(tmp_path / "tiny")).instruction_tuned
+@pytest.mark.parametrize(
+    ("folder", "stop", "tuned"),
+    [
+        ("tiny", [1, 106], True),
+        ("models--google--gemma-3-1b-it/snapshots/abc", [1, 106], True),
+        ("tiny-it", [1], False),
+        ("tiny-it", 1, True),
+        ("models--google--gemma-3-1b-it/snapshots/abc", None, True),
+        ("models--google--gemma-3-1b-pt/snapshots/abc", None, False),
+    ],
+)
+def test_stopping_at_turns_means_tuned_for_instructions_and_else_the_name(tmp_path, folder, stop, tuned):
+    save_tiny(tmp_path / folder)
+    if stop is not None:
+        (tmp_path / folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stop}))
+    assert load(str(tmp_path / folder)).instruction_tuned is tuned
+
+
+def test_names_that_goldens_know_weights_by(tmp_path, monkeypatch):
+    (tmp_path / "models--google--gemma-3-1b-it" / "snapshots" / "abc").mkdir(parents=True)
+    assert weights_name("270m") == "270m"
+    assert weights_name(str(tmp_path / "models--google--gemma-3-1b-it" / "snapshots" / "abc")) == "gemma-3-1b-it"
+    monkeypatch.chdir(tmp_path)
+    assert weights_name(".") == tmp_path.name
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ from tiny import TINY
 from ref.cli import main
 from ref.ops import DEFINITION, KERNEL
 from ref.verify import suite
-from ref.verify.against_golden import Kept, judge
+from ref.verify.against_golden import Kept, judge, judge_top
 from ref.verify.golden import golden_root, read_case
 from ref.weights import resolve
 from ref.weights.resolve import load
@@ -116,8 +116,10 @@ def test_a_greedy_text_that_differs_is_a_bug(capsys, tmp_path):
     bad = {"prompt": "b", "prompt_ids": PROMPT[1:], "ids": [1, 1, 1, 1, 1]}
     (tmp_path / "real" / "tiny").mkdir(parents=True)
     flags = ["verify", "--weights", "tiny", "--golden", str(tmp_path)]
+    about = {key: {} for key in ("weights", "config", "source", "generator", "environment")}
+    about |= {"format_version": 1, "id": "tiny/greedy", "licence": ""}
     for prompts, code in ([good], 0), ([good, bad], 1):
-        content = json.dumps({"max_new_tokens": 5, "prompts": prompts})
+        content = json.dumps({**about, "max_new_tokens": 5, "prompts": prompts})
         (tmp_path / "real" / "tiny" / "greedy.json").write_text(content)
         report = json_of(capsys, *flags, code=code)
         assert (report["verdict"], report["first"]) == ("bug" if code else "match", None)
@@ -148,3 +150,19 @@ def test_what_samples_miss_shows_in_the_length_and_what_is_missing_is_a_bug():
     assert judge(case, one, tap, good._replace(norm=float("nan"))).ratio == float("inf")
     assert judge(case, one, tap, good._replace(shape=(1, *row["shape"]))).verdict == "bug"
     assert judge(case, one, tap, None).verdict == "bug"
+
+
+def test_swapped_or_drifted_largest_logits_are_a_bug():
+    case = read_case(golden_root() / "real" / "270m" / "short")
+    one = case.passes[0]
+    ids, truth = one.truth["top.ids"], one.truth["top.logits"]
+    logits = np.full((*ids.shape[:2], 262_144), -100.0)
+    np.put_along_axis(logits, ids, truth, -1)
+    assert [finding.verdict for finding in judge_top(case, one, logits)] == ["match", "match"]
+    swapped = logits.copy()
+    np.put_along_axis(swapped, ids, truth[..., [1, 0, *range(2, 8)]], -1)
+    assert [finding.verdict for finding in judge_top(case, one, swapped)] == ["bug", "bug"]
+    logits[0, -1, ids[0, -1, 0]] += 1e-3  # one value of the last position
+    assert [finding.verdict for finding in judge_top(case, one, logits)] == ["bug", "match"]
+    logits[0, -1, ids[0, -1, 0]] = np.nan
+    assert judge_top(case, one, logits)[0].verdict == "bug"

@@ -7,6 +7,7 @@ ensemble of valid float32 runs of the same witness. Written only after everythin
 import argparse
 import json
 import platform
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import write
 
 from ref.verify.sample import relative_l2
 from ref.weights.export import config_to_hugging_face, save_hugging_face
-from ref.weights.resolve import load, package_file
+from ref.weights.resolve import load, package_file, weights_name
 
 # twelve valid float32 runs: two attention implementations, eleven orders of summation
 ENSEMBLE = [
@@ -86,17 +87,20 @@ def greedy(model, tokenizer, folder, origin):
         ids = tokenizer.encode(text)
         out = model.generate(torch.tensor([ids]), max_new_tokens=64, do_sample=False, eos_token_id=1, pad_token_id=0)
         rows.append({"prompt": text, "prompt_ids": ids, "ids": out[0, len(ids) :].tolist()})
-    write.write_json(folder / "greedy.json", {**origin, "id": "greedy", "max_new_tokens": 64, "prompts": rows})
+    write.write_json(
+        folder / "greedy.json",
+        {**origin, "id": f"{origin['weights']['name']}/greedy", "max_new_tokens": 64, "prompts": rows},
+    )
 
 
 def origin(weights, loaded):
     """Say where the numbers come from."""
     return {
         "format_version": 1,
-        "weights": {"name": weights, **write.weights_digest(weights)},
+        "weights": {"name": weights_name(weights), **write.weights_digest(weights)},
         "config": loaded.params.config._asdict(),
         "source": {"kind": "witness", **witness.NAME},
-        "generator": {"path": "golden/make", "command": f"python golden/make --weights {Path(weights).name}"},
+        "generator": {"path": "golden/make", "command": f"python golden/make --weights {weights_name(weights)}"},
         "environment": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -112,7 +116,9 @@ def main():
     parser.add_argument("--weights", action="append", help="270m, tiny, or an official folder; default: tiny and 270m")
     parser.add_argument("--out", type=Path, default=cases.ROOT / "golden")
     parser.add_argument("--only", help="make only cases whose id contains this")
+    parser.add_argument("--json", action="store_true", help="print the ids of what was made")
     args = parser.parse_args()
+    made = []
     for weights in args.weights or ["tiny", "270m"]:
         loaded = load(weights)
         full = loaded.params.config.vocabulary < 1000  # toy size: every value; else samples
@@ -123,19 +129,31 @@ def main():
         else:
             tokenizer = loaded.tokenizer()
             todo = cases.real_cases(tokenizer)
-        place = args.out / "cases" if weights == "tiny" else args.out / "real" / Path(weights).name
+        real = args.out / "real" / weights_name(weights)
         for case in todo:
             if args.only and args.only not in case["id"]:
                 continue
-            print(weights, case["id"], flush=True)
-            write.write_case(
-                place / case["id"], case, about, *run_case(model, case, full), full=full, runs=len(ENSEMBLE)
-            )
+            note(weights, case["id"])
+            folder = args.out / "cases" / case["id"] if weights == "tiny" else real / case["id"]
+            case_id = case["id"] if weights == "tiny" else f"{weights_name(weights)}/{case['id']}"
+            about_case = {**about, "id": case_id, "purpose": case["purpose"], "full": full}
+            write.write_case(folder, case, about_case, *run_case(model, case, full), runs=len(ENSEMBLE))
+            made.append(case_id)
         if not full and (not args.only or args.only == "greedy"):
-            greedy(model, tokenizer, place, about)
+            note(weights, "greedy")
+            greedy(model, tokenizer, real, about)
+            made.append(f"{weights_name(weights)}/greedy")
+    if not made:
+        parser.exit(2, f"golden make: --only: wanted part of a case's id, got {args.only}\n")
     write.write_manifest(args.out)
+    if args.json:
+        print(json.dumps({"cases": made}))
+
+
+def note(*words):
+    """Say on stderr what is being made."""
+    print(*words, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps({"torch": torch.__version__}))
     main()

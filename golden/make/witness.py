@@ -247,7 +247,7 @@ def unpermuted(name, x, orders):
 def run(model, passes, attention, keep):
     """Run the passes of a case in order; `keep(pass index, tap, tensor)` receives every value.
 
-    A pass is {ids [B, T], left_pads [B], cached, positions or None}; passes after the first continue its cache.
+    A pass is {ids [B, T], left_pads [B], cached, packed}; passes after the first continue its cache.
     """
     model.set_attn_implementation(f"tapped_{attention}")
     cache = DynamicCache(config=model.config) if len(passes) > 1 else None

@@ -80,15 +80,18 @@ def weights_digest(weights):
             "sha256": package.EXPECTED_SHA256,
             "bytes": package_file().stat().st_size,
         }
-    if Path(weights).is_dir():
+    path = Path(weights)
+    if path.exists():
+        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
         digest = hashlib.sha256()
-        for path in sorted(Path(weights).glob("*.safetensors")):
-            digest.update(path.read_bytes())
-        return {"file": "*.safetensors", "sha256": digest.hexdigest(), "bytes": 0}
+        for file in files:
+            digest.update(file.read_bytes())
+        name = "*.safetensors, in order" if path.is_dir() else path.name
+        return {"file": name, "sha256": digest.hexdigest(), "bytes": sum(file.stat().st_size for file in files)}
     return {"file": "made by ref.weights.synthetic", "sha256": "", "bytes": 0}
 
 
-def write_case(folder, case, about, truth, facts, floors, logit_error, *, full, runs):
+def write_case(folder, case, about, truth, facts, floors, logit_error, *, runs):
     """Write one case folder."""
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -104,19 +107,12 @@ def write_case(folder, case, about, truth, facts, floors, logit_error, *, full, 
         row |= {"file": None, "tensors": []}
         if one["keep"]:
             row["file"] = f"pass{number:02}.safetensors"
-            arrays, row["tensors"] = tensors_of(number, truth, facts, floors, logit_error, full)
+            arrays, row["tensors"] = tensors_of(number, truth, facts, floors, logit_error, about["full"])
             save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, new / row["file"])
             back = load_file(new / row["file"])
             assert all(np.array_equal(back[k], v) for k, v in arrays.items()), "safetensors did not read back"
         passes.append(row)
-    whole = {
-        **about,
-        "id": case["id"],
-        "purpose": case["purpose"],
-        "full": full,
-        "float32_runs": runs,
-        "passes": passes,
-    }
+    whole = {**about, "float32_runs": runs, "passes": passes}
     write_json(new / "case.json", whole, "case")
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)

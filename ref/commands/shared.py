@@ -135,14 +135,10 @@ def encode_prompt(args, tokenizer, text: str) -> list[int]:
 
 def read_ids(given: str) -> list[int]:
     """Read token ids from a comma list, or from a file that holds one (commas, spaces or lines; or a JSON list)."""
-    path, where = Path(given), "--ids"
+    where = "--ids"
     looks_like_list = given.replace(",", "").replace(" ", "").replace("-", "").isdigit()
     if not looks_like_list:
-        try:
-            given, where = path.read_text(), str(path)
-        except (OSError, ValueError) as error:
-            got = f"{getattr(error, 'strerror', None) or 'not UTF-8 text'}: {given}"
-            raise wanted("token ids", where, "a comma list or a readable file", got) from None
+        given, where = _read_text(Path(given), where), given
     words = given.strip().strip("[]").replace(",", " ").split()
     for word in words:
         if not re.fullmatch("-?[0-9]{1,20}", word):
@@ -151,3 +147,17 @@ def read_ids(given: str) -> list[int]:
     if not ids:
         raise wanted("token ids", where, "at least one", "none")
     return ids
+
+
+LONGEST_IDS = 16 * 2**20
+
+
+def _read_text(path: Path, where: str) -> str:
+    """Read a small text file; a device or a pipe is refused, since it might never end."""
+    try:
+        if path.exists() and (not path.is_file() or path.stat().st_size > LONGEST_IDS):
+            raise OSError(0, "no regular file of at most 16 MB")
+        return path.read_text()
+    except (OSError, ValueError) as error:
+        got = f"{getattr(error, 'strerror', None) or 'not UTF-8 text'}: {path}"
+        raise wanted("token ids", where, "a comma list or a readable file", got) from None

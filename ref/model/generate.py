@@ -27,8 +27,10 @@ def check_sampling(s: Sampling, where: object = "sampling") -> Sampling:
     """Return the settings unchanged, or refuse the first that is out of range.
 
     Raises:
-        BadInput: temperature not > 0, top_k < 0, top_p outside (0, 1], seed < 0.
+        BadInput: temperature not > 0, top_k < 0, top_p outside (0, 1], seed < 0; nothing of it when greedy.
     """
+    if s.greedy:
+        return s
     if not 0 < s.temperature < float("inf"):
         raise wanted("temperature", where, "a number > 0 (or --greedy)", s.temperature)
     if s.top_k < 0:
@@ -110,9 +112,14 @@ def choose(logits, sampling: Sampling, generator: np.random.Generator, how: How)
         generator: one number is taken from it unless greedy.
         how: whose ops filter the probabilities.
 
+    Raises:
+        BadInput: a logit is NaN or infinite; the weights or the dtype are broken.
+
     Source: `ref.ops.sampling`.
     Differs: see `generate`.
     """
+    if not np.isfinite(logits.max()):  # NaN wins every maximum
+        raise wanted("logits", "generate", "finite numbers", "NaN or infinity")
     if sampling.greedy:
         return int(np.argmax(logits))
     probs = how.ops.filtered_probs(logits, sampling.temperature, sampling.top_k, sampling.top_p)

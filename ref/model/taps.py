@@ -128,7 +128,7 @@ def tap_names(layers: int, cached: bool = False) -> list[str]:
         cached: whether the pass keeps a KV cache (adds `cache.k`, `cache.v`, `cache.positions`).
 
     Source: own; README, "Taps and dumps".
-    Differs: other projects' names are aliases in `ref.verify`.
+    Differs: transformers' places for the same values are in `golden/make/witness.py`; other projects' are not here yet.
     """
     inside = [name for name in LAYER_TAPS if cached or not name.startswith("cache.")]
     layer_taps = [f"text.layer.{i}.{name}" for i in range(layers) for name in inside]

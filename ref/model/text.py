@@ -133,6 +133,8 @@ def _enter(ids, cache: Cache | None, c: TextConfig) -> int:
         return 0
     if cache.clock[0] != cache.written:
         raise wanted("cache", "forward", "a value no pass has consumed (copy_cache forks one)", "a consumed one")
+    if len(ids) != len(cache.first):
+        raise wanted("token ids", "forward", f"{len(cache.first)} rows, as the cache has", len(ids))
     slots = cache.layers[c.global_every - 1].k.shape[1] if c.layers >= c.global_every else c.max_positions
     if cache.written + ids.shape[1] > slots:
         raise wanted("tokens", "cache", f"at most its context, {slots}", cache.written + ids.shape[1])

@@ -346,12 +346,10 @@ def _chunk(rows):  # four pieces a thread, so that a thread that is late does no
     return max(1, -(-rows // (4 * get_num_threads())))
 
 
-def decode_jit(blocks, out=None):
-    """Kernel of `decode`, row by row; fills `out` ([rows, columns] float32, C-contiguous) if one is given."""
+def decode_jit(blocks):
+    """Kernel of `decode`, row by row."""
     form, data, parts = _cut(blocks)
-    out = np.empty(blocks.shape, np.float32) if out is None else out
-    if out.shape != blocks.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise ValueError(f"out: wanted C-contiguous float32 {blocks.shape}, got {out.dtype} {out.shape}")
+    out = np.empty(blocks.shape, np.float32)
     cells = out.reshape(blocks.rows, data.shape[1], parts, form.run)
     if out.size < SMALL:
         _decode_rows(form.type_id, data, cells, 0, blocks.rows)

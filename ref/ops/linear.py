@@ -1,8 +1,8 @@
 """Products with weights, whatever they are held as: floats, bfloat16 bits or quantised blocks.
 
-    Weight = float array [R, C] | uint16 bfloat16 bits [R, C] | Blocks [R, C]
+    Weight = float array [O, I] | uint16 bfloat16 bits [O, I] | Blocks [O, I]
 
-R output rows, C input columns, as Hugging Face stores a linear layer.
+O outputs and I inputs, as Hugging Face stores a linear layer.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def widen(weight):
         weight: a Weight of any kind.
 
     Returns:
-        [R, C] or, of a vector, [R]; float32 or the float dtype it already had.
+        [O, I] or, of a vector, [O]; float32 or the float dtype it already had.
 
     Source: `ref.ops.rounding.widen_bfloat16`, `ref.ops.blocks.decode`.
     Differs: no known.
@@ -34,14 +34,14 @@ def widen(weight):
 def linear(x, weight):
     """Project: multiply by the transpose of a weight.
 
-        y[..., r] = sum_c x[..., c] * w[r, c]
+        y[..., o] = sum_i x[..., i] * w[o, i]
 
     Args:
-        x: [..., C] float.
-        weight: a Weight [R, C].
+        x: [..., I] float.
+        weight: a Weight [O, I].
 
     Returns:
-        [..., R] x.dtype.
+        [..., O] x.dtype.
 
     Rounding: the weight is widened, then cast to x.dtype; products and sums in x.dtype (BLAS order).
     Source: definition; none of Gemma 3's linear layers has a bias.
@@ -75,7 +75,7 @@ def embed(ids, table, scale, dtype):
 
 
 FEW = 8  # up to so many rows of x the weight is read once, as it lies; more are a matrix product's work
-TILE = 16_384 * 1024 // 4  # elements widened at a time: 16 MB of float32 stay in the last-level cache
+TILE = 4 * 2**20  # elements widened at a time: 16 MB of float32 stay in the last-level cache
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -128,18 +128,21 @@ def _tile(weight, start, stop, dtype):
 def linear_jit(x, weight):
     """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and use BLAS."""
     rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
-    R, C = weight.shape
-    held_as_x = not isinstance(weight, Blocks) and weight.dtype == x.dtype
-    if rows.shape[0] <= FEW and (held_as_x or (x.dtype == np.float32 and _narrow(weight))):
-        return _few(rows, weight).reshape(*x.shape[:-1], R)
-    if not isinstance(weight, Blocks) and held_as_x:
-        return x @ weight.T
-    out = np.empty((rows.shape[0], R), x.dtype)
-    step = max(1, TILE // C)
-    for start in range(0, R, step):
-        stop = min(start + step, R)
-        np.matmul(rows, _tile(weight, start, stop, x.dtype).T, out=out[:, start:stop])
-    return out.reshape(*x.shape[:-1], R)
+    outputs, inputs = weight.shape
+    few = rows.shape[0] <= FEW  # BLAS would split one row's sums over threads, and change bits with their number
+    as_x = not isinstance(weight, Blocks) and weight.dtype == x.dtype
+    if few and (as_x or (x.dtype == np.float32 and _narrow(weight))):
+        return _few(rows, weight).reshape(*x.shape[:-1], outputs)
+    out = np.empty((rows.shape[0], outputs), x.dtype)
+    step = outputs if as_x else max(1, TILE // inputs)
+    for start in range(0, outputs, step):
+        stop = min(start + step, outputs)
+        tile = _tile(weight, start, stop, x.dtype)
+        if few:
+            out[:, start:stop] = _few(rows, tile)
+        else:
+            np.matmul(rows, tile.T, out=out[:, start:stop])
+    return out.reshape(*x.shape[:-1], outputs)
 
 
 def _narrow(weight):

@@ -22,14 +22,15 @@ def filtered_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     Returns:
         [V] float64, sums to 1; 0 where a token was cut.
 
-    Rounding: float64 throughout.
+    Rounding: float64 throughout; the largest logit is taken off first, so that no temperature overflows.
     Source: transformers 5.23 `TemperatureLogitsWarper`, `TopKLogitsWarper`, `TopPLogitsWarper`.
     Differs: gemma_pytorch cuts top-p before top-k; google-deepmind/gemma keeps every logit equal to the cut-off.
     """
-    wide = np.asarray(logits, np.float64) / temperature
+    wide = np.asarray(logits, np.float64)
+    wide = (wide - wide.max()) / temperature
     if 0 < top_k < wide.size:
         wide = np.where(wide >= np.partition(wide, -top_k)[-top_k], wide, -np.inf)
-    probs = np.exp(wide - wide.max())
+    probs = np.exp(wide)
     probs /= probs.sum()
     if top_p < 1.0:
         order = np.argsort(-probs, kind="stable")  # ties: the smaller id counts as larger
@@ -41,7 +42,6 @@ def filtered_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
 
 @njit(cache=True, error_model="numpy")
 def _filtered(wide, top_k, top_p):
-    largest = wide.max()
     floor = -np.inf
     if 0 < top_k < wide.size:
         floor = np.partition(wide, wide.size - top_k)[wide.size - top_k]
@@ -49,7 +49,7 @@ def _filtered(wide, top_k, top_p):
     total = 0.0
     for v in range(wide.size):
         if wide[v] >= floor:
-            probs[v] = np.exp(wide[v] - largest)
+            probs[v] = np.exp(wide[v])
             total += probs[v]
     probs /= total
     if top_p < 1.0:
@@ -69,7 +69,8 @@ def _filtered(wide, top_k, top_p):
 
 def filtered_probs_jit(logits, temperature=1.0, top_k=0, top_p=1.0):
     """Kernel of `filtered_probs`: sorts only what top-k left; plain float64 sums in descending order."""
-    return _filtered(np.asarray(logits, np.float64) / temperature, top_k, top_p)
+    wide = np.asarray(logits, np.float64)
+    return _filtered((wide - wide.max()) / temperature, min(top_k, wide.size), top_p)
 
 
 def draw(probs, uniform):

@@ -38,7 +38,7 @@ def run_golden(params: TextParams, case: Case, how: How, tapped: bool) -> list[F
             the fused attention that users run is what is measured.
 
     Returns:
-        One Finding a tap and pass, in the order of execution, with `argmax` at the end of each pass.
+        One Finding a tap and pass, in the order of execution; `text.logits.top` and `argmax` end each pass.
 
     Source: own; README, "What `verify` shows".
     Differs: fixed thresholds elsewhere; here the limit is twice what valid float32 runs of the witness make.
@@ -53,7 +53,7 @@ def run_golden(params: TextParams, case: Case, how: How, tapped: bool) -> list[F
 
         def keep(name, value, one=one, extra=findings_of_logits):
             if name == "text.logits":
-                extra.append(judge_argmax(case, one, value))
+                extra.extend(judge_top(case, one, value))
             return as_kept(name, value, one, case.full)
 
         patterns = ("*",) if tapped else ("text.logits",)
@@ -116,16 +116,26 @@ def judge(case: Case, one: Pass, tap: str, kept: Kept | None) -> Finding:
     return Finding(case.id, one.number, tap, error, floor, float(ratio), _word(ratio <= LIMIT))
 
 
-def judge_argmax(case: Case, one: Pass, logits) -> Finding:
-    """Demand truth's arg-max wherever its margin exceeds twice the largest logit error at that position."""
+def judge_top(case: Case, one: Pass, logits) -> list[Finding]:
+    """Judge the largest logits of every position, and the arg-max.
+
+    The floor of a position is the ensemble's largest error there, or the median over the pass where the runs happen to
+    agree. The arg-max must be truth's wherever the margin is more than twice the largest error that is allowed there.
+    """
     ids, truth = one.truth["top.ids"], one.truth["top.logits"]
-    got = np.take_along_axis(logits, ids, -1).astype(np.float64)
-    error = np.maximum(np.abs(got - truth).max(-1), one.truth["top.error"])
     valid = one.cached + np.arange(one.ids.shape[1]) >= one.left_pads[:, None]
-    sure = valid & (truth[..., 0] - truth[..., 1] > 2 * error)
+    floor = np.maximum(one.truth["top.error"], np.median(one.truth["top.error"][valid]))
+    error = np.abs(np.take_along_axis(logits, ids, -1).astype(np.float64) - truth).max(-1)
+    error = np.where(valid, np.where(np.isnan(error), np.inf, error), 0.0)
+    worst = np.unravel_index(np.argmax(error / floor), error.shape)
+    ratio, size = float(error[worst] / floor[worst]), float(np.abs(truth[worst]).max())
+    place = (case.id, one.number, "text.logits.top")
+    top = Finding(*place, float(error[worst]) / size, float(floor[worst]) / size, ratio, _word(ratio <= LIMIT))
+    sure = valid & (truth[..., 0] - truth[..., 1] > 2 * LIMIT * floor)
     wrong = sure & (logits.argmax(-1) != ids[..., 0])
     share = float(wrong.sum() / max(1, sure.sum()))
-    return Finding(case.id, one.number, "argmax", share, 0.0, np.inf if wrong.any() else 0.0, _word(not wrong.any()))
+    verdict = _word(not wrong.any())
+    return [top, Finding(case.id, one.number, "argmax", share, 0.0, np.inf if wrong.any() else 0.0, verdict)]
 
 
 def _word(good) -> str:

@@ -71,8 +71,12 @@ class DumpWriter:
         number = len(self.content["passes"])
         file = f"pass{number:04}.safetensors"
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        save_file(arrays, self.new / file)
-        back = load_file(self.new / file)  # a writer once stored transposed views wrongly and said nothing
+        try:
+            save_file(arrays, self.new / file)
+            back = load_file(self.new / file)
+        except Exception as error:  # safetensors has its own exception types, for a full disk too
+            raise wanted("tensors", self.new / file, "room to write them", error) from None
+        # a writer once stored transposed views wrongly and said nothing
         for name, value in arrays.items():
             if not np.array_equal(back[name], value, equal_nan=value.dtype.kind == "f"):
                 raise wanted(f"tensor {name}", self.new / file, "to read back as written", "other values")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import numpy as np
 
-from ref.errors import wanted
+from ref.errors import BadInput, wanted
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,13 +25,41 @@ def golden_root() -> Path:
     raise wanted("golden files", PACKAGE_ROOT.parent / "golden", "MANIFEST.json", "none; install from a full clone")
 
 
-def schema(name: str, root: Path | None = None) -> dict[str, Any]:
+def schema(name: str) -> dict[str, Any]:
     """Read one of the closed JSON schemas in `golden/schema`."""
-    for place in [root] if root else [PACKAGE_ROOT / "golden", PACKAGE_ROOT.parent / "golden"]:
+    for place in (PACKAGE_ROOT / "golden", PACKAGE_ROOT.parent / "golden"):
         path = place / "schema" / f"{name}.schema.json"
         if path.is_file():
             return json.loads(path.read_text())
     raise wanted("schema", "golden/schema", f"{name}.schema.json", "no such file")
+
+
+def read_checked(path: Path, schema_name: str) -> dict[str, Any]:
+    """Read a JSON file of the goldens, checked against its schema.
+
+    Args:
+        path: the file.
+        schema_name: `case`, `greedy`, `official`, `manifest` or `vectors`.
+
+    Raises:
+        BadInput: missing, not JSON, or not what the schema says.
+    """
+    try:
+        content = json.loads(path.read_text())
+        jsonschema.validate(content, schema(schema_name))
+    except (OSError, ValueError, RecursionError, jsonschema.ValidationError) as error:
+        raise wanted(
+            path.name, path.parent, f"what {schema_name}.schema.json says", str(error).split("\n")[0]
+        ) from None
+    return content
+
+
+def schema_of(name: str) -> str | None:
+    """Tell which schema a golden file must match, by its path inside the goldens; None for those without one."""
+    by_name = {"case.json": "case", "greedy.json": "greedy"}
+    by_folder = {"vectors": "vectors", "official": "official"}
+    path = Path(name)
+    return by_name.get(path.name) or (by_folder.get(path.parts[0]) if path.suffix == ".json" else None)
 
 
 def manifest_of(root: Path) -> dict[str, Any]:
@@ -60,24 +88,21 @@ def check_golden(root: Path) -> list[str]:
     Returns:
         One line for each thing wrong; empty when all is well.
     """
-    try:
-        listed = json.loads((root / "MANIFEST.json").read_text())
-        listed["files"].keys()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise wanted("MANIFEST.json", root, "a list of the golden files", error) from None
+    listed = read_checked(root / "MANIFEST.json", "manifest")
     found, problems = manifest_of(root), []
     for name in sorted(listed["files"].keys() | found["files"].keys()):
         was, now = listed["files"].get(name), found["files"].get(name)
         if was != now:
             kind = "missing" if now is None else "not in the manifest" if was is None else "changed"
             problems.append(f"{name}: {kind}: wanted {was and was['sha256'][:12]}, got {now and now['sha256'][:12]}")
+    if listed["cases"] != found["cases"]:
+        problems.append(f"MANIFEST.json: cases: wanted {found['cases']}, got {listed['cases']}")
     for name in found["files"]:
-        kind = "case" if name.endswith("case.json") else "vectors" if name.startswith("vectors/") else None
-        if kind:
+        if kind := schema_of(name):
             try:
-                jsonschema.validate(json.loads((root / name).read_text()), schema(kind, root))
-            except (jsonschema.ValidationError, ValueError) as error:
-                problems.append(f"{name}: schema: {str(error).splitlines()[0]}")
+                read_checked(root / name, kind)
+            except BadInput as error:
+                problems.append(str(error))
     return problems
 
 
@@ -114,11 +139,7 @@ def read_case(folder: Path) -> Case:
     """
     from safetensors.numpy import load_file
 
-    try:
-        whole = json.loads((folder / "case.json").read_text())
-        jsonschema.validate(whole, schema("case"))
-    except (OSError, ValueError, jsonschema.ValidationError) as error:
-        raise wanted("case.json", folder, "format version 1", str(error).splitlines()[0]) from None
+    whole = read_checked(folder / "case.json", "case")
     passes = []
     for number, row in enumerate(whole["passes"]):
         rows = {tensor["tap"]: tensor for tensor in row["tensors"]}
@@ -136,4 +157,7 @@ def read_case(folder: Path) -> Case:
 def find_cases(root: Path, weights: str) -> list[Path]:
     """List the case folders made from these weights: `tiny` in `cases/`, real ones in `real/NAME/`."""
     place = root / "cases" / "tiny" if weights == "tiny" else root / "real" / weights
-    return sorted(path.parent for path in place.rglob("case.json"))
+    try:
+        return sorted(path.parent for path in place.rglob("case.json"))
+    except OSError as error:
+        raise wanted("golden files", root, "a folder that can be read", error.strerror) from None

@@ -1,19 +1,17 @@
 """Everything `verify` runs on one set of weights: golden cases both ways, greedy texts, official facts."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from ref.errors import wanted
 from ref.model.generate import Sampling, generate
 from ref.model.text import How
 from ref.verify.against_golden import Finding, by_group, run_golden
-from ref.verify.golden import find_cases, golden_root, read_case
-from ref.verify.official import run_official
-from ref.weights.resolve import Loaded, load
+from ref.verify.golden import find_cases, golden_root, read_case, read_checked
+from ref.verify.official import Fact, run_official
+from ref.weights.resolve import Loaded, load, weights_name
 
 AGREEMENT = 1e-10  # what two float64 runs may differ by, relative
 
@@ -33,8 +31,8 @@ class SuiteResult(NamedTuple):
     cases: list[str]
     groups: dict[str, dict[str, Any]]
     texts: dict[str, bool]
-    facts: list[str]  # official facts that ran, a line each
-    not_run: list[str]
+    facts: list[Fact]  # official facts that ran
+    not_run: dict[str, int]  # checkpoint -> how many facts did not
 
 
 def run_suite(
@@ -50,11 +48,10 @@ def run_suite(
         golden: the goldens' folder; None for those that came along.
     """
     loaded = loaded or load(weights)
-    root, name = golden or golden_root(), Path(weights).name
-    folders = [folder for folder in find_cases(root, name) if not only or only in read_case_id(folder)]
+    root, name = golden or golden_root(), weights_name(weights)
+    cases = [case for case in map(read_case, find_cases(root, name)) if not only or only in case.id]
     findings: list[Finding] = []
-    for folder in tqdm(folders, desc=f"verify {name}", disable=None, delay=1, leave=False):
-        case = read_case(folder)
+    for case in tqdm(cases, desc=f"verify {name}", disable=None, delay=1, leave=False):
         findings += run_golden(loaded.params, case, how, tapped=True)
         fused = run_golden(loaded.params, case, how, tapped=False)
         findings += [one._replace(tap=f"{one.tap} (untapped)") for one in fused]
@@ -62,24 +59,9 @@ def run_suite(
     findings = [in_float64(one) for one in findings] if wide else findings
     greedy_file = root / "real" / name / "greedy.json"
     texts = run_greedy(loaded, greedy_file, how) if greedy_file.is_file() and not only and not wide else {}
-    facts, not_run = run_official(loaded, root / "official", how) if not only else ([], [])
-    return SuiteResult(
-        name,
-        np.dtype(how.dtype).name,
-        [read_case_id(f) for f in folders],
-        by_group(findings),
-        texts,
-        facts,
-        not_run,
-    )
-
-
-def read_case_id(folder: Path) -> str:
-    """Return the id that a case's own file gives it."""
-    try:
-        return json.loads((folder / "case.json").read_text())["id"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise wanted("case.json", folder, "a golden case", error) from None
+    facts, not_run = run_official(loaded, name, root / "official", how) if not only else ([], {})
+    ids = [case.id for case in cases]
+    return SuiteResult(name, np.dtype(how.dtype).name, ids, by_group(findings), texts, facts, not_run)
 
 
 def in_float64(one: Finding) -> Finding:
@@ -101,7 +83,7 @@ def run_greedy(loaded: Loaded, path: Path, how: How) -> dict[str, bool]:
     Returns:
         prompt -> whether all ids are the same.
     """
-    whole = json.loads(path.read_text())
+    whole = read_checked(path, "greedy")
     rows: list[list[int]] = [[] for _ in whole["prompts"]]
     prompts = [one["prompt_ids"] for one in whole["prompts"]]
     steps = generate(loaded.params, prompts, whole["max_new_tokens"], Sampling(greedy=True), how=how)

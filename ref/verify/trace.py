@@ -44,7 +44,7 @@ def trace(
             )
     if not any(Recorder(*patterns).wants(name) for name in tap_names(config.layers, cached=steps > 0)):
         raise wanted("taps", "trace", "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
-    writer = DumpWriter(folder, _model(loaded), _policy(how, patterns))
+    writer = DumpWriter(folder, _model(loaded), _policy(how, patterns, config.layers))
     try:
         for ids in prompts:
             _trace_prompt(writer, loaded.params, ids, how, patterns, steps)
@@ -83,14 +83,16 @@ def _model(loaded):
     return {"config": loaded.params.config._asdict(), "weights": weights}
 
 
-def _policy(how, patterns):
-    in_steps = Recorder(*patterns)
-    steps = any(in_steps.wants(n) for n in tap_names(1) if n.endswith((".scores", ".probs")))
+def _policy(how, patterns, layers):
+    listening = Recorder(*patterns)
+    inner = [name for name in tap_names(layers) if name.endswith((".scores", ".probs"))]
+    stepped = {name.rpartition(".attn.")[0] for name in inner if listening.wants(name)}
+    attention = {0: "online softmax", layers: "scores, softmax, mix"}.get(len(stepped), "mixed")
     name = np.dtype(how.dtype).name
     return {
         "compute_dtype": name,
         "matmul_activations": name,
         "kv_dtype": name,
         "rope_angle": "float64",
-        "attention_impl": "scores, softmax, mix" if steps or how.ops is not KERNEL else "online softmax",
+        "attention_impl": attention if how.ops is KERNEL else "scores, softmax, mix",
     }

@@ -72,8 +72,9 @@ def config_from_hugging_face(loaded: dict[str, Any], where: object = "config.jso
     if not isinstance(text, dict):
         raise wanted("text_config", where, "an object", type(text).__name__)
     for key, value in FIXED.items():
-        if text.get(key, value) != value:
-            raise wanted(key, where, value, text[key])
+        for part in (loaded, text):  # a multimodal file may say it outside
+            if part.get(key, value) != value:
+                raise wanted(key, where, value, part[key])
     get = {**CLASS_DEFAULTS, **{k: v for k, v in text.items() if v is not None}}
     local, base, factor = _rope(text, get, where)
     scalar = get["query_pre_attn_scalar"]
@@ -178,7 +179,7 @@ def config_from_gguf(metadata: dict[str, Any], vocabulary: int, where: object = 
         got = (heads, width, head_dim)
         raise wanted("head_count, embedding_length, key_length", where, "integers > 0, no more heads than width", got)
     eps = get("attention.layer_norm_rms_epsilon")
-    scaled = metadata.get("gemma3.rope.scaling.type", "none") == "linear"
+    scaled = _gguf_scaled(metadata, where)
     config = TextConfig(
         name=_name(layers, width),
         width=width,
@@ -192,8 +193,20 @@ def config_from_gguf(metadata: dict[str, Any], vocabulary: int, where: object = 
         max_positions=get("context_length"),
         rope_factor=get("rope.scaling.factor") if scaled else 1.0,
         vocabulary=vocabulary,
+        rope_base_local=get("rope.freq_base_swa", 10_000.0),
         rope_base_global=get("rope.freq_base", 1_000_000.0),
         # written as float32; the exact 1e-6 is what every implementation but llama.cpp uses
         rms_eps=float(f"{eps:.6g}") if isinstance(eps, float) else eps,
     )
     return check_config(config, where)
+
+
+def _gguf_scaled(metadata: dict[str, Any], where: object) -> bool:
+    """Tell whether global layers scale positions, having refused what would make it another model."""
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if metadata.get(f"gemma3.{key}"):
+            raise wanted(f"gemma3.{key}", where, "none", metadata[f"gemma3.{key}"])
+    kind = metadata.get("gemma3.rope.scaling.type", "none")
+    if kind not in ("none", "linear"):
+        raise wanted("gemma3.rope.scaling.type", where, "none or linear", kind)
+    return kind == "linear"

@@ -21,9 +21,15 @@ def config_to_hugging_face(c: TextConfig) -> dict[str, Any]:
     Args:
         c: the configuration.
 
+    Raises:
+        BadInput: a query scale that is not the inverse root of an integer.
+
     Source: transformers 5.23 `Gemma3TextConfig`.
     Differs: 5.x would nest the three RoPE keys in `rope_parameters`.
     """
+    scalar = round(c.query_scale**-2)
+    if abs(c.query_scale - scalar**-0.5) > 1e-12:
+        raise wanted("query_scale", "export", "the inverse root of an integer, which config.json holds", c.query_scale)
     kinds = ["full_attention" if c.is_global(i) else "sliding_attention" for i in range(c.layers)]
     scaling = {"rope_scaling": {"rope_type": "linear", "factor": c.rope_factor}} if c.rope_factor != 1 else {}
     return scaling | {
@@ -39,7 +45,7 @@ def config_to_hugging_face(c: TextConfig) -> dict[str, Any]:
         "hidden_activation": "gelu_pytorch_tanh",
         "max_position_embeddings": c.max_positions,
         "rms_norm_eps": c.rms_eps,
-        "query_pre_attn_scalar": round(c.query_scale**-2),
+        "query_pre_attn_scalar": scalar,
         "sliding_window": c.window,
         "layer_types": kinds,
         "rope_theta": c.rope_base_global,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from ref.config import TextConfig
 from ref.errors import wanted
@@ -147,8 +148,8 @@ def hold_as(params: TextParams, held_as: str) -> TextParams:
 
     Args:
         params: as loaded.
-        held_as: `file` leaves them as they are in the file; `float32` widens (exact); `bfloat16` rounds to nearest
-            even what is not bfloat16 already. Norms stay as they are.
+        held_as: `file` leaves them as they are in the file; `float32` widens (exact, unless the file holds float64);
+            `bfloat16` rounds to nearest even what is not bfloat16 already. Norms stay as they are.
 
     Returns:
         TextParams with the same layers, converted once and kept unless `file`.
@@ -165,7 +166,7 @@ def hold_as(params: TextParams, held_as: str) -> TextParams:
         return _convert(weight, np.uint16 if held_as == "bfloat16" else np.float32)
 
     layers = []
-    for layer in params.layers:
+    for layer in tqdm(params.layers, desc=f"weights to {held_as}", disable=None, delay=1, leave=False):
         fields = layer._asdict().items()
         layers.append(LayerParams(**{f: w if is_norm(f) else convert(w) for f, w in fields}))
     return params._replace(embedding=convert(params.embedding), layers=layers)

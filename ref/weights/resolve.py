@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from ref.config import find_size
+from tqdm import tqdm
+
+from ref.config import END_OF_TURN, find_size
 from ref.errors import BadInput, wanted
 from ref.model.params import TextParams
 from ref.prompt.tokenizer import Tokenizer
@@ -50,14 +52,37 @@ def load(weights: str = "270m", held_as: str = "file") -> Loaded:
         loaded = _load_gguf(package_file(), weights)
     elif weights == "tiny" or kind == "synthetic":
         loaded = _make(weights, rest or weights)
-    elif Path(weights).is_dir():
+    elif _is(Path.is_dir, weights):
         loaded = _load_folder(Path(weights))
-    elif Path(weights).is_file():
+    elif _is(Path.is_file, weights):
         loaded = _load_gguf(Path(weights), weights)
     else:
         want = "270m, tiny, synthetic:SIZE[:SEED], a .gguf file or a folder of safetensors"
         raise wanted("--weights", "weights", want, weights)
     return loaded._replace(params=hold_as(loaded.params, held_as), held_as=held_as)
+
+
+def _is(kind: Callable[[Path], bool], path: str) -> bool:
+    """Ask about a path that may be no path at all: too long, or with a NUL."""
+    try:
+        return kind(Path(path))
+    except (OSError, ValueError):
+        return False
+
+
+def weights_name(weights: str) -> str:
+    """Return the short name that goldens and published facts know weights by; never a machine's path.
+
+        270m -> 270m;  path/to/gemma-3-1b-it -> gemma-3-1b-it;  models--google--gemma-3-1b-it/snapshots/REV -> the same
+
+    Args:
+        weights: as given to `load`.
+    """
+    if not _is(Path.exists, weights):
+        return weights
+    path = Path(weights).resolve()
+    snapshot = next((part for part in path.parts if part.startswith("models--")), None)
+    return snapshot.split("--")[-1] if snapshot else path.name
 
 
 def cache_folder() -> Path:
@@ -89,7 +114,7 @@ def _assemble(parts: list[Path], sha256: str, target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with part_file.open("wb") as out:
-            for part in parts:
+            for part in tqdm(parts, desc="weights", unit="part", disable=None, delay=1, leave=False):
                 data = part.read_bytes()
                 digest.update(data)
                 out.write(data)
@@ -112,13 +137,22 @@ def _load_gguf(path: Path, name: str) -> Loaded:
     report = check_tensors(file, wanted_shapes(config, gguf_name), lambda name: False, path)
     params = build_params(file, config, gguf_name, gguf_norms=True)
     tuned = "it" in str(file.metadata.get("general.finetune", file.metadata.get("general.name", ""))).lower().split()
-    tuned = tuned or _says_tuned(path)
+    tuned = tuned or _says_tuned(path.name)
     return Loaded(name, "file", params, report, lambda: _gguf_tokenizer(file, path), tuned)
 
 
-def _says_tuned(path: Path) -> bool:
+def _says_tuned(name: str) -> bool:
     """Tell whether a name says `-it` as the official ones do: gemma-3-4b-it, gemma-3-4b-it-q4_0.gguf."""
-    return re.search(r"-it(?![a-z])", path.name.lower()) is not None
+    return re.search(r"-it(?![a-z])", name.lower()) is not None
+
+
+def _stops_at_turns(folder: Path) -> bool:
+    """Tell whether a folder is instruction-tuned: its stop ids hold <end_of_turn>; else by its name."""
+    for name in ("generation_config.json", "config.json"):
+        stop = read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
+        if isinstance(stop, list):
+            return END_OF_TURN in stop
+    return _says_tuned(weights_name(str(folder)))
 
 
 def _gguf_tokenizer(file: GgufFile, path: Path) -> Tokenizer:
@@ -141,7 +175,7 @@ def _load_folder(folder: Path) -> Loaded:
     report = check_tensors(files, wanted_shapes(config, name_of), lambda name: name.startswith(known), folder)
     params = build_params(files, config, name_of)
     _check_tied(files, name_of("embedding", None), folder)
-    tuned = (folder / "chat_template.json").exists() or _says_tuned(folder.resolve())
+    tuned = _stops_at_turns(folder)
     return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned)
 
 
