@@ -111,7 +111,7 @@ def linear():
     inputs, truth = {"x": x, "weight": square}, F.linear(x, square)
     return {
         "description": "y[t, r] = sum_c x[t, c] * weight[r, c]; no bias",
-        "axes": {"x": "T C", "weight": "R C", "expected": "T R"},
+        "axes": {"x": "T I", "weight": "O I", "expected": "T O"},
         "flags": {
             "LinearTransposed": flag("wrong layout", "weight read as [in, out].", "Runs on square weights; noise.")
         },

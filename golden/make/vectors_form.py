@@ -35,8 +35,8 @@ LEGEND = {
     "D": "model width",
     "F": "FFN width",
     "V": "vocabulary",
-    "R": "outputs",
-    "C": "inputs",
+    "O": "outputs",
+    "I": "inputs",
 }
 
 FLOAT64 = {
