@@ -37,7 +37,9 @@ def assert_matches(weights, case, ops, dtype, tapped):
     if dtype == np.float64:
         assert max(one.error for one in findings if one.floor) <= AGREEMENT
     kept = [one for one in case.passes if one.rows]
-    expected = sum(len(one.rows) if tapped else 1 for one in kept) + len(kept)  # and an arg-max each
+    expected = sum(len(one.rows) if tapped else 1 for one in kept) + 2 * len(
+        kept
+    )  # and the largest logits and an arg-max each
     assert len(findings) == expected
 
 

@@ -119,18 +119,17 @@ def judge(case: Case, one: Pass, tap: str, kept: Kept | None) -> Finding:
 def judge_top(case: Case, one: Pass, logits) -> list[Finding]:
     """Judge the largest logits of every position, and the arg-max.
 
-    The floor of a position is the ensemble's largest error there, or the median over the pass where the runs happen to
-    agree. The arg-max must be truth's wherever the margin is more than twice the largest error that is allowed there.
+    The floor is the ensemble's largest error over the pass: at one position twelve runs can agree by chance, and among
+    hundreds some do. The arg-max must be truth's wherever the margin is more than twice the error that is allowed.
     """
     ids, truth = one.truth["top.ids"], one.truth["top.logits"]
     valid = one.cached + np.arange(one.ids.shape[1]) >= one.left_pads[:, None]
-    floor = np.maximum(one.truth["top.error"], np.median(one.truth["top.error"][valid]))
+    floor = float(one.truth["top.error"][valid].max())
     error = np.abs(np.take_along_axis(logits, ids, -1).astype(np.float64) - truth).max(-1)
     error = np.where(valid, np.where(np.isnan(error), np.inf, error), 0.0)
-    worst = np.unravel_index(np.argmax(error / floor), error.shape)
-    ratio, size = float(error[worst] / floor[worst]), float(np.abs(truth[worst]).max())
-    place = (case.id, one.number, "text.logits.top")
-    top = Finding(*place, float(error[worst]) / size, float(floor[worst]) / size, ratio, _word(ratio <= LIMIT))
+    worst, size = float(error.max()), float(np.abs(truth[valid]).max())
+    ratio = worst / floor
+    top = Finding(case.id, one.number, "text.logits.top", worst / size, floor / size, ratio, _word(ratio <= LIMIT))
     sure = valid & (truth[..., 0] - truth[..., 1] > 2 * LIMIT * floor)
     wrong = sure & (logits.argmax(-1) != ids[..., 0])
     share = float(wrong.sum() / max(1, sure.sum()))
