@@ -1,15 +1,19 @@
-"""What distinguishes one Gemma 3 from another: a table with one row per released size, and TINY.
+"""What distinguishes one Gemma 3 from another: a table with one row per released size, and TINY; vision; crops.
 
 Source: Gemma 3 Technical Report, table 1; google-deepmind/gemma `gm/nn/gemma3/_gemma3.py` and transformers 5.23
 `convert_gemma3_weights.py` for the values the report leaves out.
 """
 
-from typing import NamedTuple
+from math import isqrt
+from typing import Literal, NamedTuple
 
 from ref.errors import wanted
 
 PAD, EOS, BOS, UNK = 0, 1, 2, 3
 START_OF_TURN, END_OF_TURN = 105, 106
+TWO_NEWLINES = 108
+START_OF_IMAGE, END_OF_IMAGE = 255_999, 256_000
+SOFT_TOKEN = 262_144  # stands for one row of image features; outside the SentencePiece model
 MOST_LAYERS = 1000  # a file may claim any number, and each layer's tensors are listed before they are looked for
 VOCABULARY = 262_144  # the SentencePiece model; transformers' multimodal checkpoints append 64 rows
 
@@ -52,18 +56,41 @@ class TextConfig(NamedTuple):
 class VisionConfig(NamedTuple):
     """Hyperparameters of the SigLIP So400m/14 tower; the same for 4B, 12B and 27B."""
 
-    width: int = 1152
+    width: int = 1152  # D of the tower
     layers: int = 27
-    heads: int = 16
-    ffn_width: int = 4304
-    patch: int = 14
-    image: int = 896
-    channels: int = 3
-    soft_tokens: int = 256
+    heads: int = 16  # N; head dim is width / heads
+    ffn_width: int = 4304  # F
+    patch: int = 14  # side of a patch in pixels
+    image: int = 896  # side of an image in pixels
+    channels: int = 3  # C
+    soft_tokens: int = 256  # M, per image
     layer_norm_eps: float = 1e-6
+
+    @property
+    def side(self) -> int:
+        """Patches along a side of the image."""
+        return self.image // self.patch
+
+    @property
+    def pool(self) -> int:
+        """Side of the square of patches that is averaged into one soft token."""
+        return self.side // isqrt(self.soft_tokens)
 
 
 SIGLIP = VisionConfig()
+
+
+class CropConfig(NamedTuple):
+    """How Pan & Scan cuts an image into crops that are seen beside the whole."""
+
+    name: str
+    min_ratio: float  # of the longer to the shorter side, from which on there are crops
+    min_crop: int = 256  # pixels; no crops where one would be narrower
+    max_crops: int = 4
+    past_edge: Literal["clip", "pad"] = "clip"  # the last crop may reach past the image: cut it, or fill with black
+
+
+CROPS = {c.name: c for c in (CropConfig("transformers", 1.2), CropConfig("gemma_pytorch", 1.5, past_edge="pad"))}
 
 # Axis lengths all differ (B 2, W 5, L 7, K 3, G 4, H 10, N 12, T 19, D 36, F 44, V 97), D is not N*H, D/N is
 # neither H nor 15, and the layers are five local, one global, one local: no branch and no transpose can hide.
@@ -79,6 +106,13 @@ SIZES = {c.name: c for c in [
 ]}
 # fmt: on
 HAS_VISION = ("4b", "12b", "27b")
+# Toy towers beside the text of `tiny`, lengths unlike its and each other's: 64 patches of 5 x 5 to 4 soft tokens, fewer
+# than the window of 5, and 144 patches to 9, more than it: only there the ways to compose window and block differ.
+TINY_VISION = VisionConfig(26, 2, 2, 34, 5, 40, 3, 4)
+VISION = dict.fromkeys(HAS_VISION, SIGLIP) | {
+    "tiny": TINY_VISION,
+    "tiny-long": TINY_VISION._replace(image=60, soft_tokens=9),
+}
 
 
 def check_config(config: TextConfig, where: object = "config") -> TextConfig:

@@ -43,6 +43,37 @@ def visibility(prompts, window):
     return [[sees(query, key, prompts, window) for key in tokens] for query in tokens]
 
 
+def image_of(soft, prompts, index):
+    """Name the run of soft tokens that a token is in by its first index; None for text."""
+    if not soft[index]:
+        return None
+    first = index
+    while first > 0 and soft[first - 1] and prompts[first - 1] == prompts[index]:
+        first -= 1
+    return first
+
+
+def sees_with_images(query, key, prompts, soft, window, composition):
+    """As `sees`, but the soft tokens of an image see each other, composed with the window as `composition` says."""
+    if prompts[query] is None or prompts[query] != prompts[key]:
+        return False
+    causal, inside = key <= query, window is None or query - key < window
+    image = image_of(soft, prompts, query)
+    block = image is not None and image_of(soft, prompts, key) == image
+    ahead = window is None or key - query < window
+    return {
+        "current": inside and (causal or block),
+        "before_46850": (inside and causal) or block,
+        "two_sided": inside and ahead and (causal or block),
+    }[composition]
+
+
+def visibility_with_images(prompts, soft, window, composition):
+    """[T][T] booleans of one row."""
+    tokens = range(len(prompts))
+    return [[sees_with_images(q, k, prompts, soft, window, composition) for k in tokens] for q in tokens]
+
+
 def softmax(row, seen):
     """Softmax over what is seen; zeros elsewhere, and everywhere if nothing is seen."""
     if not any(seen):
@@ -84,6 +115,17 @@ def gelu_tanh(x):
 
 def gelu_erf(x):
     return 0.5 * x * (1 + math.erf(x / math.sqrt(2)))
+
+
+def average_pool(x, pool):
+    """x [P][D] of a square image in rows; returns [P / pool^2][D]."""
+    side = math.isqrt(len(x))
+    out = []
+    for top in range(0, side, pool):
+        for left in range(0, side, pool):
+            square = [x[(top + i) * side + left + j] for i in range(pool) for j in range(pool)]
+            out.append([math.fsum(values) / pool**2 for values in zip(*square, strict=True)])
+    return out
 
 
 def geglu(gate, up):

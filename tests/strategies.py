@@ -45,6 +45,26 @@ def layouts(draw, max_tokens=24, max_rows=3, packed=True):
     return Layout(tuple(_cut(tokens - pad, draw(cuts)) for pad in pads), pads)
 
 
+class ImageLayout(NamedTuple):
+    """A layout, and which of its real tokens are soft tokens."""
+
+    layout: Layout
+    soft: np.ndarray  # [B, T] bool
+
+
+@st.composite
+def image_layouts(draw, **bounds):
+    """Layouts in which runs of soft tokens stand anywhere: first, last, touching a border of two prompts, or none."""
+    layout = draw(layouts(**bounds))
+    soft = np.zeros(layout.first.shape, bool)
+    for row, prompts in zip(soft, layout.prompts, strict=True):
+        for _ in range(draw(st.integers(0, 3))):
+            begin = draw(st.integers(0, len(row) - 1))
+            row[begin : begin + draw(st.integers(1, 12))] = True
+        row &= np.array([prompt is not None for prompt in prompts])
+    return ImageLayout(layout, soft)
+
+
 windows = st.one_of(st.none(), st.integers(1, 30))
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from([np.float32, np.float64])

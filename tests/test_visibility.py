@@ -88,14 +88,22 @@ def test_a_packed_prompt_sees_what_it_sees_alone(layout, window):
             assert not seen[b, start:stop, :start].any()
 
 
-def test_the_picture_in_the_docstring():
+def test_window_3_by_hand():
     rows = [
         "".join("x" if start <= key < stop else "." for key in range(6))
         for start, stop in (visible_keys(index, 1, 3) for index in range(6))
     ]
     assert rows == ["......", ".x....", ".xx...", ".xxx..", "..xxx.", "...xxx"]
-    for index, row in enumerate(rows):
-        assert f"{index}  {' '.join(row)}" in visible_keys.__doc__
+
+
+def test_the_pictures_in_the_docstring():
+    lines = visible_keys.__doc__
+    for index in range(8):
+        drawn = []
+        for composition in (0, 1):
+            start, stop = visible_keys(index, 1, 3, 3, 7, composition) if 3 <= index < 7 else visible_keys(index, 1, 3)
+            drawn.append(" ".join("x" if start <= key < stop else "." for key in range(8)))
+        assert f"{index}  {drawn[0]}   |  {drawn[1]}" in lines
 
 
 @pytest.mark.parametrize(("distance", "seen"), [(511, True), (512, False), (513, False)])

@@ -25,6 +25,7 @@ class Cache(NamedTuple):
     layers: tuple[LayerCache, ...]
     first: np.ndarray  # [B] int64, index of the first key of each row's prompt: its left pads
     clock: np.ndarray  # [1] int64, shared by all values of this lineage: keys written so far
+    in_image: np.ndarray  # [B] bool, whether the newest key is a soft token: no pass may begin inside an image block
 
     @property
     def written(self) -> int:
@@ -51,13 +52,13 @@ def empty_cache(config: TextConfig, left_pads: np.ndarray, context: int, dtype) 
         shape = (len(first), slots, config.kv_heads, config.head_dim)
         positions = np.full(shape[:2], -1, np.int64)
         layers.append(LayerCache(np.zeros(shape, dtype), np.zeros(shape, dtype), positions, 0))
-    return Cache(tuple(layers), first, np.zeros(1, np.int64))
+    return Cache(tuple(layers), first, np.zeros(1, np.int64), np.zeros(len(first), bool))
 
 
 def copy_cache(cache: Cache) -> Cache:
     """Fork a cache value: both the original and the copy can be continued."""
     layers = tuple(LayerCache(c.k.copy(), c.v.copy(), c.positions.copy(), c.written) for c in cache.layers)
-    return Cache(layers, cache.first, cache.clock.copy())
+    return Cache(layers, cache.first, cache.clock.copy(), cache.in_image)
 
 
 def chronological(cache: LayerCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

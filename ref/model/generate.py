@@ -8,8 +8,9 @@ import numpy as np
 from ref.config import EOS, PAD
 from ref.errors import wanted
 from ref.model.cache import empty_cache
+from ref.model.inputs import check_ids
 from ref.model.params import TextParams
-from ref.model.text import How, check_ids, forward
+from ref.model.text import How, forward
 from ref.ops.sampling import draw
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ref.config import TextConfig
+from ref.config import TextConfig, VisionConfig
 
 Weight = Any  # float array | uint16 bfloat16 bits | ref.ops.blocks.Blocks; linear(x, w) means x @ widen(w).T
 
@@ -60,4 +60,81 @@ def layer_shapes(c: TextConfig) -> dict[str, tuple[int, ...]]:
         "up": F + D,
         "down": D + F,
         "post_ffn_norm": D,
+    }
+
+
+class VisionLayerParams(NamedTuple):
+    """One SigLIP block. Linear weights [out, in]; LayerNorm gains are used as they are, without + 1."""
+
+    attn_norm: Weight  # [D], D of the tower
+    attn_norm_bias: Weight  # [D]
+    q: Weight  # [D, D]
+    q_bias: Weight  # [D]
+    k: Weight  # [D, D]
+    k_bias: Weight  # [D]
+    v: Weight  # [D, D]
+    v_bias: Weight  # [D]
+    attn_out: Weight  # [D, D]
+    attn_out_bias: Weight  # [D]
+    ffn_norm: Weight  # [D]
+    ffn_norm_bias: Weight  # [D]
+    up: Weight  # [F, D]
+    up_bias: Weight  # [F]
+    down: Weight  # [D, F]
+    down_bias: Weight  # [D]
+
+
+class VisionParams(NamedTuple):
+    """The SigLIP tower and the projector to the text model's width."""
+
+    config: VisionConfig
+    patch: Weight  # [D, C * patch * patch], D of the tower
+    patch_bias: Weight  # [D]
+    position: Weight  # [P, D]
+    layers: Sequence[VisionLayerParams]
+    post_norm: Weight  # [D]
+    post_norm_bias: Weight  # [D]
+    soft_norm: Weight  # [D], an RMSNorm: zero-centred, used as 1 + w
+    projection: Weight  # [D, D of the text], used as x @ projection
+
+    @property
+    def text_width(self) -> int:
+        """D of the text model that the soft tokens are for."""
+        return self.projection.shape[1]
+
+
+def vision_layer_shapes(v: VisionConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of one SigLIP block, by the field names of `VisionLayerParams`.
+
+    Args:
+        v: the configuration.
+
+    Source: transformers 5.23 `modeling_siglip.py`.
+    Differs: google-deepmind/gemma keeps heads apart ([D, N, H] and [N, H, D]) and stores kernels [in, out].
+    """
+    D, F = (v.width,), (v.ffn_width,)
+    wide = {"up": F + D, "up_bias": F, "down": D + F}
+    square = dict.fromkeys(("q", "k", "v", "attn_out"), D + D)
+    return {field: (square | wide).get(field, D) for field in VisionLayerParams._fields}
+
+
+def vision_shapes(v: VisionConfig, text_width: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array outside the blocks, by the field names of `VisionParams`.
+
+    Args:
+        v: the configuration.
+        text_width: D of the text model.
+
+    Source: transformers 5.23 `SiglipVisionEmbeddings`, `Gemma3MultiModalProjector`.
+    Differs: files keep the patch weight as [D, C, patch, patch]; flattened in that order here.
+    """
+    D = (v.width,)
+    return {
+        "patch": (v.width, v.channels * v.patch**2),
+        "patch_bias": D,
+        "position": (v.side**2, v.width),
+        "post_norm": D,
+        "post_norm_bias": D,
+        "soft_norm": D,
+        "projection": (v.width, text_width),
     }

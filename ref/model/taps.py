@@ -118,21 +118,64 @@ TEXT_TAPS = {
     "text.final_norm": TapRow("B T D", "rms_norm", ("out of the last layer",)),
     "text.logits": TapRow("B T V", "linear", ("text.final_norm",)),
 }
+MERGED = {"model.merged": TapRow("B T D", "insert", ("text.embed", "vision.soft_tokens"))}
+# B counts images here, D and N are the tower's. Names inside a block, without `vision.layer.{i}.`
+VISION_LAYER_TAPS = {
+    "in": TapRow("B P D", "residual stream", ("out of the block before",)),
+    "attn.pre_norm": TapRow("B P D", "layer_norm", ("in",)),
+    "attn.q": TapRow("B P N H", "linear", ("attn.pre_norm",)),
+    "attn.k": TapRow("B P N H", "linear", ("attn.pre_norm",)),
+    "attn.v": TapRow("B P N H", "linear", ("attn.pre_norm",)),
+    "attn.scores": TapRow("B N P P", "scores", ("attn.q", "attn.k")),
+    "attn.probs": TapRow("B N P P", "softmax", ("attn.scores",)),
+    "attn.mix": TapRow("B P N H", "mix", ("attn.probs", "attn.v")),
+    "attn.out": TapRow("B P D", "linear", ("attn.mix",)),
+    "mid": TapRow("B P D", "add", ("in", "attn.out")),
+    "ffn.pre_norm": TapRow("B P D", "layer_norm", ("mid",)),
+    "ffn.up": TapRow("B P F", "linear", ("ffn.pre_norm",)),
+    "ffn.act": TapRow("B P F", "gelu", ("ffn.up",)),
+    "ffn.out": TapRow("B P D", "linear", ("ffn.act",)),
+    "out": TapRow("B P D", "add", ("mid", "ffn.out")),
+}
+VISION_TAPS = {
+    "vision.pixels": TapRow("B C Y X", "preprocess", ()),
+    "vision.patch_embed": TapRow("B P D", "linear", ("vision.pixels",)),
+    "vision.embed": TapRow("B P D", "add", ("vision.patch_embed",)),
+    "vision.post_norm": TapRow("B P D", "layer_norm", ("out of the last block",)),
+    "vision.pool": TapRow("B M D", "average_pool", ("vision.post_norm",)),
+    "vision.soft_norm": TapRow("B M D", "rms_norm", ("vision.pool",)),
+    "vision.soft_tokens": TapRow("B M D", "linear", ("vision.soft_norm",)),
+}
 
 
-def tap_names(layers: int, cached: bool = False) -> list[str]:
-    """List the names of every tap of a text pass, in the order of execution.
+def tap_names(layers: int, cached: bool = False, vision_layers: int = 0) -> list[str]:
+    """List the names of every tap of a pass, in the order of execution.
 
     Args:
         layers: L.
         cached: whether the pass keeps a KV cache (adds `cache.k`, `cache.v`, `cache.positions`).
+        vision_layers: blocks of the vision tower; 0 for a pass without images.
 
     Source: own; README, "Taps and dumps".
     Differs: transformers' places for the same values are in `golden/make/witness.py`; other projects' are not here yet.
     """
     inside = [name for name in LAYER_TAPS if cached or not name.startswith("cache.")]
     layer_taps = [f"text.layer.{i}.{name}" for i in range(layers) for name in inside]
-    return ["text.embed", *layer_taps, "text.final_norm", "text.logits"]
+    text = ["text.embed", *layer_taps, "text.final_norm", "text.logits"]
+    if not vision_layers:
+        return text
+    names = list(VISION_TAPS)
+    blocks = [f"vision.layer.{i}.{name}" for i in range(vision_layers) for name in VISION_LAYER_TAPS]
+    return [*names[:3], *blocks, *names[3:], "text.embed", *MERGED, *text[1:]]
+
+
+def tap_row(name: str) -> TapRow | None:
+    """Return a tap's row of the registry; None for a name that is not registered."""
+    parts = name.split(".")
+    if parts[1:2] == ["layer"]:
+        rows = {"text": LAYER_TAPS, "vision": VISION_LAYER_TAPS}.get(parts[0], {})
+        return rows.get(".".join(parts[3:]))
+    return (TEXT_TAPS | VISION_TAPS | MERGED).get(name)
 
 
 def tap_group(name: str) -> str:

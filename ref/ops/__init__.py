@@ -12,6 +12,7 @@ from ref.ops.attention import mix, mix_jit, scores, scores_jit, softmax, softmax
 from ref.ops.gelu import geglu, geglu_jit
 from ref.ops.linear import embed, embed_jit, linear, linear_jit
 from ref.ops.norm import rms_norm, rms_norm_jit
+from ref.ops.patches import average_pool, average_pool_jit
 from ref.ops.rope import rotate, rotate_jit
 from ref.ops.sampling import filtered_probs, filtered_probs_jit
 
@@ -29,9 +30,10 @@ class Ops(NamedTuple):
     attend: Any
     geglu: Any
     filtered_probs: Any
+    average_pool: Any
 
 
-DEFINITION = Ops(embed, rms_norm, linear, rotate, scores, softmax, mix, attend, geglu, filtered_probs)
+DEFINITION = Ops(embed, rms_norm, linear, rotate, scores, softmax, mix, attend, geglu, filtered_probs, average_pool)
 # fmt: off
 KERNEL = Ops(embed_jit, rms_norm_jit, linear_jit, rotate_jit, scores_jit, softmax_jit, mix_jit, attend_jit, geglu_jit,
-             filtered_probs_jit)
+             filtered_probs_jit, average_pool_jit)

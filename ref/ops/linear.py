@@ -31,23 +31,25 @@ def widen(weight):
     return widen_bfloat16(weight) if weight.dtype == np.uint16 else weight
 
 
-def linear(x, weight):
+def linear(x, weight, bias=None):
     """Project: multiply by the transpose of a weight.
 
-        y[..., o] = sum_i x[..., i] * w[o, i]
+        y[..., o] = sum_i x[..., i] * w[o, i] + b[o]
 
     Args:
         x: [..., I] float.
         weight: a Weight [O, I].
+        bias: [O] float or bfloat16 bits; None in the text model, whose linear layers have none.
 
     Returns:
         [..., O] x.dtype.
 
-    Rounding: the weight is widened, then cast to x.dtype; products and sums in x.dtype (BLAS order).
-    Source: definition; none of Gemma 3's linear layers has a bias.
+    Rounding: the weight is widened, then cast to x.dtype; products and sums in x.dtype (BLAS order), the bias last.
+    Source: definition; transformers 5.23 `SiglipAttention` for who has a bias.
     Differs: llama.cpp rounds x to blocks of 8 bits before multiplying with a quantised weight.
     """
-    return x @ widen(weight).astype(x.dtype, copy=False).T
+    y = x @ widen(weight).astype(x.dtype, copy=False).T
+    return y if bias is None else y + widen(bias).astype(x.dtype, copy=False)
 
 
 def embed(ids, table, scale, dtype):
@@ -125,8 +127,15 @@ def _tile(weight, start, stop, dtype):
     return (widen_bfloat16(rows) if rows.dtype == np.uint16 else rows).astype(dtype, copy=False)
 
 
-def linear_jit(x, weight):
+def linear_jit(x, weight, bias=None):
     """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and use BLAS."""
+    y = _product(x, weight)
+    if bias is not None:
+        y += widen(bias).astype(x.dtype, copy=False)
+    return y
+
+
+def _product(x, weight):
     rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
     outputs, inputs = weight.shape
     few = rows.shape[0] <= FEW  # BLAS would split one row's sums over threads, and change bits with their number

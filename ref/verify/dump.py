@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import ref
 from ref.errors import wanted
-from ref.model.taps import LAYER_TAPS, TEXT_TAPS
+from ref.model.taps import tap_row
 from ref.verify.golden import schema
 
 FORMAT_VERSION = 1
@@ -23,8 +23,7 @@ FORMAT_VERSION = 1
 
 def axes_of(tap: str) -> str:
     """Return the axes of a tap's value, such as `B T N H`; empty for a name that is not registered."""
-    parts = tap.split(".")
-    row = LAYER_TAPS.get(".".join(parts[3:])) if parts[:2] == ["text", "layer"] else TEXT_TAPS.get(tap)
+    row = tap_row(tap)
     return row.axes if row else ""
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from ref.errors import wanted
 from ref.model.cache import empty_cache
 from ref.model.taps import Recorder, tap_names
-from ref.model.text import How, check_ids, forward
+from ref.model.inputs import check_ids
+from ref.model.text import How, forward
 from ref.ops import KERNEL
 from ref.verify.dump import DumpWriter
 
