@@ -5,10 +5,10 @@ import io
 import os
 import sys
 
-from ref.commands import BAD_INPUT, doctor, generate, golden, params, tokens, trace, verify
+from ref.commands import BAD_INPUT, crops, doctor, generate, golden, params, preprocess, tokens, trace, verify
 from ref.errors import BadInput
 
-COMMANDS = (verify, generate, tokens, trace, params, golden, doctor)
+COMMANDS = (verify, generate, tokens, trace, crops, preprocess, params, golden, doctor)
 
 
 class OneLineParser(argparse.ArgumentParser):

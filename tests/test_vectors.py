@@ -8,11 +8,14 @@ from pathlib import Path
 
 import jsonschema
 import naive
+import naive_images
 import numpy as np
 import pytest
 
 from ref.ops import DEFINITION, KERNEL
 from ref.ops.gelu import gelu_tanh, gelu_tanh_jit
+from ref.ops.pan_and_scan import crop_boxes
+from ref.ops.resize import resize_float, resize_float_jit, resize_pillow, resize_pillow_jit
 from ref.ops.rope import rope_table
 from ref.ops.visibility import as_matrix, visible_ranges
 
@@ -61,6 +64,18 @@ def run_embed(i, ops, dtype):
     return ops.embed(i["ids"][None].astype(int), i["table"], i["table"].shape[1] ** 0.5, dtype)[0]
 
 
+def run_resize(i, ops, dtype):
+    image, sides = i["image"], (i["height"], i["width"])
+    if i["rule"] == "pillow":
+        return (resize_pillow if ops is DEFINITION else resize_pillow_jit)(image.astype(np.uint8), *sides)
+    return (resize_float if ops is DEFINITION else resize_float_jit)(image, *sides)
+
+
+def run_pan_and_scan(i, ops, dtype):
+    settings = i["min_ratio"], i["min_crop"], i["max_crops"], i["past_edge"] == "clip"
+    return crop_boxes(i["height"], i["width"], *settings).tolist()  # one rule, no twin
+
+
 OURS = {
     "rms_norm": lambda i, ops, dtype: ops.rms_norm(i["x"], i["scale"], i["eps"]),
     "rope": run_rope,
@@ -72,6 +87,8 @@ OURS = {
     "embed_scale": run_embed,
     "linear": lambda i, ops, dtype: ops.linear(i["x"], i["weight"]),
     "sampling": lambda i, ops, dtype: ops.filtered_probs(i["logits"], i["temperature"], i["top_k"], i["top_p"]),
+    "resize": run_resize,
+    "pan_and_scan": run_pan_and_scan,
 }
 
 
@@ -102,6 +119,8 @@ ORACLE = {
     "embed_scale": lambda i: naive.embed(**i),
     "linear": lambda i: naive.linear(**i),
     "sampling": lambda i: naive.filtered_probs(**i),
+    "resize": lambda i: naive_images.resize(**i),
+    "pan_and_scan": lambda i: naive_images.crop_boxes(**i),
 }
 
 
@@ -149,7 +168,8 @@ def test_right_output(op, row, ops):
 def test_right_output_in_float32(op, row, ops):
     expected = np.array(row["expected"], np.float64)
     result = ours(op, row["inputs"], ops, np.float32)
-    assert np.abs(result - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert np.shape(result) == expected.shape
+    assert np.abs(result - expected).max(initial=0) <= 1e-5 * np.abs(expected).max(initial=0)
 
 
 @with_result("must_not", "may")

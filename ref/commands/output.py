@@ -1,0 +1,46 @@
+"""Writing one file: under a temporary name beside it, then renamed, so that nobody meets half of it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ref.errors import BadInput, wanted
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary name in the same folder, then give the file its own name.
+
+    Args:
+        path: where the file will be; replaced if it is a regular file.
+        write: writes the file it is given the name of.
+
+    Raises:
+        BadInput: the place is a folder or device, or cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        raise wanted("output file", path, "a name for a file", "a folder or device")
+    new = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write(new)
+        new.replace(path)
+    except BadInput:
+        raise
+    except Exception as error:  # Pillow and safetensors have their own exceptions, for a full disk too
+        got = getattr(error, "strerror", None) or error
+        raise wanted("output file", path, "a place that can be written", got) from None
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def refuse_overwriting(source: str, out: Path) -> None:
+    """Refuse to write over the picture that is read.
+
+    Args:
+        source: path of the picture.
+        out: path to be written.
+
+    Raises:
+        BadInput: both are the same file.
+    """
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise wanted("output file", out, "another file than the picture", "the same")
