@@ -9,7 +9,7 @@ from ref.prompt.tokenizer import Control, Tokenizer, find_control
 
 Message = Mapping[str, Any]  # {"role": "system" | "user" | "assistant" | "model", "content": text or list of items}
 
-_IMAGE = "<start_of_image>"
+MARKER = "<start_of_image>"  # says where an image stands
 
 
 def render_chat(messages: Sequence[Message], *, generation_prompt: bool = True) -> str:
@@ -43,7 +43,7 @@ def render_chat(messages: Sequence[Message], *, generation_prompt: bool = True) 
         role = "model" if len(parts) % 2 else "user"
         _check_role(message, index, role)
         prefix = "" if parts else system
-        parts.append(f"<start_of_turn>{role}\n{prefix}{_content(message, index, _IMAGE)}<end_of_turn>\n")
+        parts.append(f"<start_of_turn>{role}\n{prefix}{_content(message, index, MARKER)}<end_of_turn>\n")
     return "".join(parts) + ("<start_of_turn>model\n" if generation_prompt else "")
 
 
@@ -71,12 +71,24 @@ def encode_chat(
     """
     text = render_chat(messages, generation_prompt=generation_prompt)
     if control == "forbid":
-        for index, message in enumerate(messages):
-            # Checked as joined: two items of a list may form a control string together.
-            if found := find_control(_content(message, index, "\n")):
-                raise wanted("content", f"message {index}", "no control string", f"{found[1]} at character {found[0]}")
+        forbid_control(messages)
         control = "split"
     return tokenizer.encode(text, bos=True, control=control)
+
+
+def forbid_control(messages: Sequence[Message]) -> None:
+    """Refuse a conversation with a control string in a message's content: rendered, it could not be told apart.
+
+    Args:
+        messages: as for `render_chat`; image items are no content.
+
+    Raises:
+        BadInput: the message's index, the string, and its character position in the trimmed and joined texts.
+    """
+    for index, message in enumerate(messages):
+        # Checked as joined: two items of a list may form a control string together.
+        if found := find_control(_content(message, index, "\n")):
+            raise wanted("content", f"message {index}", "no control string", f"{found[1]} at character {found[0]}")
 
 
 def stop_ids(instruction_tuned: bool) -> tuple[int, ...]:
