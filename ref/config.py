@@ -102,6 +102,8 @@ SIZES = {c.name: c for c in [
     TextConfig("4b",   2560, 34,  8,  4, 256, 10240, 256**-0.5, 1024, 131_072, 8.0),
     TextConfig("12b",  3840, 48, 16,  8, 256, 15360, 256**-0.5, 1024, 131_072, 8.0),
     TextConfig("27b",  5376, 62, 32, 16, 128, 21504, 168**-0.5, 1024, 131_072, 8.0),
+    # one local and one global layer of the 4B with few tokens: full width at a size that a witness runs in float64
+    TextConfig("4b-pair", 2560, 2, 8, 4, 256, 10240, 256**-0.5, 1024, 131_072, 8.0, vocabulary=1009, global_every=2),
     TextConfig("tiny",   36,  7, 12,  3,  10,    44,  15**-0.5,    5, 131_072, 8.0, vocabulary=97),
 ]}
 # fmt: on
@@ -109,7 +111,7 @@ HAS_VISION = ("4b", "12b", "27b")
 # Toy towers beside the text of `tiny`, lengths unlike its and each other's: 64 patches of 5 x 5 to 4 soft tokens, fewer
 # than the window of 5, and 144 patches to 9, more than it: only there the ways to compose window and block differ.
 TINY_VISION = VisionConfig(26, 2, 2, 34, 5, 40, 3, 4)
-VISION = dict.fromkeys(HAS_VISION, SIGLIP) | {
+VISION = dict.fromkeys((*HAS_VISION, "4b-pair"), SIGLIP) | {
     "tiny": TINY_VISION,
     "tiny-long": TINY_VISION._replace(image=60, soft_tokens=9),
 }

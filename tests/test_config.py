@@ -114,5 +114,5 @@ def test_any_value_of_any_field_passes_or_is_refused_in_one_line(field, value):
 
 @pytest.mark.parametrize("name", ["", "2b", "tiny ", "270m\n"])
 def test_an_unknown_size_is_refused_and_the_known_are_listed(name):
-    with pytest.raises(BadInput, match="size: wanted 270m 1b 4b 12b 27b tiny, got"):
+    with pytest.raises(BadInput, match="size: wanted 270m 1b 4b 12b 27b 4b-pair tiny, got"):
         find_size(name)

@@ -5,13 +5,13 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
-from checkpoints import SMALL, assert_same_params, save_gguf, tensors_of
+from checkpoints import SMALL, assert_same_params, save_gguf, save_seeing, tensors_of
 from safetensors.numpy import load_file
 from tiny import TINY, random_ids
 
 from ref.errors import BadInput
 from ref.model.text import How, forward
-from ref.ops.linear import widen
+from ref.ops.linear import ByRows, widen
 from ref.weights.export import save_hugging_face
 from ref.weights.load import hold_as
 from ref.weights.resolve import load
@@ -44,6 +44,54 @@ def test_the_files_hold_the_official_names_and_dtypes(tmp_path):
     assert tensors["model.layers.0.self_attn.o_proj.weight"].shape == (36, 120)
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["model_type"], config["query_pre_attn_scalar"], config["sliding_window"]) == ("gemma3_text", 15, 5)
+
+
+@pytest.mark.parametrize(
+    ("style", "prefixes"),
+    [
+        ("4.51", ("language_model.model.", "vision_tower.vision_model.", "multi_modal_projector.")),
+        ("4.52", ("model.language_model.", "model.vision_tower.vision_model.", "model.multi_modal_projector.")),
+    ],
+)
+def test_a_multimodal_file_holds_the_official_names_shapes_and_dtypes(tmp_path, style, prefixes):
+    save_seeing(tmp_path / "tiny", style=style)
+    tensors = load_file(tmp_path / "tiny" / "model.safetensors")
+    text, tower, projector = prefixes
+    assert len(tensors) == 13 * 7 + 2 + 16 * 2 + 7
+    assert {name for name in tensors if not name.startswith(prefixes)} == set()
+    bits, floats = ml_dtypes.bfloat16, np.float32
+    assert (tensors[f"{text}layers.6.self_attn.o_proj.weight"].shape, tensors[f"{text}norm.weight"].dtype) == (
+        (36, 120),
+        floats,
+    )
+    for name, shape, dtype in [
+        (f"{tower}embeddings.patch_embedding.weight", (26, 3, 5, 5), bits),
+        (f"{tower}embeddings.position_embedding.weight", (64, 26), floats),
+        (f"{tower}encoder.layers.1.layer_norm2.bias", (26,), floats),
+        (f"{tower}encoder.layers.1.mlp.fc1.weight", (34, 26), bits),
+        (f"{tower}encoder.layers.1.self_attn.out_proj.weight", (26, 26), bits),
+        (f"{tower}post_layernorm.weight", (26,), floats),
+        (f"{projector}mm_input_projection_weight", (26, 36), bits),
+        (f"{projector}mm_soft_emb_norm.weight", (26,), floats),
+    ]:
+        assert (tensors[name].shape, tensors[name].dtype) == (shape, dtype), name
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    assert (config["model_type"], config["text_config"]["model_type"]) == ("gemma3", "gemma3_text")
+    ids = [config[f"{name}_token_index"] for name in ("image", "boi", "eoi")]
+    assert (ids, config["mm_tokens_per_image"], config["vision_config"]["image_size"]) == ([97, 95, 96], 4, 40)
+
+
+def test_rows_on_demand_are_written_as_they_are(tmp_path):
+    params = synthetic_params(TINY, 0)
+    table = params.embedding
+    save_hugging_face(params._replace(embedding=ByRows(table.shape, lambda rows: table[rows])), tmp_path / "tiny")
+    assert_same_params(load(str(tmp_path / "tiny")).params, params)
+
+
+def test_a_style_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"export: style: wanted 4\.51 or 4\.52, got 5"):
+        save_hugging_face(synthetic_params(TINY, 0), tmp_path / "tiny", style="5")
+    assert not (tmp_path / "tiny").exists()
 
 
 def test_the_index_lists_every_tensor_and_the_total(tmp_path):

@@ -25,7 +25,7 @@ USAGE = {
     "unknown dtype": ([*GENERATE, "--dtype", "float8"], "--dtype: invalid choice: 'float8'"),
     "golden without action": (["golden"], "required: {make,check}"),
     "trace without folder": (["trace", "--weights", "tiny", "--ids", "1"], "required: -o/--out"),
-    "unknown size": (["params", "2b"], "model size: wanted 270m 1b 4b 12b 27b tiny, got 2b"),
+    "unknown size": (["params", "2b"], "model size: wanted 270m 1b 4b 12b 27b 4b-pair tiny, got 2b"),
 }
 FLAGS = {
     "top-p": (["--ids", "1", "--top-p", "2"], "top-p: wanted 0 < p <= 1, got 2.0"),

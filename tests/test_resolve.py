@@ -6,29 +6,42 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from checkpoints import SMALL, assert_same_params, save_gguf, save_tiny
+from checkpoints import SMALL, assert_same_params, assert_same_vision, save_gguf, save_tiny
 from tiny import TINY
 
-from ref.config import SIZES
+from ref.config import SIZES, VISION
 from ref.errors import BadInput
 from ref.weights import resolve
 from ref.weights.resolve import PACKAGE, cache_folder, load, package_file, weights_name
-from ref.weights.synthetic import synthetic_params
+from ref.weights.synthetic import synthetic_params, synthetic_vision
 
 KNOWN = "wanted 270m, tiny, synthetic:SIZE.:SEED., a .gguf file or a folder of safetensors, got "
 
 
-def test_tiny_is_float32_with_seed_0():
-    loaded = load("tiny")
+@pytest.mark.parametrize("name", ["tiny", "tiny-long"])
+def test_tiny_is_float32_with_seed_0_and_two_sizes_of_images(name):
+    loaded = load(name)
     assert_same_params(loaded.params, synthetic_params(TINY, 0, bfloat16=False))
-    assert (loaded.name, loaded.held_as, loaded.instruction_tuned) == ("tiny", "file", False)
+    assert_same_vision(loaded.vision, synthetic_vision(VISION[name], TINY.width, 0, bfloat16=False))
+    assert (loaded.name, loaded.held_as, loaded.instruction_tuned) == (name, "file", False)
+    assert loaded.report.used == loaded.report.total == 13 * 7 + 2 + 16 * 2 + 7
     with pytest.raises(BadInput, match="tiny: tokenizer: wanted token ids"):
         loaded.tokenizer()
 
 
 @pytest.mark.parametrize(("name", "seed"), [("synthetic:tiny", 0), ("synthetic:tiny:0", 0), ("synthetic:TINY:-9", -9)])
 def test_synthetic_takes_a_size_and_a_seed(name, seed):
-    assert_same_params(load(name).params, synthetic_params(TINY, seed))
+    loaded = load(name)
+    assert_same_params(loaded.params, synthetic_params(TINY, seed))
+    assert_same_vision(loaded.vision, synthetic_vision(VISION["tiny"], TINY.width, seed))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_sizes_that_see(size):
+    vision = load(f"synthetic:{size}:3").vision
+    assert (vision is not None) == (size not in ("270m", "1b"))
+    if vision:
+        assert (vision.config, vision.text_width) == (VISION[size], SIZES[size].width)
 
 
 @pytest.mark.parametrize("seed", ["x", "1.5", "--5", "²", "1:2", "1" * 41, " 1"])
@@ -37,9 +50,9 @@ def test_a_seed_that_is_no_integer_is_refused(seed):
         load(f"synthetic:tiny:{seed}")
 
 
-@pytest.mark.parametrize("size", ["synthetic:2b", "synthetic:", "synthetic"])
+@pytest.mark.parametrize("size", ["synthetic:2b", "synthetic:", "synthetic", "synthetic:tiny-long"])
 def test_a_synthetic_model_of_no_released_size_is_refused(size):
-    with pytest.raises(BadInput, match="model size: wanted 270m 1b 4b 12b 27b tiny, got"):
+    with pytest.raises(BadInput, match="model size: wanted 270m 1b 4b 12b 27b 4b-pair tiny, got"):
         load(size)
 
 
@@ -55,6 +68,11 @@ def test_held_as_goes_through(tmp_path):
     loaded = load(str(tmp_path / "tiny"), "float32")
     assert loaded.held_as == "float32"
     assert loaded.params.layers[0].q.dtype == "float32"
+    assert loaded.vision is None
+    seeing = load("tiny", "bfloat16").vision
+    assert seeing
+    assert {weight.dtype.name for weight in (seeing.patch, seeing.projection, seeing.layers[1].k)} == {"uint16"}
+    assert {weight.dtype.name for weight in (seeing.position, seeing.soft_norm, seeing.layers[1].k_bias)} == {"float32"}
     with pytest.raises(BadInput, match="held-as"):
         load("tiny", "int8")
 

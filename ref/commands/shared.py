@@ -14,7 +14,7 @@ DTYPES = ("float32", "float64")
 
 
 def weights_flags() -> argparse.ArgumentParser:
-    """Declare --weights, --held-as, --dtype, --threads."""
+    """Declare --weights, --mmproj, --held-as, --dtype, --threads."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("weights and arithmetic")
     group.add_argument(
@@ -23,6 +23,7 @@ def weights_flags() -> argparse.ArgumentParser:
         metavar="W",
         help="270m (the extra [weights]), a .gguf file, a Hugging Face folder, synthetic:SIZE[:SEED], tiny",
     )
+    group.add_argument("--mmproj", metavar="FILE", help="the vision tower that goes with a .gguf file of text weights")
     group.add_argument(
         "--held-as", choices=("file", "float32", "bfloat16"), default="file", help="how weights lie in memory"
     )
@@ -69,11 +70,11 @@ def note(text: str) -> None:
 
 
 def load_weights(args):
-    """Resolve --weights and --held-as, and set the threads that --threads asks for."""
+    """Resolve --weights, --mmproj and --held-as, and set the threads that --threads asks for."""
     from ref.weights.resolve import load
 
     set_threads(args.threads)
-    return load(args.weights, args.held_as)
+    return load(args.weights, args.held_as, args.mmproj)
 
 
 def set_threads(count: int | None) -> None:

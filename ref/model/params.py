@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ref.config import TextConfig, VisionConfig
 
-Weight = Any  # float array | uint16 bfloat16 bits | ref.ops.blocks.Blocks; linear(x, w) means x @ widen(w).T
+Weight = Any  # float array | uint16 bfloat16 bits | Blocks | ByRows, see ref.ops.linear; linear(x, w) is x @ widen(w).T
 
 
 class LayerParams(NamedTuple):

@@ -1,9 +1,12 @@
-"""Products with weights, whatever they are held as: floats, bfloat16 bits or quantised blocks.
+"""Products with weights, whatever they are held as: floats, bfloat16 bits, quantised blocks, or rows made on demand.
 
-    Weight = float array [O, I] | uint16 bfloat16 bits [O, I] | Blocks [O, I]
+    Weight = float array [O, I] | uint16 bfloat16 bits [O, I] | Blocks [O, I] | ByRows [O, I]
 
 O outputs and I inputs, as Hugging Face stores a linear layer.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -12,10 +15,35 @@ from ref.ops.blocks import Blocks, decode, decode_jit, linear_blocks_jit
 from ref.ops.rounding import widen_bfloat16
 
 
+class ByRows(NamedTuple):
+    """A matrix that is never whole in memory: rows are made when they are asked for, and not kept."""
+
+    shape: tuple[int, int]
+    take_rows: Callable[[Any], np.ndarray]  # from a slice or an array of indices to floats or bfloat16 bits
+
+
+def take_rows(weight, rows):
+    """Return rows of a weight, held as the weight holds them.
+
+        w[rows, :]
+
+    Args:
+        weight: a Weight [O, I].
+        rows: a slice, or [R] integer.
+
+    Returns:
+        a Weight [R, I], never ByRows; a view where an array and a slice allow it.
+
+    Source: definition.
+    Differs: no known.
+    """
+    return weight[rows] if isinstance(weight, np.ndarray) else weight.take_rows(rows)
+
+
 def widen(weight):
     """Return the float values that a weight stands for.
 
-        bfloat16 bits -> float32, Blocks -> float32, floats as they are
+        bfloat16 bits -> float32, Blocks -> float32, floats as they are, ByRows by what its rows are
 
     Args:
         weight: a Weight of any kind.
@@ -28,6 +56,8 @@ def widen(weight):
     """
     if isinstance(weight, Blocks):
         return decode(weight)
+    if isinstance(weight, ByRows):
+        weight = weight.take_rows(slice(None))
     return widen_bfloat16(weight) if weight.dtype == np.uint16 else weight
 
 
@@ -72,7 +102,7 @@ def embed(ids, table, scale, dtype):
         gemma.cpp round it to bfloat16 even in a float32 run; llama.cpp keeps float32. The tied head is not scaled.
     """
     unique, place = np.unique(ids, return_inverse=True)
-    rows = widen(table.take_rows(unique) if isinstance(table, Blocks) else table[unique])
+    rows = widen(take_rows(table, unique))
     return (rows.astype(np.float64) * scale).astype(dtype)[place.reshape(ids.shape)]
 
 
@@ -119,12 +149,23 @@ def _few(x, weight):
     return out
 
 
+@njit(cache=True, error_model="numpy", parallel=True)
+def _widen_rows(bits, out):
+    for r in prange(bits.shape[0]):
+        for c in range(bits.shape[1]):
+            out[r, c] = np.uint32(np.uint32(bits[r, c]) << np.uint32(16)).view(np.float32)
+
+
 def _tile(weight, start, stop, dtype):
     """Widen rows start..stop of a weight to the dtype of the product."""
     if isinstance(weight, Blocks):
         return decode_jit(weight.take_rows(slice(start, stop))).astype(dtype, copy=False)
     rows = weight[start:stop]
-    return (widen_bfloat16(rows) if rows.dtype == np.uint16 else rows).astype(dtype, copy=False)
+    if rows.dtype != np.uint16:
+        return rows.astype(dtype, copy=False)
+    out = np.empty(rows.shape, dtype)
+    _widen_rows(rows, out)
+    return out
 
 
 def linear_jit(x, weight, bias=None):
@@ -138,6 +179,11 @@ def linear_jit(x, weight, bias=None):
 def _product(x, weight):
     rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
     outputs, inputs = weight.shape
+    if isinstance(weight, ByRows):
+        out, step = np.empty((rows.shape[0], outputs), x.dtype), max(1, TILE // inputs)
+        for start in range(0, outputs, step):
+            out[:, start : start + step] = _product(rows, weight.take_rows(slice(start, start + step)))
+        return out.reshape(*x.shape[:-1], outputs)
     few = rows.shape[0] <= FEW  # BLAS would split one row's sums over threads, and change bits with their number
     as_x = not isinstance(weight, Blocks) and weight.dtype == x.dtype
     if few and (as_x or (x.dtype == np.float32 and _narrow(weight))):

@@ -10,9 +10,20 @@ from safetensors.numpy import save_file
 
 from ref.config import TextConfig
 from ref.errors import wanted
-from ref.model.params import TextParams
-from ref.ops.linear import widen
-from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, hugging_face_name
+from ref.model.params import TextParams, VisionParams
+from ref.ops.linear import ByRows, widen
+from ref.weights.names import (
+    EMBEDDING,
+    FINAL_NORM,
+    HUGGING_FACE_PREFIXES,
+    LAYER_NAMES,
+    PROJECTOR_PREFIXES,
+    TOWER_PREFIXES,
+    VISION_NAMES,
+    hugging_face_name,
+    vision_name,
+)
+from ref.weights.vision_config import vision_to_hugging_face
 
 
 def config_to_hugging_face(c: TextConfig) -> dict[str, Any]:
@@ -59,23 +70,45 @@ def config_to_hugging_face(c: TextConfig) -> dict[str, Any]:
     }
 
 
-def save_hugging_face(params: TextParams, folder: Path, shards: int = 1) -> None:
+# prefixes of text, tower and projector in files of transformers before and after 4.52; the released files are of 4.51
+STYLES = {
+    "4.51": (HUGGING_FACE_PREFIXES[1], TOWER_PREFIXES[0], PROJECTOR_PREFIXES[0]),
+    "4.52": (HUGGING_FACE_PREFIXES[2], TOWER_PREFIXES[1], PROJECTOR_PREFIXES[1]),
+}
+
+
+def save_hugging_face(
+    params: TextParams, folder: Path, shards: int = 1, vision: VisionParams | None = None, style: str = "4.51"
+) -> None:
     """Write the parameters as an official checkpoint into an empty or new folder.
 
     Args:
         params: the parameters; blocks are widened to float32, bfloat16 stays bfloat16.
         folder: where to write.
         shards: how many files; more than one come with an index.
+        vision: tower and projector; with them the checkpoint is a multimodal one.
+        style: `4.51` (as released) or `4.52`: the version of transformers whose names a multimodal checkpoint has.
 
     Raises:
-        BadInput: the folder holds something already.
+        BadInput: the folder holds something already, or there is no such style.
     """
+    if style not in STYLES:
+        raise wanted("style", "export", " or ".join(STYLES), style)
     if folder.exists() and any(folder.iterdir()):
         raise wanted("folder", folder, "an empty or new one", "files in it")
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = dict(_tensors(params))
-    names = list(tensors)
-    index = {}
+    config = config_to_hugging_face(params.config)
+    if vision:
+        config = vision_to_hugging_face(vision.config, params.config) | {"text_config": config}
+    tensors = dict(_tensors(params, STYLES[style][0] if vision else HUGGING_FACE_PREFIXES[0]))
+    if vision:
+        tensors |= _vision_tensors(vision, *STYLES[style][1:])
+    _write_shards(tensors, folder, shards)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def _write_shards(tensors: dict[str, np.ndarray], folder: Path, shards: int):
+    names, index = list(tensors), {}
     for shard in range(shards):
         file = "model.safetensors" if shards == 1 else f"model-{shard + 1:05}-of-{shards:05}.safetensors"
         part = names[shard::shards]
@@ -84,17 +117,29 @@ def save_hugging_face(params: TextParams, folder: Path, shards: int = 1) -> None
     if shards > 1:
         listing = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": index}
         (folder / "model.safetensors.index.json").write_text(json.dumps(listing, indent=1))
-    (folder / "config.json").write_text(json.dumps(config_to_hugging_face(params.config), indent=1) + "\n")
 
 
-def _tensors(params: TextParams):
-    yield hugging_face_name(EMBEDDING, None), _as_file(params.embedding)
+def _tensors(params: TextParams, prefix: str):
+    yield hugging_face_name(EMBEDDING, None, prefix), _as_file(params.embedding)
     for i, layer in enumerate(params.layers):
         for field in LAYER_NAMES:
-            yield hugging_face_name(field, i), _as_file(getattr(layer, field))
-    yield hugging_face_name(FINAL_NORM, None), _as_file(params.final_norm)
+            yield hugging_face_name(field, i, prefix), _as_file(getattr(layer, field))
+    yield hugging_face_name(FINAL_NORM, None, prefix), _as_file(params.final_norm)
+
+
+def _vision_tensors(vision: VisionParams, tower: str, projector: str):
+    v = vision.config
+    for field in VISION_NAMES:
+        array = _as_file(getattr(vision, field))
+        shaped = array.reshape(v.width, v.channels, v.patch, v.patch) if field == "patch" else array
+        yield vision_name(field, None, tower, projector), shaped
+    for i, layer in enumerate(vision.layers):
+        for field, weight in layer._asdict().items():
+            yield vision_name(field, i, tower, projector), _as_file(weight)
 
 
 def _as_file(weight):
+    if isinstance(weight, ByRows):
+        weight = weight.take_rows(slice(None))
     bits = isinstance(weight, np.ndarray) and weight.dtype == np.uint16
     return weight.view(ml_dtypes.bfloat16) if bits else widen(weight)

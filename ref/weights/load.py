@@ -1,18 +1,18 @@
 """From a file's tensors to `TextParams`: every tensor used or accounted for, every shape checked, nothing folded."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from ref.config import TextConfig
 from ref.errors import wanted
-from ref.model.params import LayerParams, TextParams, layer_shapes
+from ref.model.params import LayerParams, TextParams, VisionParams, layer_shapes
 from ref.ops.blocks import FORMATS, Blocks, decode_jit
-from ref.ops.linear import widen
+from ref.ops.linear import take_rows, widen
 from ref.ops.rounding import round_bfloat16
-from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, is_norm
+from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, MATRICES, is_norm
 
 HELD = ("F64", "F32", "F16", "BF16", *FORMATS)  # types of safetensors and GGUF that are Weights
 
@@ -45,10 +45,14 @@ class Report(NamedTuple):
     left: tuple[str, ...]
 
 
-class LazyLayers(Sequence[LayerParams]):
+Layer = TypeVar("Layer")  # LayerParams or VisionLayerParams
+Params = TypeVar("Params", TextParams, VisionParams)
+
+
+class LazyLayers(Sequence[Layer]):
     """Layers that are built when they are asked for; nothing is kept."""
 
-    def __init__(self, count: int, build: Callable[[int], LayerParams]):
+    def __init__(self, count: int, build: Callable[[int], Layer]):
         self._length, self._build = count, build
 
     def __len__(self) -> int:
@@ -125,7 +129,7 @@ def build_params(
 
     def get(field: str, layer: int | None):
         array = source.array(name_of(field, layer))
-        return _gain(array, gguf_norms) if is_norm(field) else array
+        return gain(array, gguf_norms) if is_norm(field) else array
 
     def build(i: int) -> LayerParams:
         return LayerParams(**{field: get(field, i) for field in LAYER_NAMES})
@@ -133,26 +137,54 @@ def build_params(
     return TextParams(c, get(EMBEDDING, None), LazyLayers(c.layers, build), get(FINAL_NORM, None))
 
 
-def _gain(stored, one_was_added: bool) -> np.ndarray:
-    """Return a norm's zero-centred gain as floats, exactly; float64 where float32 cannot hold it."""
-    gain = widen(stored).reshape(-1)  # a quantised vector comes as blocks of one row
+def gain(stored, one_was_added: bool) -> np.ndarray:
+    """Return a norm's zero-centred gain as floats, exactly.
+
+    Args:
+        stored: as the file holds it; a quantised vector comes as blocks of one row.
+        one_was_added: by whoever wrote the file; taken off again.
+
+    Returns:
+        [D] float32, or float64 where float32 cannot hold it.
+
+    Source: transformers 5.23 `Gemma2TensorProcessor` (the same - 1).
+    Differs: transformers takes the 1 off in float32, which rounds gains that it cannot hold.
+    """
+    floats = plain(stored).reshape(-1)
     if not one_was_added:
-        return gain.astype(np.float32) if gain.dtype == np.float16 else np.asarray(gain)
-    exact = gain.astype(np.float64) - 1.0
+        return floats
+    exact = floats.astype(np.float64) - 1.0
     narrow = exact.astype(np.float32)
     return narrow if np.array_equal(narrow.astype(np.float64), exact) else exact
 
 
-def hold_as(params: TextParams, held_as: str) -> TextParams:
+def plain(stored) -> np.ndarray:
+    """Return what a file holds as floats: float64 as it is, everything else as float32, exactly.
+
+    Args:
+        stored: an array or blocks.
+
+    Returns:
+        Of the same shape, float32 or float64; a view where nothing had to change.
+
+    Source: `ref.ops.linear.widen`.
+    Differs: no known.
+    """
+    floats = widen(stored)
+    return floats.astype(np.float32) if floats.dtype == np.float16 else np.asarray(floats)
+
+
+def hold_as(params: Params, held_as: str) -> Params:
     """Convert how the matrices lie in memory.
 
     Args:
-        params: as loaded.
+        params: as loaded, of the text model or of a vision tower.
         held_as: `file` leaves them as they are in the file; `float32` widens (exact, unless the file holds float64);
-            `bfloat16` rounds to nearest even what is not bfloat16 already. Norms stay as they are.
+            `bfloat16` rounds to nearest even what is not bfloat16 already. Norms, biases and positions stay as they
+            are.
 
     Returns:
-        TextParams with the same layers, converted once and kept unless `file`.
+        The same parameters, converted once and kept unless `file`.
 
     Raises:
         BadInput: another word.
@@ -162,17 +194,16 @@ def hold_as(params: TextParams, held_as: str) -> TextParams:
     if held_as not in ("float32", "bfloat16"):
         raise wanted("held-as", "weights", "file, float32 or bfloat16", held_as)
 
-    def convert(weight):
-        return _convert(weight, np.uint16 if held_as == "bfloat16" else np.float32)
+    def converted(some: NamedTuple) -> dict[str, Any]:
+        dtype = np.uint16 if held_as == "bfloat16" else np.float32
+        return {field: _convert(weight, dtype) for field, weight in some._asdict().items() if field in MATRICES}
 
-    layers = []
-    for layer in tqdm(params.layers, desc=f"weights to {held_as}", disable=None, delay=1, leave=False):
-        fields = layer._asdict().items()
-        layers.append(LayerParams(**{f: w if is_norm(f) else convert(w) for f, w in fields}))
-    return params._replace(embedding=convert(params.embedding), layers=layers)
+    layers = tqdm(params.layers, desc=f"weights to {held_as}", disable=None, delay=1, leave=False)
+    held: Any = [layer._replace(**converted(layer)) for layer in layers]
+    return params._replace(layers=held, **converted(params))
 
 
-ROWS_AT_A_TIME = 16_384  # bounds the scratch memory of a conversion
+ROWS_AT_A_TIME = 2_048  # bounds the scratch memory of a conversion
 
 
 def _convert(weight, dtype):
@@ -182,6 +213,7 @@ def _convert(weight, dtype):
     out = np.empty(weight.shape, dtype)
     for start in range(0, weight.shape[0], ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
-        wide = decode_jit(weight.take_rows(rows)) if isinstance(weight, Blocks) else widen(weight[rows])
+        part = take_rows(weight, rows)
+        wide = decode_jit(part) if isinstance(part, Blocks) else widen(part)
         out[rows] = round_bfloat16(wide) if dtype == np.uint16 else wide
     return out

