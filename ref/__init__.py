@@ -11,8 +11,11 @@ Three kinds of function: a float op is a NumPy *definition* (plain name, the for
 below it in the same file, tested equal; an integer rule is one function, proved by properties; composition is written
 once over an `ops` argument (`ref.ops.DEFINITION` or `ref.ops.KERNEL`).
 
+In the vision tower B counts images, D, N, H and F are the tower's own.
+
 Reading order: config -> ops/norm, linear, rope, visibility, attention, gelu -> model/block -> model/text ->
-model/cache -> model/generate -> prompt/tokenizer, chat -> weights/ -> verify/.
+model/cache -> model/generate -> prompt/tokenizer, chat; images: ops/pan_and_scan, resize, patches -> prompt/images,
+placeholders -> model/vision -> model/gemma; then weights/ -> verify/.
 
 Importing `ref` imports and compiles nothing; the names below load on first use.
 """
@@ -24,10 +27,14 @@ if TYPE_CHECKING:  # what type checkers and readers see; at run time `__getattr_
     from ref.config import SIZES as SIZES
     from ref.config import TextConfig as TextConfig
     from ref.errors import BadInput as BadInput
+    from ref.model.gemma import Images as Images
+    from ref.model.gemma import forward_images as forward_images
     from ref.model.generate import generate as generate
     from ref.model.text import forward as forward
     from ref.ops import DEFINITION as DEFINITION
     from ref.ops import KERNEL as KERNEL
+    from ref.prompt.images import preprocess as preprocess
+    from ref.prompt.images import read_image as read_image
     from ref.prompt.tokenizer import Tokenizer as Tokenizer
     from ref.weights.resolve import load as load
 
@@ -37,10 +44,14 @@ _HOMES = {
     "SIZES": "ref.config",
     "TextConfig": "ref.config",
     "BadInput": "ref.errors",
+    "Images": "ref.model.gemma",
+    "forward_images": "ref.model.gemma",
     "generate": "ref.model.generate",
     "forward": "ref.model.text",
     "DEFINITION": "ref.ops",
     "KERNEL": "ref.ops",
+    "preprocess": "ref.prompt.images",
+    "read_image": "ref.prompt.images",
     "Tokenizer": "ref.prompt.tokenizer",
     "load": "ref.weights.resolve",
 }

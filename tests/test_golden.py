@@ -5,10 +5,11 @@ from functools import cache
 
 import numpy as np
 import pytest
+from test_gemma import vision
 from tiny import BOTH, TINY, params
 
 from ref.model.cache import empty_cache
-from ref.model.taps import LAYER_TAPS, Recorder, tap_group, tap_names
+from ref.model.taps import Recorder, tap_group, tap_names, tap_row
 from ref.model.text import How, forward
 from ref.verify.against_golden import LIMIT, run_golden
 from ref.verify.golden import find_cases, golden_root, read_case
@@ -16,7 +17,7 @@ from ref.verify.suite import AGREEMENT
 from ref.weights.resolve import load
 
 ROOT = golden_root()
-TINY_CASES = [folder.name for folder in find_cases(ROOT, "tiny")]
+TINY_CASES = [(toy, folder.name) for toy in ("tiny", "tiny-long") for folder in find_cases(ROOT, toy)]
 REAL_CASES = [folder.name for folder in find_cases(ROOT, "270m")]
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 TAPPED = pytest.mark.parametrize("tapped", [True, False], ids=["tapped", "untapped"])
@@ -29,8 +30,8 @@ def case_of(weights, name):
     return read_case(next(folder for folder in find_cases(ROOT, weights) if folder.name == name))
 
 
-def assert_matches(weights, case, ops, dtype, tapped):
-    findings = run_golden(weights, case, How(ops=ops, dtype=dtype), tapped)
+def assert_matches(weights, case, ops, dtype, tapped, vision=None):
+    findings = run_golden(weights, case, How(ops=ops, dtype=dtype), tapped, vision)
     worst = max(findings, key=lambda one: one.ratio)
     assert {one.verdict for one in findings} == {"match"}, worst
     assert worst.ratio <= LIMIT
@@ -46,9 +47,9 @@ def assert_matches(weights, case, ops, dtype, tapped):
 @DTYPES
 @TAPPED
 @pytest.mark.parametrize("ops", BOTH)
-@pytest.mark.parametrize("name", TINY_CASES)
-def test_tiny_matches(name, ops, tapped, dtype):
-    assert_matches(params(), case_of("tiny", name), BOTH[ops], dtype, tapped)
+@pytest.mark.parametrize(("toy", "name"), TINY_CASES)
+def test_tiny_matches(toy, name, ops, tapped, dtype):
+    assert_matches(params(), case_of(toy, name), BOTH[ops], dtype, tapped, vision(toy))
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +71,20 @@ def test_270m_matches_in_float64_beyond_the_window_and_round_the_ring(real, name
 
 
 def test_there_are_cases_of_both_weights():
-    assert TINY_CASES == ["cached", "packed", "padded"]
+    tiny = ["cached", "images", "images-cached", "packed", "padded"]
+    assert [*(("tiny", name) for name in tiny), *(("tiny-long", name) for name in tiny[1:3])] == TINY_CASES
     assert REAL_CASES == ["cached", "chat", "long", "scripts", "short"]
 
 
-@pytest.mark.parametrize("weights", ["tiny", "270m"])
+@pytest.mark.parametrize("weights", ["tiny", "tiny-long", "270m"])
 def test_every_tap_has_a_witness(weights):
     cases = [case_of(weights, folder.name) for folder in find_cases(ROOT, weights)]
     witnessed = {tap for case in cases for one in case.passes for tap in one.rows}
-    layers = {"tiny": 7, "270m": 18}[weights]
-    missing = set(tap_names(layers, cached=True)) - witnessed
+    layers, vision_layers = (18, 0) if weights == "270m" else (7, 2)
+    registered = set(tap_names(layers, cached=True, vision_layers=vision_layers))
+    missing = registered - witnessed
     assert {tap_group(tap) for tap in missing} <= UNWITNESSED
-    assert not witnessed - set(tap_names(layers, cached=True))
+    assert not witnessed - registered
 
 
 def test_positions_in_the_ring_are_the_newest_ones():
@@ -97,13 +100,12 @@ def test_positions_in_the_ring_are_the_newest_ones():
 
 
 def test_floors_are_of_at_least_six_runs_and_truth_is_in_float64():
-    for folder in [*find_cases(ROOT, "tiny"), *find_cases(ROOT, "270m")]:
+    for folder in [folder for name in ("tiny", "tiny-long", "270m") for folder in find_cases(ROOT, name)]:
         whole = json.loads((folder / "case.json").read_text())
         assert whole["float32_runs"] >= 6
         assert whole["source"]["name"] == "transformers"
         for one in case_of(folder.relative_to(ROOT).parts[1], folder.name).passes:
             for tap, row in one.rows.items():
-                exact = LAYER_TAPS.get(tap.split(".", 3)[-1]) if ".layer." in tap else None
-                assert (row["kept"] == "exact") == bool(exact and exact.exact), tap
+                assert (row["kept"] == "exact") == tap_row(tap).exact, tap
                 assert one.truth[tap].dtype == (np.int64 if row["kept"] == "exact" else np.float64), tap
                 assert row["kept"] == "exact" or 0 <= row["floor"] < 1e-4, tap

@@ -99,6 +99,14 @@ PAIRS = {
     "mix": Pair(_probs, both(sums(19))),
     "attend": Pair(lambda r, dtype: (*_qkv(r, dtype), _visible(), 15**-0.5), both(sums(10 + 19))),
     "average_pool": Pair(lambda r, dtype: (normal(2, 144, 7)(r, dtype), 4), {np.float32: ulp(1), np.float64: sums(16)}),
+    "layer_norm": Pair(
+        lambda r, dtype: (3 + normal(5, 7, 1152)(r, dtype), normal(1152)(r, dtype), normal(1152)(r, dtype), 1e-6),
+        {np.float32: cancelling(1e-9), np.float64: sums(1)},
+    ),
+    "gelu": Pair(
+        lambda r, dtype: (4 * normal(5, 44)(r, dtype),),
+        {np.float32: cancelling(1e-14), np.float64: cancelling(1e-14)},
+    ),
     "geglu": Pair(
         lambda r, dtype: (4 * normal(5, 44)(r, dtype), normal(5, 44)(r, dtype)),
         {np.float32: cancelling(1e-14), np.float64: cancelling(1e-14)},

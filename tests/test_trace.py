@@ -113,10 +113,10 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
 def test_a_run_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, capsys, error, code):
     passes = []
 
-    def breaks_off(*args):
+    def breaks_off(*args, **more):
         if passes:
             raise error
-        passes.append(forward(*args))
+        passes.append(forward(*args, **more))
         return passes[0]
 
     monkeypatch.setattr(trace_module, "forward", breaks_off)
@@ -127,7 +127,7 @@ def test_a_run_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, capsys, err
 
 
 def test_an_unforeseen_error_is_raised_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(trace_module, "forward", lambda *args: 1 / 0)
+    monkeypatch.setattr(trace_module, "forward", lambda *args, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trace(tmp_path / "dump")
     assert list(tmp_path.iterdir()) == []

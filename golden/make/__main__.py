@@ -15,6 +15,7 @@ import cases  # also puts the repository on the path
 import numpy as np
 import torch
 import witness
+import witness_vision
 import write
 
 from ref.verify.sample import relative_l2
@@ -36,6 +37,8 @@ def witness_model(weights, loaded):
         return witness.from_gguf(package_file(), config_to_hugging_face(loaded.params.config))
     if Path(weights).is_dir():
         return witness.from_folder(weights)
+    if loaded.vision:
+        return witness_vision.from_params(loaded.params, loaded.vision)
     with tempfile.TemporaryDirectory() as folder:
         save_hugging_face(loaded.params, Path(folder) / "model")
         return witness.from_folder(Path(folder) / "model")
@@ -43,6 +46,8 @@ def witness_model(weights, loaded):
 
 def run_case(model, case, full):
     """Run truth and ensemble of a case; return what the golden holds."""
+
+    skip = case.get("skip", "$.")
 
     def as_kept(number, name, value):
         return write.kept(name, value, case["passes"][number], full)
@@ -56,7 +61,7 @@ def run_case(model, case, full):
                 truth[number, name] = as_kept(number, name, value.numpy())
                 facts[number, name] = write.facts(name, value.numpy(), case["passes"][number])
 
-        witness.run(model, case["passes"], "eager", keep_truth)
+        witness.run(model, case["passes"], "eager", keep_truth, skip=skip)
     floors = dict.fromkeys(truth, 0.0)
     logit_error = {}
     for attention, seed in ENSEMBLE:
@@ -74,10 +79,21 @@ def run_case(model, case, full):
                 error = write.top_error(value.numpy(), facts[number, name])
                 logit_error[number] = np.maximum(logit_error.get(number, 0), error)
 
-        witness.run(model, case["passes"], attention, keep_run)
+        witness.run(model, case["passes"], attention, keep_run, orders, skip)
         if orders:
             witness.permute(model, orders.inverse())
     return truth, facts, floors, logit_error
+
+
+def cases_of(name, loaded, full, tokenizer):
+    """List the cases of some weights."""
+    if tokenizer:
+        return cases.real_cases(tokenizer)
+    c, v = loaded.params.config, loaded.vision.config
+    if not full:
+        return cases.full_width_cases(c, v, name)
+    text = cases.tiny_cases() if name == "tiny" else []
+    return text + cases.image_cases(c, v, name)
 
 
 def greedy(model, tokenizer, folder, origin):
@@ -106,43 +122,49 @@ def origin(weights, loaded):
             "numpy": np.__version__,
             "platform": f"{platform.system()} {platform.machine()}",
         },
-        "licence": write.LICENCE if weights != "tiny" else "Apache-2.0",
+        "licence": write.LICENCE if weights == "270m" or Path(weights).exists() else "Apache-2.0",
     }
 
 
 def main():
     """Parse the command line and make the cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", action="append", help="270m, tiny, or an official folder; default: tiny and 270m")
+    parser.add_argument(
+        "--weights",
+        action="append",
+        help="270m, tiny, tiny-long, synthetic:4b-pair (default: these) or an official folder",
+    )
     parser.add_argument("--out", type=Path, default=cases.ROOT / "golden")
     parser.add_argument("--only", help="make only cases whose id contains this")
     parser.add_argument("--json", action="store_true", help="print the ids of what was made")
     args = parser.parse_args()
     made = []
-    for weights in args.weights or ["tiny", "270m"]:
+    for weights in args.weights or ["tiny", "tiny-long", "synthetic:4b-pair", "270m"]:
         loaded = load(weights)
         full = loaded.params.config.vocabulary < 1000  # toy size: every value; else samples
-        model = witness_model(weights, loaded)
-        about = origin(weights, loaded)
-        if full:
-            todo = cases.tiny_cases()
-        else:
-            tokenizer = loaded.tokenizer()
-            todo = cases.real_cases(tokenizer)
-        real = args.out / "real" / weights_name(weights)
+        made_up = loaded.vision is not None and not Path(weights).exists()
+        about, name = origin(weights, loaded), weights_name(weights).replace(":", "-")
+        tokenizer = None if full or made_up else loaded.tokenizer()
+        todo = cases_of(name, loaded, full, tokenizer)
+        home = args.out / ("cases" if made_up else "real")
+        text_model = with_vision = None
         for case in todo:
-            if args.only and args.only not in case["id"]:
+            case_id = case["id"] if made_up else f"{name}/{case['id']}"
+            if args.only and args.only not in case_id:
                 continue
             note(weights, case["id"])
-            folder = args.out / "cases" / case["id"] if weights == "tiny" else real / case["id"]
-            case_id = case["id"] if weights == "tiny" else f"{weights_name(weights)}/{case['id']}"
+            seen = any(one["images"] for one in case["passes"])
+            if seen:
+                with_vision = model = with_vision or witness_model(weights, loaded)
+            else:
+                text_model = model = text_model or witness_model(weights, loaded._replace(vision=None))
             about_case = {**about, "id": case_id, "purpose": case["purpose"], "full": full}
-            write.write_case(folder, case, about_case, *run_case(model, case, full), runs=len(ENSEMBLE))
+            write.write_case(home / case_id, case, about_case, *run_case(model, case, full), runs=len(ENSEMBLE))
             made.append(case_id)
-        if not full and (not args.only or args.only == "greedy"):
+        if tokenizer and (not args.only or args.only == "greedy"):
             note(weights, "greedy")
-            greedy(model, tokenizer, real, about)
-            made.append(f"{weights_name(weights)}/greedy")
+            greedy(text_model or witness_model(weights, loaded), tokenizer, home / name, about)
+            made.append(f"{name}/greedy")
     if not made:
         parser.exit(2, f"golden make: --only: wanted part of a case's id, got {args.only}\n")
     write.write_manifest(args.out)

@@ -18,15 +18,15 @@ GREEDY = [
 ]
 
 
-def one_pass(ids, left_pads=None, cached=0, keep=True, packed=None):
-    """Describe a pass: `ids` [B, T] as lists; `keep` tells whether its taps go into the golden."""
+def one_pass(ids, left_pads=None, cached=0, keep=True, packed=None, images=None):
+    """Describe a pass: `ids` [B, T] as lists; `keep` tells whether its taps go into the golden; `images`: how many."""
     pads = left_pads or [0] * len(ids)
-    return {"ids": ids, "left_pads": pads, "cached": cached, "keep": keep, "packed": packed}
+    return {"ids": ids, "left_pads": pads, "cached": cached, "keep": keep, "packed": packed, "images": images}
 
 
-def decode_steps(ids, prefill, keep_steps):
+def decode_steps(ids, prefill, keep_steps, images=None):
     """Describe cached decoding: a prefill, then one token at a time; only some steps are kept."""
-    steps = [one_pass([ids[:prefill]], keep=False)]
+    steps = [one_pass([ids[:prefill]], keep=False, images=images)]
     steps += [one_pass([[ids[t]]], cached=t, keep=t in keep_steps) for t in range(prefill, len(ids))]
     return steps
 
@@ -59,6 +59,51 @@ def tiny_cases():
             "purpose": "Two prompts packed into one row: positions restart and neither sees the other.",
             "passes": [one_pass([row[:17]], packed=[9, 8])],
         },
+    ]
+
+
+def with_images(layout, soft_tokens, vocabulary, seed):
+    """Write ids as a layout says: a number is so many tokens of text, "I" an image, whose id is V."""
+    count = sum(part for part in layout if part != "I")
+    text, ids = tiny_ids(count, seed), []
+    for part in layout:
+        ids += [vocabulary] * soft_tokens if part == "I" else [text.pop() for _ in range(part)]
+    return ids
+
+
+def image_cases(c, v, name):
+    """Return the cases with images on toy weights: text config, vision config and name of the weights."""
+    rows = [with_images([3, "I", 2, "I", 4], v.soft_tokens, c.vocabulary, 3)]
+    rows.append(with_images(["I", 6], v.soft_tokens, c.vocabulary, 4))
+    pads = [0, len(rows[0]) - len(rows[1])]
+    rows[1] = [0] * pads[1] + rows[1]
+    ids = with_images([2, "I", 1, "I", 9], v.soft_tokens, c.vocabulary, 5)
+    length = "shorter" if v.soft_tokens <= c.window else "longer"
+    return [
+        {
+            "id": f"{name}/images",
+            "purpose": f"Three images in two rows, one after left pads: blocks {length} than the window, every tap.",
+            "passes": [one_pass(rows, left_pads=pads, images=3)],
+        },
+        {
+            "id": f"{name}/images-cached",
+            "purpose": "An image ends the prefill; then decoding until it has left the ring of 5.",
+            "passes": decode_steps(ids, len(ids) - 9, {len(ids) - 9, len(ids) - 5, len(ids) - 1}, images=2),
+        },
+    ]
+
+
+def full_width_cases(c, v, name):
+    """Return the case at full width: the whole tower and projector, then one local and one global layer of the 4B."""
+    ids = with_images([400, "I", 620], v.soft_tokens, c.vocabulary, 6)
+    return [
+        {
+            "id": f"{name}/image",
+            "purpose": "The full-size tower on one image of 896 x 896; a local and a global 4B layer past the window.",
+            "passes": [one_pass([ids], images=1)],
+            # 268 M values each: these two of the 27 layers tell the same
+            "skip": r"vision\.layer\.([1-9]|1[0-9]|2[0-5])\.attn\.(scores|probs)",
+        }
     ]
 
 

@@ -3,6 +3,7 @@
 Nothing here uses gemma3-ref's own arithmetic; its names for values are the only thing taken over.
 """
 
+import re
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 from unittest.mock import patch
@@ -10,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import transformers
+import witness_vision
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -20,6 +22,9 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward, repeat_kv
+from transformers.models.siglip.modeling_siglip import eager_attention_forward as siglip_attention_forward
+
+from ref.verify.sample import made_pixels
 
 NAME = {"name": "transformers", "version": transformers.__version__, "torch": torch.__version__}
 
@@ -58,39 +63,57 @@ def from_gguf(path, config_json):
     return model.eval()
 
 
+def text_of(model):
+    """Return the text model, whether or not it stands beside a vision tower."""
+    return getattr(model.model, "language_model", model.model)
+
+
 def _tapped(attention, keeps_probs):
     """Wrap one of transformers' attention functions: report what goes in and comes out, change nothing."""
 
     def run(module, query, key, value, attention_mask, **kwargs):
-        tap = module.config.tap
+        tap, prefix = module.config.tap, getattr(module, "tap_prefix", None)
         out, probs = attention(module, query, key, value, attention_mask, **kwargs)
-        if tap is not None:
-            new, layer = query.shape[2], f"text.layer.{module.layer_idx}."
-            tap(layer + "attn.q_rope", query.transpose(1, 2))
-            tap(layer + "attn.k_rope", key[:, :, -new:].transpose(1, 2))
+        if tap is None:
+            return out, probs
+        if prefix is None:  # a text layer
+            new, prefix = query.shape[2], f"text.layer.{module.layer_idx}."
+            tap(prefix + "attn.q_rope", query.transpose(1, 2))
+            tap(prefix + "attn.k_rope", key[:, :, -new:].transpose(1, 2))
             if keeps_probs:
-                scores = torch.matmul(query, repeat_kv(key, module.num_key_value_groups).transpose(2, 3))
-                tap(layer + "attn.scores", scores * kwargs["scaling"])
-                tap(layer + "attn.probs", probs)
-                tap(layer + "attn.seen", attention_mask[:, 0] == 0)
+                tap(prefix + "attn.seen", attention_mask[:, 0] == 0)
                 if module.config.use_cache:
-                    tap(layer + "cache.k", key.transpose(1, 2))
-                    tap(layer + "cache.v", value.transpose(1, 2))
+                    tap(prefix + "cache.k", key.transpose(1, 2))
+                    tap(prefix + "cache.v", value.transpose(1, 2))
+        if keeps_probs and not tap.skips(prefix + "attn.scores"):
+            groups = getattr(module, "num_key_value_groups", 1)
+            scores = torch.matmul(query, repeat_kv(key, groups).transpose(2, 3)) * kwargs["scaling"]
+            tap(prefix + "attn.scores", scores)
+            tap(prefix + "attn.probs", probs)
         return out, probs
 
     return run
 
 
-AttentionInterface.register("tapped_eager", _tapped(eager_attention_forward, True))
+def _eager(module, *args, **kwargs):
+    """Attend as the module's own file does."""
+    of_text = hasattr(module, "num_key_value_groups")
+    return (eager_attention_forward if of_text else siglip_attention_forward)(module, *args, **kwargs)
+
+
+AttentionInterface.register("tapped_eager", _tapped(_eager, True))
 AttentionInterface.register("tapped_sdpa", _tapped(sdpa_attention_forward, False))
 AttentionMaskInterface.register("tapped_eager", eager_mask)
 AttentionMaskInterface.register("tapped_sdpa", sdpa_mask)
 
 
+INPUTS = ("hidden_states", "inputs_embeds", "pixel_values")  # what a module's main input may be called
+
+
 @contextmanager
-def hooked(model, tap):
+def hooked(model, tap, images=False):
     """Report every module's value under our names while the context lasts."""
-    c, handles = model.config, []
+    c, text, handles = model.config.get_text_config(), text_of(model), []
 
     def on_output(module, name, shape=None):
         def hook(_module, _args, out):
@@ -100,7 +123,7 @@ def hooked(model, tap):
 
     def on_input(module, name, shape=None):
         def hook(_module, args, kwargs):
-            value = args[0] if args else kwargs["hidden_states"]
+            value = args[0] if args else next(kwargs[key] for key in INPUTS if kwargs.get(key) is not None)
             tap(name, value if shape is None else shape(value))
 
         handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
@@ -111,8 +134,8 @@ def hooked(model, tap):
     def swapped(x):
         return x.transpose(1, 2)
 
-    on_output(model.model.embed_tokens, "text.embed")
-    for i, layer in enumerate(model.model.layers):
+    on_output(text.embed_tokens, "text.embed")
+    for i, layer in enumerate(text.layers):
         at, attn, mlp = f"text.layer.{i}.", layer.self_attn, layer.mlp
         on_input(layer, at + "in")
         on_output(layer.input_layernorm, at + "attn.pre_norm")
@@ -131,13 +154,20 @@ def hooked(model, tap):
         on_output(mlp.down_proj, at + "ffn.out")
         on_output(layer.post_feedforward_layernorm, at + "ffn.post_norm")
         on_output(layer, at + "out")
-    on_output(model.model.norm, "text.final_norm")
+    on_output(text.norm, "text.final_norm")
     on_output(model.lm_head, "text.logits")
-    c.tap = tap
+    configs = [c]
+    if images:
+        witness_vision.hook(model, on_output, on_input)
+        on_input(text, "model.merged")
+        configs.append(model.config.vision_config)
+    for config in configs:
+        config.tap = tap
     try:
         yield
     finally:
-        c.tap = None
+        for config in configs:
+            config.tap = None
         for handle in handles:
             handle.remove()
 
@@ -145,10 +175,11 @@ def hooked(model, tap):
 @contextmanager
 def float64_throughout(model):
     """Turn a float32 model to float64, its internal float32 casts, frequencies and embedding scale included."""
-    c, rope = model.config, model.model.rotary_emb
+    c, text = model.config.get_text_config(), text_of(model)
+    rope = text.rotary_emb
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.double()
-    model.model.embed_tokens.embed_scale = torch.tensor(c.hidden_size**0.5, dtype=torch.float64)
+    text.embed_tokens.embed_scale = torch.tensor(c.hidden_size**0.5, dtype=torch.float64)
     even = torch.arange(0, c.head_dim, 2, dtype=torch.float64)
     for kind, row in c.rope_parameters.items():
         frequency = 1.0 / (row["rope_theta"] ** (even / c.head_dim)) / row.get("factor", 1.0)
@@ -182,21 +213,25 @@ class Orders(NamedTuple):
     inner: list[torch.Tensor]  # [F] of each layer
     rotated: torch.Tensor  # [H] of queries and keys: rotated pairs stay pairs
     value: torch.Tensor  # [H] of values
+    vision: witness_vision.VisionOrders | None
 
     def inverse(self):
         """Return the orders that undo these."""
         undo = torch.argsort
-        return Orders(undo(self.hidden), [undo(f) for f in self.inner], undo(self.rotated), undo(self.value))
+        vision = self.vision.inverse() if self.vision else None
+        return Orders(undo(self.hidden), [undo(f) for f in self.inner], undo(self.rotated), undo(self.value), vision)
 
 
-def draw_orders(c, seed):
+def draw_orders(config, seed):
     """Draw orders for a configuration."""
-    rng = torch.Generator().manual_seed(seed)
+    c, rng = config.get_text_config(), torch.Generator().manual_seed(seed)
     pair = torch.randperm(c.head_dim // 2, generator=rng)
     inner = [torch.randperm(c.intermediate_size, generator=rng) for _ in range(c.num_hidden_layers)]
     rotated = torch.cat([pair, pair + c.head_dim // 2])
     value = torch.randperm(c.head_dim, generator=rng)
-    return Orders(torch.randperm(c.hidden_size, generator=rng), inner, rotated, value)
+    hidden = torch.randperm(c.hidden_size, generator=rng)
+    vision = witness_vision.draw_orders(config.vision_config, rng) if c is not config else None
+    return Orders(hidden, inner, rotated, value, vision)
 
 
 def _by_head(weight, order):
@@ -207,11 +242,13 @@ def _by_head(weight, order):
 @torch.no_grad()
 def permute(model, orders):
     """Reorder a model's axes in place: the same mathematics, summed in another order."""
-    hidden, inner, rotated, value = orders
-    text = model.model
+    hidden, inner, rotated, value, vision = orders
+    text = text_of(model)
+    if vision:
+        witness_vision.permute(model, vision, hidden)
     text.embed_tokens.weight[:] = text.embed_tokens.weight[:, hidden]
     text.norm.weight[:] = text.norm.weight[hidden]
-    for kind in set(model.config.layer_types):
+    for kind in set(model.config.get_text_config().layer_types):
         frequency = getattr(text.rotary_emb, f"{kind}_inv_freq")
         frequency[:] = frequency[rotated[: len(frequency)]]
     for layer, order in zip(text.layers, inner, strict=True):
@@ -232,6 +269,8 @@ def permute(model, orders):
 def unpermuted(name, x, orders):
     """Put a tapped value of a permuted model back into the original order of channels."""
     undo, last = orders.inverse(), name.split(".", 3)[-1]
+    if name.startswith("vision."):
+        return witness_vision.unpermuted(name, x, orders.vision, undo.hidden)
     if last in ("ffn.gate", "ffn.up", "ffn.act"):
         return x[..., undo.inner[int(name.split(".")[2])]]
     if last in ("attn.q", "attn.k", "attn.q_norm", "attn.k_norm", "attn.q_rope", "attn.k_rope", "cache.k"):
@@ -243,15 +282,33 @@ def unpermuted(name, x, orders):
     return x[..., undo.hidden]
 
 
+class Tap:
+    """What the hooks of one pass report to: `keep(number, name, tensor)`, less the names that match `skip`."""
+
+    def __init__(self, keep, number, skip):
+        self.keep, self.number, self.skip = keep, number, re.compile(skip)
+
+    def skips(self, name):
+        """Tell whether nobody wants this value, so that it need not be formed."""
+        return self.skip.match(name) is not None
+
+    def __call__(self, name, value):
+        """Hand a value on."""
+        if not self.skips(name):
+            self.keep(self.number, name, value.detach())
+
+
 @torch.inference_mode()
-def run(model, passes, attention, keep):
+def run(model, passes, attention, keep, orders=None, skip="$."):
     """Run the passes of a case in order; `keep(pass index, tap, tensor)` receives every value.
 
-    A pass is {ids [B, T], left_pads [B], cached, packed}; passes after the first continue its cache.
+    A pass is {ids [B, T], left_pads [B], cached, packed, images}; passes after the first continue its cache. `orders`
+    are those of a permuted model, which wants its pixels permuted too; names that match `skip` are not formed.
     """
     model.set_attn_implementation(f"tapped_{attention}")
-    cache = DynamicCache(config=model.config) if len(passes) > 1 else None
-    model.config.use_cache = cache is not None
+    c = model.config.get_text_config()
+    cache = DynamicCache(config=c) if len(passes) > 1 else None
+    c.use_cache = cache is not None
     for number, one in enumerate(passes):
         ids = torch.tensor(one["ids"])
         total = one["cached"] + ids.shape[1]
@@ -262,5 +319,10 @@ def run(model, passes, attention, keep):
         if one.get("packed"):  # restarted positions and no mask are how transformers is told of packing
             parts = [torch.arange(n) for n in one["packed"]]
             kwargs = {"position_ids": torch.cat(parts)[None]}
-        with hooked(model, lambda name, value, n=number: keep(n, name, value.detach())):
+        if images := one.get("images"):
+            pixels = torch.from_numpy(made_pixels(images, model.config.vision_config.image_size))
+            pixels = witness_vision.permute_pixels(pixels, orders.vision) if orders else pixels
+            soft = (ids == model.config.image_token_id).long()
+            kwargs |= {"pixel_values": pixels.to(model.dtype), "token_type_ids": soft}
+        with hooked(model, Tap(keep, number, skip), bool(images)):
             model(input_ids=ids, past_key_values=cache, use_cache=cache is not None, **kwargs)

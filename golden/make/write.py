@@ -17,6 +17,7 @@ LICENCE = (
     "Numbers computed from Gemma 3 weights (slices and norms of activations, token ids). Gemma is provided under and "
     "subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms."
 )
+MOST_FULL = 10_000  # values; a larger tensor of a toy run is sampled too: no file may be over 10 MB
 TOP = 8  # largest logits kept a position
 
 
@@ -25,7 +26,7 @@ def kept(name, value, one, full):
     if name.endswith("attn.seen"):
         return intervals(value, one)
     value = blank_padding(name, value, *extent(one))
-    return value if full else take_samples(value)
+    return value if full and value.size <= MOST_FULL else take_samples(value)
 
 
 def extent(one):
@@ -103,6 +104,7 @@ def write_case(folder, case, about, truth, facts, floors, logit_error, *, runs):
             "left_pads": one["left_pads"],
             "cached": one["cached"],
             "packed": one["packed"],
+            "images": one["images"],
         }
         row |= {"file": None, "tensors": []}
         if one["keep"]:
@@ -140,7 +142,8 @@ def tensors_of(number, truth, facts, floors, logit_error, full):
             )
             continue
         arrays[name] = value.astype(np.float64)
-        row = {"tap": name, "kept": "full" if full else "samples", "floor": floors[n, name]}
+        whole = full and value.shape == tuple(fact["shape"])
+        row = {"tap": name, "kept": "full" if whole else "samples", "floor": floors[n, name]}
         rows.append(row | {key: fact[key] for key in ("shape", "norm", "sha256")})
         if name == "text.logits":
             arrays["top.ids"], arrays["top.logits"] = fact["top"]

@@ -1,12 +1,12 @@
 """`gemma3-ref generate`: continue text, streaming."""
 
 from ref.commands import FINE
+from ref.commands.images import image_flags, read_multimodal
 from ref.commands.shared import (
     json_flag,
     load_weights,
     note,
     print_json,
-    read_prompts,
     run_settings,
     text_flags,
     weights_flags,
@@ -18,8 +18,8 @@ def add(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser(
         "generate",
-        parents=[text_flags(), weights_flags(), json_flag()],
-        help="continue text with the model's words",
+        parents=[text_flags(), image_flags(), weights_flags(), json_flag()],
+        help="continue text and images with the model's words",
     )
     group = parser.add_argument_group("sampling", "defaults: the released generation_config")
     group.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
@@ -38,12 +38,12 @@ def run(args) -> int:
 
     sampling = check_sampling(Sampling(args.greedy, args.temperature, args.top_k, args.top_p, args.seed), "generate")
     loaded = load_weights(args)
-    prompts = read_prompts(args, loaded)
+    prompts, images = read_multimodal(args, loaded)
     tokenizer = find_tokenizer(args, loaded)
     if args.chat and not loaded.instruction_tuned:
         note(f"note: --weights {args.weights} are pretrained; they were never taught to answer turns")
     stop = stop_ids(loaded.instruction_tuned or args.chat)
-    steps = generate(loaded.params, prompts, args.max_new_tokens, sampling, stop, run_settings(args))
+    steps = generate(loaded.params, prompts, args.max_new_tokens, sampling, stop, run_settings(args), images)
     streaming = tokenizer.stream(skip_control=True) if tokenizer and len(prompts) == 1 and not args.json else None
     rows: list[list[int]] = [[] for _ in prompts]
     for step in steps:

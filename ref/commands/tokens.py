@@ -1,29 +1,36 @@
 """`gemma3-ref tokens`: text to ids and pieces."""
 
+from itertools import groupby
+
 from ref.commands import FINE
-from ref.commands.shared import json_flag, load_weights, print_json, read_prompts, text_flags, weights_flags
+from ref.commands.images import image_flags, read_multimodal
+from ref.commands.shared import json_flag, load_weights, print_json, text_flags, weights_flags
+
+FOLDED = 16  # so many equal tokens in a row are one line
 
 
 def add(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser(
         "tokens",
-        parents=[text_flags(), weights_flags(), json_flag()],
-        help="show the token ids and pieces of a text",
+        parents=[text_flags(), image_flags(), weights_flags(), json_flag()],
+        help="show the token ids and pieces of a text, images included",
     )
     parser.set_defaults(run=run)
 
 
 def run(args) -> int:
-    """Print one line a token: id, piece."""
+    """Print one line a token: id, piece; the soft tokens of an image fold into one line."""
     loaded = load_weights(args)
-    prompts = read_prompts(args, loaded)
+    prompts, _ = read_multimodal(args, loaded)
     tokenizer = loaded.tokenizer()
     results = [{"ids": ids, "pieces": tokenizer.pieces(ids)} for ids in prompts]
     if args.json:
         print_json(results[0] if len(results) == 1 else results)
         return FINE
     for result in results:
-        for token, piece in zip(result["ids"], result["pieces"], strict=True):
-            print(f"{token:>7}  {piece!r}")
+        for (token, piece), run in groupby(zip(result["ids"], result["pieces"], strict=True)):
+            times = len(list(run))
+            lines = [f"{token:>7}  {piece!r}"]
+            print("\n".join(lines * times if times < FOLDED else [f"{lines[0]}  x {times}"]))
     return FINE

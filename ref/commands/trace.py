@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from ref.commands import FINE
+from ref.commands.images import image_flags, read_multimodal
 from ref.commands.shared import (
     json_flag,
     load_weights,
     note,
     print_json,
-    read_prompts,
     run_settings,
     text_flags,
     weights_flags,
@@ -18,7 +18,7 @@ from ref.commands.shared import (
 def add(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser(
-        "trace", parents=[text_flags(), weights_flags(), json_flag()], help="write a dump of every tap"
+        "trace", parents=[text_flags(), image_flags(), weights_flags(), json_flag()], help="write a dump of every tap"
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="an empty or new folder")
     parser.add_argument(
@@ -33,13 +33,14 @@ def add(subparsers) -> None:
 def run(args) -> int:
     """Run each prompt (a pass each; with --max-new-tokens a prefill and its steps) and write the dump."""
     from ref.errors import wanted
-    from ref.verify.trace import trace
+    from ref.verify.trace import default_taps, trace
 
     if args.max_new_tokens < 0:
         raise wanted("max-new-tokens", "trace", "0 or more", args.max_new_tokens)
     loaded = load_weights(args)
-    prompts = read_prompts(args, loaded)
-    written = trace(loaded, prompts, args.out, run_settings(args), args.taps or ["*"], args.max_new_tokens)
+    prompts, images = read_multimodal(args, loaded)
+    patterns = args.taps or default_taps(loaded, images)
+    written = trace(loaded, prompts, args.out, run_settings(args), patterns, args.max_new_tokens, images)
     if args.json:
         print_json(written)
     else:

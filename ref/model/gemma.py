@@ -31,36 +31,50 @@ def soft_token_id(c: TextConfig) -> int:
     return min(SOFT_TOKEN, c.vocabulary)
 
 
-def soft_places(ids, c: TextConfig, images: int, per_image: int):
-    """Find the soft tokens and check that the images fill them.
+def soft_places(ids, c: TextConfig, per_image: int):
+    """Find the soft tokens.
 
     Args:
         ids: [B, T] integers.
         c: the text configuration.
-        images: how many there are, crops included.
         per_image: M.
 
     Returns:
         [B, T] bool.
 
     Raises:
-        BadInput: not images * M of them, or in runs that are no multiple of M long.
+        BadInput: a run of them whose length is no multiple of M.
+
+    Source: transformers 5.23 `get_placeholder_mask`.
+    Differs: transformers counts only, so that half an image may stand in one place and half in another.
+    """
+    places = np.asarray(ids) == soft_token_id(c)
+    for row in np.diff(np.pad(places, ((0, 0), (1, 1))).astype(np.int8), axis=1):
+        runs = np.flatnonzero(row == -1) - np.flatnonzero(row == 1)
+        odd = runs[runs % per_image > 0]
+        if odd.size:
+            raise wanted("image placeholders", "ids", f"runs of {per_image}", f"a run of {odd[0]}")
+    return places
+
+
+def check_count(found: int, images: "Images | None", c: TextConfig) -> None:
+    """Refuse a prompt whose soft tokens are not as many as its images fill.
+
+    Args:
+        found: how many soft tokens the prompt, or the batch, has.
+        images: its images, None where there are none.
+        c: the text configuration.
+
+    Raises:
+        BadInput: wanted and got, in tokens and images.
 
     Source: transformers 5.23 `get_placeholder_mask`.
     Differs: google-deepmind/gemma ignores images beyond those that have places.
     """
-    places = np.asarray(ids) == soft_token_id(c)
-    if places.sum() != images * per_image:
-        want = f"{images * per_image} of id {soft_token_id(c)}: {images} images of {per_image}"
-        raise wanted("image placeholders", "ids", want, int(places.sum()))
-    edges = np.diff(np.pad(places, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    for row in edges:
-        runs = np.flatnonzero(row == -1) - np.flatnonzero(row == 1)
-        if (runs % per_image).any():
-            raise wanted(
-                "image placeholders", "ids", f"runs of {per_image}", f"a run of {runs[runs % per_image > 0][0]}"
-            )
-    return places
+    count, per_image = (len(images.pixels), images.vision.config.soft_tokens) if images else (0, 0)
+    if found != count * per_image:
+        want = f"{count * per_image} of id {soft_token_id(c)}, for {count} images and crops"
+        raise wanted("image placeholders", "ids", want, found)
 
 
 def embed_images(images: Images, ids, c: TextConfig, how: How) -> SoftTokens:
@@ -80,7 +94,8 @@ def embed_images(images: Images, ids, c: TextConfig, how: How) -> SoftTokens:
     """
     if images.vision.text_width != c.width:
         raise wanted("projector", "vision", f"width {c.width}, as the text model's", images.vision.text_width)
-    places = soft_places(ids, c, len(images.pixels), images.vision.config.soft_tokens)
+    places = soft_places(ids, c, images.vision.config.soft_tokens)
+    check_count(int(places.sum()), images, c)
     return SoftTokens(look(images.vision, images.pixels, how), places)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from ref.config import EOS, PAD
 from ref.errors import wanted
 from ref.model.cache import empty_cache
+from ref.model.gemma import Images, check_count, embed_images, soft_places
 from ref.model.inputs import check_ids
 from ref.model.params import TextParams
 from ref.model.text import How, forward
@@ -50,6 +51,7 @@ def generate(
     sampling: Sampling = Sampling(),  # noqa: B008
     stop: Sequence[int] = (EOS,),
     how: How = How(),  # noqa: B008
+    images: Images | None = None,
 ) -> Iterator[list[int | None]]:
     """Continue a batch of prompts, yielding each step's new tokens as soon as they are known.
 
@@ -60,20 +62,21 @@ def generate(
         sampling: how to choose; row b draws from its own generator, seeded with (seed, b).
         stop: a row ends with the first of these that it produces; that token is yielded.
         how: ops, dtype and taps of every pass.
+        images: those of all prompts, in order, crops too; each has its soft tokens (262144) in its prompt.
 
     Yields:
         One list a step: the new id of each row, None for a row that has ended.
 
     Raises:
-        BadInput: no prompt, an empty one, ids out of range, prompt and new tokens longer than the context.
+        BadInput: no prompt, an empty one, ids out of range, prompt and new tokens longer than the context, soft tokens
+            unlike the images.
 
     Source: transformers 5.23 `GenerationMixin._sample`.
     Differs: random numbers are not torch's, so a seed gives another text there; greedy is the same.
     """
     c = params.config
     longest = max((len(p) for p in prompts), default=0)
-    for row, prompt in enumerate(prompts):
-        check_ids(np.asarray(prompt)[None], c, f"prompt {row}")
+    _check_prompts(prompts, images, c)
     if not prompts or max_new_tokens < 1:
         raise wanted(
             "prompts and max-new-tokens",
@@ -84,18 +87,30 @@ def generate(
     if longest + max_new_tokens > c.max_positions:
         raise wanted("prompt and new tokens", "generate", f"at most {c.max_positions}", longest + max_new_tokens)
     check_sampling(sampling)
-    return _steps(params, prompts, max_new_tokens, sampling, frozenset(stop), how)
+    return _steps(params, prompts, max_new_tokens, sampling, frozenset(stop), how, images)
 
 
-def _steps(params, prompts, max_new_tokens, sampling, stop, how):
+def _check_prompts(prompts, images, c):
+    found, per_image = 0, images.vision.config.soft_tokens if images else 1
+    for row, prompt in enumerate(prompts):
+        ids = np.asarray(prompt)[None]
+        places = soft_places(ids, c, per_image)
+        check_ids(np.where(places, PAD, ids) if images else ids, c, f"prompt {row}")
+        found += int(places.sum())
+    check_count(found, images, c)
+
+
+def _steps(params, prompts, max_new_tokens, sampling, stop, how, images):
     pads = [max(map(len, prompts)) - len(p) for p in prompts]
     ids = np.array([[PAD] * pad + list(p) for pad, p in zip(pads, prompts, strict=True)])
     cache = empty_cache(params.config, np.array(pads), ids.shape[1] + max_new_tokens, how.dtype)
     how = how._replace(logits="last")
     generators = [np.random.Generator(np.random.PCG64([sampling.seed, row])) for row in range(len(prompts))]
     open_rows = [True] * len(prompts)
+    soft = embed_images(images, ids, params.config, how) if images else None
     for _ in range(max_new_tokens):
-        logits, cache = forward(params, ids, how, cache)
+        logits, cache = forward(params, ids, how, cache, soft=soft)
+        soft = None  # later steps are text
         chosen = [choose(logits[row, -1], sampling, generators[row], how) for row in range(len(prompts))]
         yield [token if is_open else None for token, is_open in zip(chosen, open_rows, strict=True)]
         open_rows = [is_open and token not in stop for token, is_open in zip(chosen, open_rows, strict=True)]

@@ -43,13 +43,14 @@ class Recorder:
     """
 
     def __init__(self, *patterns: str, keep: Callable[[str, np.ndarray], Any] | None = None):
-        self.patterns = patterns or ("*",)
+        self.patterns = [one for one in patterns or ("*",) if set(one) & set("*?[")]
+        self.names = frozenset(patterns)  # plain names: a long list of them costs no more than one
         self.keep = keep or (lambda name, value: np.array(value))
         self.values: dict[str, Any] = {}
 
     def wants(self, name: str) -> bool:
         """Tell whether the name matches."""
-        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+        return name in self.names or any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def __call__(self, name: str, value: np.ndarray) -> np.ndarray:
         """Store the value under its name; a name comes once a pass."""

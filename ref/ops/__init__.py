@@ -9,9 +9,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from ref.ops.attend import attend, attend_jit
 from ref.ops.attention import mix, mix_jit, scores, scores_jit, softmax, softmax_jit
-from ref.ops.gelu import geglu, geglu_jit
+from ref.ops.gelu import geglu, geglu_jit, gelu_tanh, gelu_tanh_jit
 from ref.ops.linear import embed, embed_jit, linear, linear_jit
-from ref.ops.norm import rms_norm, rms_norm_jit
+from ref.ops.norm import layer_norm, layer_norm_jit, rms_norm, rms_norm_jit
 from ref.ops.patches import average_pool, average_pool_jit
 from ref.ops.rope import rotate, rotate_jit
 from ref.ops.sampling import filtered_probs, filtered_probs_jit
@@ -31,9 +31,12 @@ class Ops(NamedTuple):
     geglu: Any
     filtered_probs: Any
     average_pool: Any
+    layer_norm: Any
+    gelu: Any
 
 
-DEFINITION = Ops(embed, rms_norm, linear, rotate, scores, softmax, mix, attend, geglu, filtered_probs, average_pool)
 # fmt: off
+DEFINITION = Ops(embed, rms_norm, linear, rotate, scores, softmax, mix, attend, geglu, filtered_probs, average_pool,
+                 layer_norm, gelu_tanh)
 KERNEL = Ops(embed_jit, rms_norm_jit, linear_jit, rotate_jit, scores_jit, softmax_jit, mix_jit, attend_jit, geglu_jit,
-             filtered_probs_jit, average_pool_jit)
+             filtered_probs_jit, average_pool_jit, layer_norm_jit, gelu_tanh_jit)

@@ -1,4 +1,4 @@
-"""RMSNorm with Gemma's zero-centred gain."""
+"""RMSNorm with Gemma's zero-centred gain, and the LayerNorm of the vision tower."""
 
 import numpy as np
 from numba import njit, prange
@@ -57,4 +57,58 @@ def rms_norm_jit(x, scale, eps):
     # starting threads costs more than 16 K elements of work
     drive = _norm_rows if rows.size < 16_384 else _norm_rows_parallel
     drive(rows, 1.0 + scale.astype(np.float64), eps, out)
+    return out.reshape(x.shape)
+
+
+def layer_norm(x, gain, bias, eps):
+    """Centre each row, divide it by its standard deviation, then multiply by the gain and add the bias.
+
+        y[..., d] = (x[..., d] - mean) / sqrt(variance + eps) * gain[d] + bias[d]
+
+        mean = mean_d(x[..., d]),    variance = mean_d((x[..., d] - mean)^2)
+
+    Args:
+        x: [..., D] float.
+        gain: [D] float, used as it is: no + 1.
+        bias: [D] float.
+        eps: added to the variance, inside the root; 1e-6 in SigLIP.
+
+    Returns:
+        [..., D], x.dtype. A row whose values are all equal becomes the bias.
+
+    Rounding: float64 inside; one rounding to x.dtype on return.
+    Source: Ba et al. 2016; torch `layer_norm`, which transformers 5.23 `SiglipEncoderLayer` calls.
+    Differs: torch's own default for eps is 1e-5. The variance divides by D, not by D - 1.
+    """
+    wide = x.astype(np.float64)
+    centred = wide - np.mean(wide, axis=-1, keepdims=True)
+    variance = np.mean(centred * centred, axis=-1, keepdims=True)
+    return (centred / np.sqrt(variance + eps) * gain.astype(np.float64) + bias.astype(np.float64)).astype(x.dtype)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _layer_norm_row(x, gain, bias, eps, out):
+    # float64 accumulators in vector lanes; the mean first, so that a row far from 0 keeps its digits
+    total = squares = 0.0
+    for d in range(x.size):
+        total += np.float64(x[d])
+    mean = total / x.size
+    for d in range(x.size):
+        squares += (np.float64(x[d]) - mean) * (np.float64(x[d]) - mean)
+    inverse = 1.0 / np.sqrt(squares / x.size + eps)
+    for d in range(x.size):
+        out[d] = (np.float64(x[d]) - mean) * inverse * gain[d] + bias[d]
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _layer_norm_rows(x, gain, bias, eps, out):
+    for row in prange(x.shape[0]):
+        _layer_norm_row(x[row], gain, bias, eps, out[row])
+
+
+def layer_norm_jit(x, gain, bias, eps):
+    """Kernel of `layer_norm`: two float64 sums a row, in vector lanes."""
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    out = np.empty_like(rows)
+    _layer_norm_rows(rows, gain.astype(np.float64), bias.astype(np.float64), eps, out)
     return out.reshape(x.shape)

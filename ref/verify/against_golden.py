@@ -4,15 +4,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ref.errors import wanted
 from ref.model.cache import empty_cache
-from ref.model.params import TextParams
+from ref.model.gemma import Images, embed_images
+from ref.model.params import TextParams, VisionParams
 from ref.model.taps import Recorder
 from ref.model.text import How, forward
 from ref.ops.visibility import prompt_starts
 from ref.verify.golden import Case, Pass
-from ref.verify.sample import blank_padding, relative_l2, take_samples
+from ref.verify.sample import blank_padding, made_pixels, relative_l2, take_samples
 
 LIMIT = 2.0  # multiples of the noise floor that still are a match
+SUMMING = 1e-12  # by so much lengths may differ for the order in which float64 squares were added
 
 
 class Finding(NamedTuple):
@@ -27,12 +30,15 @@ class Finding(NamedTuple):
     verdict: str  # match | bug
 
 
-def run_golden(params: TextParams, case: Case, how: How, tapped: bool) -> list[Finding]:
+def run_golden(
+    params: TextParams, case: Case, how: How, tapped: bool, vision: VisionParams | None = None
+) -> list[Finding]:
     """Run one case and measure it.
 
     Args:
         params: the weights that the case was made from.
         case: from `read_case`.
+        vision: the tower, for cases with images.
         how: ops and dtype; its taps are replaced.
         tapped: listen to every tap, which runs scores, softmax and mix one by one; else to the logits alone, so that
             the fused attention that users run is what is measured.
@@ -54,17 +60,22 @@ def run_golden(params: TextParams, case: Case, how: How, tapped: bool) -> list[F
         def keep(name, value, one=one, extra=findings_of_logits):
             if name == "text.logits":
                 extra.extend(judge_top(case, one, value))
-            return as_kept(name, value, one, case.full)
+            return as_kept(name, value, one)
 
-        patterns = ("*",) if tapped else ("text.logits",)
-        recorder = Recorder(*patterns, keep=keep) if one.rows else Recorder("nothing")
-        logits = "all" if one.rows else "none"
-        first = None if cache else starts(one)
-        _, cache = forward(params, one.ids, how._replace(taps=recorder, logits=logits), cache, first)
         wanted_taps = [tap for tap in one.rows if tapped or tap == "text.logits"]
+        recorder = Recorder(*wanted_taps or ["nothing"], keep=keep)
+        now = how._replace(taps=recorder, logits="all" if one.rows else "none")
+        soft = embed_images(_images(vision, one), one.ids, params.config, now) if one.images else None
+        _, cache = forward(params, one.ids, now, cache, None if cache else starts(one), soft)
         findings += [judge(case, one, tap, recorder.values.get(tap)) for tap in in_order(wanted_taps, recorder.values)]
         findings += findings_of_logits
     return findings
+
+
+def _images(vision: VisionParams | None, one: Pass) -> Images:
+    if vision is None:
+        raise wanted("weights", "golden case with images", "a vision tower", "none")
+    return Images(vision, made_pixels(one.images, vision.config.image))
 
 
 def starts(one: Pass):
@@ -85,10 +96,10 @@ class Kept(NamedTuple):
     norm: float
 
 
-def as_kept(name: str, value, one: Pass, full: bool) -> Kept:
-    """Zero padding, then keep all of the value or its samples."""
+def as_kept(name: str, value, one: Pass) -> Kept:
+    """Zero padding, then keep all of the value or its samples, as the golden does."""
     value = blank_padding(name, value, one.left_pads, one.cached + one.ids.shape[1])
-    if full or name.endswith("attn.visible"):
+    if one.rows[name]["kept"] != "samples":
         return Kept(np.array(value), value.shape, 0.0)
     norm = float(np.sqrt(np.einsum("i,i->", value.reshape(-1), value.reshape(-1), dtype=np.float64)))
     return Kept(take_samples(value), value.shape, norm)
@@ -111,7 +122,8 @@ def judge(case: Case, one: Pass, tap: str, kept: Kept | None) -> Finding:
     floor = max(row["floor"], relative_l2(truth.astype(np.float32), truth))
     error = relative_l2(value, truth)
     if row["kept"] == "samples":
-        error = max(error, relative_l2(np.array([kept.norm]), np.array([row["norm"]])))
+        length = relative_l2(np.array([kept.norm]), np.array([row["norm"]]))
+        error = max(error, length if length > SUMMING else 0.0)
     ratio = error / floor if floor else (0.0 if error == 0 else np.inf)
     return Finding(case.id, one.number, tap, error, floor, float(ratio), _word(ratio <= LIMIT))
 

@@ -60,16 +60,25 @@ class DumpWriter:
         head = {"format_version": FORMAT_VERSION, "producer": producer or reference_producer()}
         self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
 
-    def add_pass(self, tensors: dict[str, np.ndarray], row: dict[str, Any]) -> None:
+    def add_pass(self, tensors: dict[str, np.ndarray], row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
         """Add one pass of one batch row.
 
         Args:
-            tensors: tap name -> value with its batch axis of length 1.
-            row: {"ids", "positions", "cached", "image_blocks", "left_pads", "pixels"}.
+            tensors: tap name -> value with its batch axis of length 1, or counting images in the vision tower.
+            row: {"ids", "positions", "cached", "image_blocks", "left_pads"}.
+            pixels: [images, C, Y, X] that went in, kept in a file of their own; None without images.
         """
         number = len(self.content["passes"])
-        file = f"pass{number:04}.safetensors"
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        file = self._save(f"pass{number:04}.safetensors", arrays)
+        listing = {
+            name: {"file": file, "layout": axes_of(name), "shape": list(v.shape), "dtype": str(v.dtype)}
+            for name, v in arrays.items()
+        }
+        kept = None if pixels is None else self._save(f"pixels{number:04}.safetensors", {"pixels": np.array(pixels)})
+        self.content["passes"].append(row | {"pixels": kept, "tensors": listing})
+
+    def _save(self, file: str, arrays: dict[str, np.ndarray]) -> str:
         try:
             save_file(arrays, self.new / file)
             back = load_file(self.new / file)
@@ -79,11 +88,7 @@ class DumpWriter:
         for name, value in arrays.items():
             if not np.array_equal(back[name], value, equal_nan=value.dtype.kind == "f"):
                 raise wanted(f"tensor {name}", self.new / file, "to read back as written", "other values")
-        listing = {
-            name: {"file": file, "layout": axes_of(name), "shape": list(v.shape), "dtype": str(v.dtype)}
-            for name, v in arrays.items()
-        }
-        self.content["passes"].append(row | {"tensors": listing})
+        return file
 
     def close(self) -> Path:
         """Check the whole against the schema, write `dump.json` and give the folder its name."""

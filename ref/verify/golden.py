@@ -39,7 +39,7 @@ def read_checked(path: Path, schema_name: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        schema_name: `case`, `greedy`, `official`, `manifest` or `vectors`.
+        schema_name: that of a file in `golden/schema`, without its ending.
 
     Raises:
         BadInput: missing, not JSON, or not what the schema says.
@@ -56,8 +56,8 @@ def read_checked(path: Path, schema_name: str) -> dict[str, Any]:
 
 def schema_of(name: str) -> str | None:
     """Tell which schema a golden file must match, by its path inside the goldens; None for those without one."""
-    by_name = {"case.json": "case", "greedy.json": "greedy"}
-    by_folder = {"vectors": "vectors", "official": "official"}
+    by_name = {"case.json": "case", "greedy.json": "greedy", "images.json": "token_images"}
+    by_folder = {name: name for name in ("vectors", "official", "second", "masks", "images")}
     path = Path(name)
     return by_name.get(path.name) or (by_folder.get(path.parts[0]) if path.suffix == ".json" else None)
 
@@ -114,6 +114,7 @@ class Pass(NamedTuple):
     left_pads: np.ndarray  # [B]
     cached: int
     packed: list[int] | None
+    images: int  # how many; `ref.verify.sample.made_pixels` makes them
     rows: dict[str, dict[str, Any]]  # tap -> its row of case.json
     truth: dict[str, np.ndarray]  # tap -> float64 values or samples, int64 of exact taps
 
@@ -150,13 +151,15 @@ def read_case(folder: Path) -> Case:
         if missing := rows.keys() - truth.keys():
             raise wanted("tensors", folder / row["file"], "each that case.json lists", f"no {min(missing)}")
         pads = np.array(row["left_pads"], np.int64)
-        passes.append(Pass(number, np.array(row["ids"]), pads, row["cached"], row["packed"], rows, truth))
+        images = row.get("images") or 0
+        passes.append(Pass(number, np.array(row["ids"]), pads, row["cached"], row["packed"], images, rows, truth))
     return Case(whole["id"], whole["purpose"], whole["weights"], whole["full"], passes)
 
 
 def find_cases(root: Path, weights: str) -> list[Path]:
-    """List the case folders made from these weights: `tiny` in `cases/`, real ones in `real/NAME/`."""
-    place = root / "cases" / "tiny" if weights == "tiny" else root / "real" / weights
+    """List the case folders made from these weights: made-up ones' in `cases/NAME`, real ones' in `real/NAME`."""
+    name = weights.replace(":", "-")
+    place = root / "cases" / name if (root / "cases" / name).is_dir() else root / "real" / name
     try:
         return sorted(path.parent for path in place.rglob("case.json"))
     except OSError as error:

@@ -18,7 +18,9 @@ AGREEMENT = 1e-10  # what two float64 runs may differ by, relative
 COVERAGE = {
     "270m": [
         "270m alone does not show: kv heads tiled or repeated (K = 1), a RoPE factor, left padding; tiny does",
-        "neither shows: image blocks, positions beyond 720, bfloat16 arithmetic",
+        "tiny alone shows images, with blocks shorter than the window, tiny-long longer ones; full width of the tower "
+        "and of two 4B layers: gemma3-ref verify --weights synthetic:4b-pair",
+        "none shows: positions beyond 720 in the model, bfloat16 arithmetic",
     ],
 }
 
@@ -52,8 +54,8 @@ def run_suite(
     cases = [case for case in map(read_case, find_cases(root, name)) if not only or only in case.id]
     findings: list[Finding] = []
     for case in tqdm(cases, desc=f"verify {name}", disable=None, delay=1, leave=False):
-        findings += run_golden(loaded.params, case, how, tapped=True)
-        fused = run_golden(loaded.params, case, how, tapped=False)
+        findings += run_golden(loaded.params, case, how, True, loaded.vision)
+        fused = run_golden(loaded.params, case, how, False, loaded.vision)
         findings += [one._replace(tap=f"{one.tap} (untapped)") for one in fused]
     wide = np.dtype(how.dtype) == np.float64
     findings = [in_float64(one) for one in findings] if wide else findings
