@@ -153,6 +153,9 @@ def softmax_jit(scores, visible, origin=0):
     return out
 
 
+MIXED = 64  # keys whose values are added up before the sum joins the others: 4,096 in a row would lose three bits
+
+
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
 def _add(out, p, v):
     for h in range(out.size):
@@ -164,13 +167,17 @@ def _mix(probs, v, out):
     B, N, T, G = probs.shape[0], probs.shape[1], probs.shape[2], probs.shape[1] // v.shape[2]
     for row in prange(B * N * T):
         b, n, t = row // (N * T), row // T % N, row % T
+        part = np.zeros(v.shape[3], v.dtype)
         for s in range(v.shape[1]):
             if probs[b, n, t, s] != 0:
-                _add(out[b, t, n], probs[b, n, t, s], v[b, s, n // G])
+                _add(part, probs[b, n, t, s], v[b, s, n // G])
+            if s % MIXED == MIXED - 1 or s == v.shape[1] - 1:
+                out[b, t, n] += part
+                part[:] = 0
 
 
 def mix_jit(probs, v):
-    """Kernel of `mix`: adds the values key by key, from the first to the last."""
+    """Kernel of `mix`: adds the values key by key, from the first to the last, in sums of 64 and then those sums."""
     out = np.zeros((probs.shape[0], probs.shape[2], probs.shape[1], v.shape[3]), v.dtype)
     _mix(np.ascontiguousarray(probs), np.ascontiguousarray(v), out)
     return out
