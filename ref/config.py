@@ -15,7 +15,8 @@ TWO_NEWLINES = 108
 START_OF_IMAGE, END_OF_IMAGE = 255_999, 256_000
 SOFT_TOKEN = 262_144  # stands for one row of image features; outside the SentencePiece model
 MOST_LAYERS = 1000  # a file may claim any number, and each layer's tensors are listed before they are looked for
-VOCABULARY = 262_144  # the SentencePiece model; transformers' multimodal checkpoints append 64 rows
+VOCABULARY = 262_144  # the SentencePiece model
+EXTRA_ROWS = 64  # that transformers' multimodal checkpoints append to the embedding, the first for the soft token
 
 
 class TextConfig(NamedTuple):

@@ -9,6 +9,12 @@ def rms_norm(row, scale, eps):
     return [x / math.sqrt(mean_square + eps) * (1 + g) for x, g in zip(row, scale, strict=True)]
 
 
+def layer_norm(row, gain, bias, eps):
+    mean = math.fsum(row) / len(row)
+    variance = math.fsum((x - mean) ** 2 for x in row) / len(row)
+    return [(x - mean) / math.sqrt(variance + eps) * g + b for x, g, b in zip(row, gain, bias, strict=True)]
+
+
 def angle(position, j, head_dim, base, factor):
     return position / (factor * base ** (2 * j / head_dim))
 

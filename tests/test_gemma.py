@@ -4,6 +4,7 @@ from functools import cache as memo
 
 import numpy as np
 import pytest
+from threads import TWO_THREADS, threads
 from tiny import BOTH, TINY, assert_close, params
 
 from ref.config import VISION
@@ -68,6 +69,24 @@ def test_the_tower_sees_each_image_alone():
     for i in range(3):
         assert_close(look(vision("tiny"), pixels[i : i + 1], WIDE), together[i : i + 1])
     assert_close(batched, together)
+
+
+@TWO_THREADS
+@pytest.mark.parametrize("name", TOWERS)
+def test_the_number_of_threads_changes_no_bit(name):
+    results = []
+    for count in (1, 2):
+        with threads(count):
+            results.append(run([[2, *image(name), 3, 4, *image(name)]], images(name, 2), How()))
+    np.testing.assert_array_equal(*results)
+
+
+def test_listening_to_the_text_alone_leaves_the_images_one_by_one():
+    taps = Recorder("text.logits")
+    sizes = []
+    ops = KERNEL._replace(average_pool=lambda x, pool: sizes.append(len(x)) or KERNEL.average_pool(x, pool))
+    run([[2, *image(), 3, *image()]], images(count=2), How(ops, np.float64, taps))
+    assert sizes == [1, 1]
 
 
 @pytest.mark.parametrize("name", TOWERS)
@@ -186,6 +205,12 @@ def test_prompts_unlike_their_images_are_refused(ids, count, message):
 def test_a_placeholder_without_an_image_is_refused():
     with pytest.raises(BadInput, match="token id"):
         generate(params(), [[2, *image()]], 1)
+
+
+@pytest.mark.parametrize("ids", [[2, 3], [[2], [3, 4]], [[[2]]], None])
+def test_ids_of_another_shape_are_refused(ids):
+    with pytest.raises(BadInput, match="token ids: wanted"):
+        forward_images(params(), images(), ids, WIDE)
 
 
 def test_a_block_longer_than_the_context_is_refused():

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from checkpoints import SMALL, save_gguf, save_mmproj, save_seeing
 from command_line import json_of
 from PIL import Image
 from refusing import refusal
@@ -12,10 +13,14 @@ from test_gemma import vision
 from tiny import TINY, params
 
 from ref.cli import main
-from ref.config import CROPS
+from ref.config import CROPS, VISION
 from ref.model.gemma import Images, soft_token_id
 from ref.model.generate import Sampling, generate
+from ref.model.text import How
 from ref.prompt.images import preprocess, read_image
+from ref.verify import dump as dump_module
+from ref.verify.dump import load_pass, read_dump
+from ref.weights.synthetic import synthetic_params, synthetic_vision
 
 SOFT = [soft_token_id(TINY)] * 4
 
@@ -52,6 +57,22 @@ def test_trace_keeps_pixels_and_blocks(picture, tmp_path, capsys):
     pixels = load_file(tmp_path / "d" / prefill["pixels"])["pixels"]
     np.testing.assert_array_equal(pixels, preprocess(read_image(picture), size=40).pixels)
     assert prefill["tensors"]["vision.layer.1.attn.probs"]["layout"] == "B N P P"
+    model = json.loads((tmp_path / "d" / "dump.json").read_text())["model"]
+    assert model["config"]["vision"] == VISION["tiny"]._asdict()
+
+
+def test_a_pass_larger_than_memory_should_hold_goes_into_several_files(picture, tmp_path, monkeypatch):
+    argv = ["trace", "--weights", "tiny", "--image", str(picture), "--ids", ids_of(1), "-o"]
+    assert main([*argv, str(tmp_path / "whole")]) == 0
+    monkeypatch.setattr(dump_module, "MOST_BYTES", 100_000)
+    assert main([*argv, str(tmp_path / "parts")]) == 0
+    whole, parts = (read_dump(tmp_path / name)["passes"][0] for name in ("whole", "parts"))
+    files = {row["file"] for row in parts["tensors"].values()}
+    assert {"pass0000.safetensors", "pass0000-01.safetensors"} < files
+    assert list(parts["tensors"]) == list(whole["tensors"])
+    wanted, got = load_pass(tmp_path / "whole", whole), load_pass(tmp_path / "parts", parts)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(got[name], value)
 
 
 @pytest.mark.weights
@@ -68,6 +89,25 @@ def test_tokens_fold_the_soft_tokens_of_an_image(picture, capsys):
     assert apart[:6] == [2, 105, 2364, 107, 108, 255_999]
 
 
+@pytest.mark.parametrize("form", ["folder", "gguf"])
+def test_images_through_files_give_what_the_parameters_give(form, picture, tmp_path, capsys):
+    if form == "folder":
+        text, seeing = save_seeing(tmp_path / "model")
+        weights = ["--weights", str(tmp_path / "model")]
+    else:
+        text = synthetic_params(SMALL, 0, bfloat16=False)
+        seeing = synthetic_vision(VISION["tiny"], SMALL.width, 0, bfloat16=False)
+        save_gguf(tmp_path / "text.gguf", text)
+        save_mmproj(tmp_path / "mmproj.gguf", seeing)
+        weights = ["--weights", str(tmp_path / "text.gguf"), "--mmproj", str(tmp_path / "mmproj.gguf")]
+    argv = ["generate", *weights, "--greedy", "--max-new-tokens", "4", "--dtype", "float64", "--image", str(picture)]
+    got = json_of(capsys, *argv, "--ids", ids_of(1))
+    pixels = preprocess(read_image(picture), size=40).pixels
+    how = How(dtype=np.float64)
+    steps = generate(text, [[2, *SOFT, 3]], 4, Sampling(greedy=True), (1,), how, Images(seeing, pixels))
+    assert got["ids"] == [step[0] for step in steps]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -79,9 +119,15 @@ def test_tokens_fold_the_soft_tokens_of_an_image(picture, capsys):
         (["--weights", "tiny", "--image", "PICTURE", "--image", "PICTURE", "--ids", ids_of(1)], "wanted 8 of id 97"),
         (["--weights", "tiny", "--image", "PICTURE", "--pan-and-scan", "--ids", ids_of(1)], "wanted 12 of id 97"),
         (["--weights", "tiny", "--image", "PICTURE", "a", "b"], "wanted one, got 2 texts"),
-        (["--weights", "tiny", "--image", "PICTURE", "--ids", "2", "a"], "wanted either text or ids, got both"),
+        (["--weights", "tiny", "--image", "PICTURE", "--ids", "2", "a"], "wanted either text or --ids, got both"),
         (["--weights", "tiny", "--image", "nothing.png", "--ids", ids_of(1)], "nothing.png"),
         (["--weights", "tiny", "--image", "PICTURE", "hello"], "these weights have no tokenizer"),
+        (["--weights", "tiny", "--image-layout", "gemma", "--ids", "2"], "--image-layout: wanted an --image beside it"),
+        (["--weights", "synthetic:4b", "--ids", "2,262144"], "token id: wanted 0 <= id < 262144"),
+        (
+            ["--weights", "synthetic:4b", "--ids", "2,255999"],
+            "<start_of_image>: wanted none, as there is no --image, got 1",
+        ),
         (["--weights", "synthetic:1b", "--image", "PICTURE", "hello"], "wanted weights with a vision tower"),
     ],
 )

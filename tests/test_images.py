@@ -303,6 +303,28 @@ def test_16_bit_grey_is_scaled_and_not_clipped(kind):
         assert (np.array(opened.convert("RGB")) == 255).mean() > 0.9
 
 
+def tiff(values, bits, photometric):
+    """A grey TIFF by hand, uncompressed: Pillow writes neither 12 bits nor white as 0."""
+    import struct
+
+    if bits == 16:
+        data = values.astype("<u2").tobytes()
+    else:
+        rows = ["".join(f"{v:0{bits}b}" for v in row) for row in values]
+        data = b"".join(int(row + "0" * (-len(row) % 8), 2).to_bytes(-(-len(row) // 8), "big") for row in rows)
+    (height, width), count = values.shape, len(data)
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric)]
+    tags += [(273, 8), (277, 1), (278, height), (279, count)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + count) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("photometric", "black"), [(1, 0), (0, 65_535)])
+def test_16_bit_tiff_may_count_down_from_white(photometric, black):
+    levels = read_image(tiff(np.array([[black, 65_535 - black, 32_768]]), 16, photometric))[0, :, 0]
+    assert levels.tolist() == [0, 255, 128 if photometric else 127]
+
+
 def test_16_bit_grey_is_turned_too():
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -334,8 +356,10 @@ REFUSED = {
     "truncated png": (FILES["rgb png"][:-30], "a whole and sound file"),
     "truncated jpeg": (PLENTY[: len(PLENTY) // 2], "a whole and sound file"),
     "truncated bmp": (FILES["bmp"][:-10], "a whole and sound file"),
-    "only a signature": (FILES["rgb png"][:8], "wanted a"),
-    "a zero side": (bomb_header(0, 5), "wanted"),
+    "only a signature": (FILES["rgb png"][:8], "a file that Pillow can read, got no image"),
+    "a zero side": (bomb_header(0, 5), "a file that Pillow can read, got no image"),
+    "a side over 2^24": (bomb_header(2**24 + 1, 1), "sides of at most 16,777,216 pixels, got 16777217 x 1"),
+    "12-bit tiff": (tiff(np.array([[0, 4095]]), 12, 1), "8 or 16 bits a channel, got TIFF of 12 bits"),
     "65 million pixels": (bomb_header(8001, 8001), "at most 64,000,000 pixels, got 8001 x 8001 = 64,016,001"),
     "where Pillow warns": (bomb_header(10_000, 10_000), "at most 64,000,000 pixels, got 10000 x 10000 = 100,000,000"),
     "where Pillow refuses": (bomb_header(50_000, 50_000), "at most 64,000,000 pixels, got Image size"),

@@ -123,3 +123,18 @@ def test_bits_do_not_depend_on_threads_where_blas_would_split_one_row(x_dtype, h
         with threads(count):
             results.append(linear_jit(x, weight))
     np.testing.assert_array_equal(*results)
+
+
+@TWO_THREADS
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("inputs", [588, 4304, 1152, 40, 33, 31])  # 588 and 4304 are the vision tower's
+def test_bits_do_not_depend_on_threads_where_a_sum_is_no_multiple_of_32_long(inputs, dtype):
+    r = np.random.default_rng(inputs)
+    x, weight = r.standard_normal((300, inputs)).astype(dtype), r.standard_normal((1152, inputs)).astype(dtype)
+    results = []
+    for count in (1, 2):
+        with threads(count):
+            results.append(linear_jit(x, weight))
+    np.testing.assert_array_equal(*results)
+    wide = x.astype(np.longdouble) @ weight.T.astype(np.longdouble)
+    assert (np.abs(results[0] - wide) <= limit(x, weight)).all()

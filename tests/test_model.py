@@ -10,8 +10,8 @@ from tiny import BOTH, TINY, assert_close, logits, params, random_ids
 
 from ref.config import SIZES
 from ref.errors import BadInput
-from ref.model.taps import Recorder
 from ref.model.inputs import check_ids
+from ref.model.taps import Recorder
 from ref.model.text import How, forward
 
 OPS = pytest.mark.parametrize("ops", BOTH.values(), ids=BOTH)

@@ -268,3 +268,12 @@ def test_real_round_trip(real, text):
 @pytest.mark.weights
 def test_one_long_word(real):
     assert len(real.encode("a" * 1_000_000, bos=False)) == 125_000
+
+
+@pytest.mark.weights
+def test_rows_of_multimodal_checkpoints_beyond_the_soft_token_are_named_by_number(real):
+    assert real.pieces([262_144, 262_145, 262_207]) == ["<image_soft_token>", "<row262145>", "<row262207>"]
+    assert real.decode([9259, 262_145, 1902]) == "Hello<row262145> world"
+    assert real.decode([9259, 262_145, 1902], skip_control=True) == "Hello world"
+    with refused("token id: wanted 0 <= id < 262144, got 262208"):
+        real.pieces([262_208])

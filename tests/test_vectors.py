@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from ref.ops import DEFINITION, KERNEL
-from ref.ops.gelu import gelu_tanh, gelu_tanh_jit
 from ref.ops.pan_and_scan import crop_boxes
 from ref.ops.resize import resize_float, resize_float_jit, resize_pillow, resize_pillow_jit
 from ref.ops.rope import rope_table
@@ -78,9 +77,10 @@ def run_pan_and_scan(i, ops, dtype):
 
 OURS = {
     "rms_norm": lambda i, ops, dtype: ops.rms_norm(i["x"], i["scale"], i["eps"]),
+    "layer_norm": lambda i, ops, dtype: ops.layer_norm(i["x"], i["gain"], i["bias"], i["eps"]),
     "rope": run_rope,
     "visibility": run_visibility,
-    "gelu_tanh": lambda i, ops, dtype: (gelu_tanh if ops is DEFINITION else gelu_tanh_jit)(i["x"]),
+    "gelu_tanh": lambda i, ops, dtype: ops.gelu(i["x"]),
     "geglu": lambda i, ops, dtype: ops.geglu(i["gate"], i["up"]),
     "softmax": lambda i, ops, dtype: ops.softmax(i["scores"][None, None], i["visible"][None] == 1)[0, 0],
     "gqa_attention": run_attention,
@@ -110,6 +110,7 @@ def naive_visibility(i):
 
 ORACLE = {
     "rms_norm": lambda i: [naive.rms_norm(row, i["scale"], i["eps"]) for row in i["x"]],
+    "layer_norm": lambda i: [naive.layer_norm(row, i["gain"], i["bias"], i["eps"]) for row in i["x"]],
     "rope": naive_rope,
     "visibility": naive_visibility,
     "gelu_tanh": lambda i: [naive.gelu_tanh(x) for x in i["x"]],

@@ -19,7 +19,7 @@ from transformers import Gemma3Config, Gemma3Model
 
 GOLDEN = Path(__file__).resolve().parents[1]
 SOFT = 50
-COMPOSITION = {"4": "before_46850", "5": "current"}
+COMPOSITION = {"4.57.1": "before_46850", "5.23.0": "current"}
 
 
 def toy(window):
@@ -66,7 +66,7 @@ def main():
     version = transformers.__version__
     content = {
         "format_version": 1,
-        "composition": COMPOSITION[version.split(".", maxsplit=1)[0]],
+        "composition": COMPOSITION[version],
         "about": "t text, I soft token, . padding. Row i of `global` and `local` has a 1 for each key that query i "
         "sees.",
         "source": {"kind": "witness", "name": "transformers", "version": version, "torch": torch.__version__},

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "golden/schema/vectors.schema.json").read_text())
 MAKERS = [
     vectors_dense.rms_norm,
+    vectors_dense.layer_norm,
     vectors_positions.rope,
     vectors_positions.visibility,
     vectors_dense.gelu_tanh,

@@ -75,6 +75,50 @@ def rms_norm():
     }
 
 
+def layer_norm():
+    x, gain, bias = (1 + numbers(3, 5, seed=17)).round(decimals=2), numbers(5, seed=18), numbers(5, seed=19)
+    tiny = numbers(2, 4, seed=20, unit=100_000)
+    large = {"x": x, "gain": gain, "bias": bias, "eps": 1e-6}
+    small = {"x": tiny, "gain": gain[:4], "bias": bias[:4] / 1000, "eps": 1e-6}
+    truth, small_truth = (
+        F.layer_norm(x, (5,), gain, bias, 1e-6),
+        F.layer_norm(tiny, (4,), gain[:4], bias[:4] / 1000, 1e-6),
+    )
+    equal = torch.full((2, 3), 0.7).double().round(decimals=1)
+    level = {"x": equal, "gain": gain[:3], "bias": bias[:3], "eps": 1e-6}
+    vectors = [
+        vector("rows whose mean is not 0", large, truth),
+        vector("rows so small that eps has a say", small, small_truth, flags=["Eps1e5"]),
+        vector("equal values become the bias", level, F.layer_norm(equal, (3,), gain[:3], bias[:3], 1e-6)),
+    ]
+    vectors += mistakes(
+        large,
+        truth,
+        [
+            ("PlusOneOnLayerNorm", "1 + gain, as in Gemma's RMSNorm", F.layer_norm(x, (5,), 1 + gain, bias, 1e-6)),
+            ("MissingBias", "no bias", F.layer_norm(x, (5,), gain, None, 1e-6)),
+            ("RmsInsteadOfLayerNorm", "the mean not taken off", F.rms_norm(x, (5,), gain, 1e-6) + bias),
+        ],
+    )
+    rows = [("Eps1e5", "eps 1e-5, torch's default", F.layer_norm(tiny, (4,), small["gain"], small["bias"], 1e-5))]
+    vectors += mistakes(small, small_truth, rows)
+    return {
+        "description": "y[t, d] = (x[t, d] - mean_d) / sqrt(mean_d((x[t, d] - mean_d)^2) + eps) * gain[d] + bias[d]",
+        "axes": {"x": "T D", "gain": "D", "bias": "D", "expected": "T D"},
+        "flags": {
+            "PlusOneOnLayerNorm": flag(
+                "wrong formula", "Gain used as 1 + w; SigLIP stores w itself.", "Image features are noise."
+            ),
+            "MissingBias": flag("missing step", "The bias left out.", "Image features are wrong."),
+            "RmsInsteadOfLayerNorm": flag(
+                "wrong formula", "The text model's norm in the vision tower.", "Image features are wrong."
+            ),
+            "Eps1e5": flag("wrong constant", "eps 1e-5 instead of 1e-6.", "Rows of variance near 1e-5 wrong."),
+        },
+        "vectors": vectors,
+    }
+
+
 def embed_scale():
     table = numbers(6, 5, seed=5)
     ids = torch.tensor([3, 0, 3, 5])

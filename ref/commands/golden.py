@@ -18,7 +18,9 @@ def add(subparsers) -> None:
     check.add_argument("--golden", type=Path, metavar="DIR", help="default: the goldens that came along")
     check.set_defaults(run=run_check)
     make = actions.add_parser("make", help="run the witness (extra [witness]) and write cases")
-    make.add_argument("--weights", action="append", help="270m, tiny or a Hugging Face folder; default: tiny and 270m")
+    make.add_argument(
+        "--weights", action="append", help="tiny, tiny-long, synthetic:4b-pair, 270m (default: these) or a folder"
+    )
     make.add_argument("--out", help="the goldens' folder; default: the clone's")
     make.add_argument("--only", metavar="ID", help="only cases whose id contains this")
     make.add_argument("--json", action="store_true", help="print the ids of what was made")

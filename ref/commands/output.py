@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ref.errors import BadInput, wanted
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary name in the same folder, then give the file its own name.
 
     Args:
@@ -17,10 +18,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         BadInput: the place is a folder or device, or cannot be written.
     """
-    if path.exists() and not path.is_file():
-        raise wanted("output file", path, "a name for a file", "a folder or device")
     new = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        if path.exists() and not path.is_file():
+            raise wanted("output file", path, "a name for a file", "a folder or device")
         write(new)
         new.replace(path)
     except BadInput:
@@ -29,7 +30,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         got = getattr(error, "strerror", None) or error
         raise wanted("output file", path, "a place that can be written", got) from None
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # where the name cannot be, there is nothing either
+            new.unlink(missing_ok=True)
 
 
 def refuse_overwriting(source: str, out: Path) -> None:
@@ -42,5 +44,6 @@ def refuse_overwriting(source: str, out: Path) -> None:
     Raises:
         BadInput: both are the same file.
     """
-    if out.exists() and Path(source).exists() and out.samefile(source):
-        raise wanted("output file", out, "another file than the picture", "the same")
+    with suppress(OSError):  # a name that cannot be is refused when it is written to
+        if out.exists() and Path(source).exists() and out.samefile(source):
+            raise wanted("output file", out, "another file than the picture", "the same")

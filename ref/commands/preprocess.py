@@ -26,7 +26,7 @@ def add(subparsers) -> None:
 
 def run(args) -> int:
     """Write the pixels; print their shape and the crops' boxes."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     from ref.commands.output import refuse_overwriting, write_whole
     from ref.prompt.images import preprocess, read_image
@@ -37,7 +37,9 @@ def run(args) -> int:
     refuse_overwriting(args.image, args.out)
     crops = CROPS[args.policy or "transformers"] if args.pan_and_scan else None
     pixels, boxes = preprocess(image, crops, resize=args.resize)
-    write_whole(args.out, lambda path: save_file({"pixels": pixels}, path))
+    write_whole(
+        args.out, lambda path: path.write_bytes(save({"pixels": pixels}))
+    )  # save_file would hide it from others
     if args.json:
         print_json({"boxes": boxes.tolist(), "shape": list(pixels.shape), "out": str(args.out)})
     else:

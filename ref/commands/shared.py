@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,13 @@ def run_settings(args):
     return How(dtype={"float32": np.float32, "float64": np.float64}[args.dtype])
 
 
-def read_prompts(args, loaded) -> list[list[int]]:
-    """Turn texts or --ids into token ids, one list a prompt.
+def read_prompts(args, loaded, crops: Sequence[int] = ()) -> list[list[int]]:
+    """Turn texts or --ids into token ids, one list a prompt; ids are to hold the soft tokens of images already.
+
+    Args:
+        args: the parsed command line.
+        loaded: the weights.
+        crops: of each image of the only prompt, how many crops are seen beside it.
 
     Raises:
         BadInput: neither or both given, unreadable ids, --system without --chat, text with NUL or lone surrogates.
@@ -113,25 +119,39 @@ def read_prompts(args, loaded) -> list[list[int]]:
         raise BadInput("prompt: wanted either text or --ids, got both")
     if args.ids is not None:
         return [read_ids(args.ids)]
-    if not args.text:
+    if not args.text and not crops:
         raise BadInput("prompt: wanted a text or --ids, got neither")
     if args.system and not args.chat:
         raise BadInput("--system: wanted --chat beside it, got none")
-    return [encode_prompt(args, loaded.tokenizer(), text) for text in args.text]
+    soft_tokens = loaded.vision.config.soft_tokens if crops else 0
+    return [encode_prompt(args, loaded.tokenizer(), text, crops, soft_tokens) for text in args.text or [""]]
 
 
-def encode_prompt(args, tokenizer, text: str) -> list[int]:
-    """Encode one text as --chat, --system and --forbid-control say."""
+def encode_prompt(args, tokenizer, text: str, crops: Sequence[int] = (), soft_tokens: int = 0) -> list[int]:
+    """Encode one text as --chat, --system and --forbid-control say, with images if it has any.
+
+    Args:
+        args: the parsed command line.
+        tokenizer: Gemma 3's.
+        text: the prompt.
+        crops: of each image, how many crops are seen beside it.
+        soft_tokens: M, of each image and crop.
+    """
     from ref.prompt.chat import encode_chat
+    from ref.prompt.placeholders import encode_chat_with_images, encode_with_images, user_turn
     from ref.prompt.tokenizer import check_text
 
     check_text(text, "prompt")
+    how = {"layout": args.image_layout or "transformers", "soft_tokens": soft_tokens} if crops else {}
     if not args.chat:
-        return tokenizer.encode(text, control="forbid" if args.forbid_control else "split")
-    turns = [{"role": "user", "content": text}]
+        control = "forbid" if args.forbid_control else "split"
+        if crops:
+            return encode_with_images(tokenizer, text, crops, control=control, **how)
+        return tokenizer.encode(text, control=control)
+    turns = [user_turn(text, len(crops)) if crops else {"role": "user", "content": text}]
     if args.system:
         turns.insert(0, {"role": "system", "content": check_text(args.system, "--system")})
-    return encode_chat(tokenizer, turns)
+    return encode_chat_with_images(tokenizer, turns, crops, **how) if crops else encode_chat(tokenizer, turns)
 
 
 def read_ids(given: str) -> list[int]:

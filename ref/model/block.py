@@ -90,9 +90,11 @@ def feed_forward(x, p: LayerParams, ops: Ops, tap: Taps):
     Source: transformers 5.23 `Gemma3MLP`.
     Differs: google-deepmind/gemma stacks gate and up in one array (0 is the gate).
     """
-    if x.shape[1] > MOST_TOKENS and not any(map(tap.wants, FFN_INSIDE)):
-        parts = [x[:, t : t + MOST_TOKENS] for t in range(0, x.shape[1], MOST_TOKENS)]
-        return tap("ffn.out", np.concatenate([feed_forward(part, p, ops, SILENCE) for part in parts], axis=1))
+    tokens = x.reshape(1, -1, x.shape[-1])
+    if tokens.shape[1] > MOST_TOKENS and not any(map(tap.wants, FFN_INSIDE)):
+        parts = [tokens[:, t : t + MOST_TOKENS] for t in range(0, tokens.shape[1], MOST_TOKENS)]
+        out = np.concatenate([feed_forward(part, p, ops, SILENCE) for part in parts], axis=1)
+        return tap("ffn.out", out.reshape(x.shape))
     gate = tap("ffn.gate", ops.linear(x, p.gate))
     up = tap("ffn.up", ops.linear(x, p.up))
     act = tap("ffn.act", ops.geglu(gate, up))

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from ref.config import HAS_VISION, SIGLIP, SIZES, VisionConfig
+from ref.config import EXTRA_ROWS, HAS_VISION, SIGLIP, SIZES, VisionConfig
 from ref.model.params import layer_shapes
 
 # Gemma 3 Technical Report, table 1, in millions: vision, embedding, non-embedding. 270M came after the report.
@@ -12,7 +12,6 @@ REPORT = {
     "12b": {"vision": 417, "embedding": 1012, "non_embedding": 10759},
     "27b": {"vision": 417, "embedding": 1416, "non_embedding": 25600},
 }
-EXTRA_ROWS = 64  # transformers' multimodal checkpoints
 
 
 def count_vision(v: VisionConfig = SIGLIP) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ref.config import SOFT_TOKEN, TextConfig
 from ref.errors import wanted
-from ref.model.inputs import SoftTokens
+from ref.model.inputs import SoftTokens, rows_of
 from ref.model.params import TextParams, VisionParams
 from ref.model.text import How, forward
 from ref.model.vision import look
@@ -43,12 +43,12 @@ def soft_places(ids, c: TextConfig, per_image: int):
         [B, T] bool.
 
     Raises:
-        BadInput: a run of them whose length is no multiple of M.
+        BadInput: no [B, T] integers; a run of soft tokens whose length is no multiple of M.
 
     Source: transformers 5.23 `get_placeholder_mask`.
     Differs: transformers counts only, so that half an image may stand in one place and half in another.
     """
-    places = np.asarray(ids) == soft_token_id(c)
+    places = rows_of(ids) == soft_token_id(c)
     for row in np.diff(np.pad(places, ((0, 0), (1, 1))).astype(np.int8), axis=1):
         runs = np.flatnonzero(row == -1) - np.flatnonzero(row == 1)
         odd = runs[runs % per_image > 0]

@@ -9,7 +9,7 @@ from ref.config import EOS, PAD
 from ref.errors import wanted
 from ref.model.cache import empty_cache
 from ref.model.gemma import Images, check_count, embed_images, soft_places
-from ref.model.inputs import check_ids
+from ref.model.inputs import check_ids, rows_of
 from ref.model.params import TextParams
 from ref.model.text import How, forward
 from ref.ops.sampling import draw
@@ -93,7 +93,7 @@ def generate(
 def _check_prompts(prompts, images, c):
     found, per_image = 0, images.vision.config.soft_tokens if images else 1
     for row, prompt in enumerate(prompts):
-        ids = np.asarray(prompt)[None]
+        ids = rows_of([prompt], f"prompt {row}")
         places = soft_places(ids, c, per_image)
         check_ids(np.where(places, PAD, ids) if images else ids, c, f"prompt {row}")
         found += int(places.sum())

@@ -26,7 +26,7 @@ def check_ids(ids, c: TextConfig, where: object = "ids"):
     Raises:
         BadInput: not two axes of integers, empty, negative, >= V, more than `max_positions` a row.
     """
-    array = _rows_of(ids, where)
+    array = rows_of(ids, where)
     if array.min() < 0 or array.max() >= c.vocabulary:
         bad = array[(array < 0) | (array >= c.vocabulary)][0]
         raise wanted("token id", where, f"0 <= id < {c.vocabulary}", bad)
@@ -35,7 +35,8 @@ def check_ids(ids, c: TextConfig, where: object = "ids"):
     return array.astype(np.int64)
 
 
-def _rows_of(ids, where: object):
+def rows_of(ids, where: object = "ids"):
+    """Return ids as a [B, T] array of integers, of whatever values, or refuse them as `check_ids` does."""
     try:
         array = np.asarray(ids)
     except ValueError:  # rows of unequal length
@@ -68,7 +69,7 @@ def insert(h, rows, places):
     return merged
 
 
-def look_up(ids, soft: SoftTokens | None, c: TextConfig):
+def ids_and_places(ids, soft: SoftTokens | None, c: TextConfig):
     """Return ids that can be looked up and where the soft tokens are, having checked both.
 
     Args:
@@ -88,7 +89,7 @@ def look_up(ids, soft: SoftTokens | None, c: TextConfig):
     if soft is None:
         ids = check_ids(ids, c)
         return ids, np.zeros(ids.shape, bool)
-    ids, places = _rows_of(ids, "ids"), np.asarray(soft.places, bool)
+    ids, places = rows_of(ids), np.asarray(soft.places, bool)
     if places.shape != ids.shape:
         raise wanted("places of soft tokens", "forward", f"shape {list(ids.shape)}, as ids", list(places.shape))
     images, per_image, width = soft.rows.shape

@@ -165,9 +165,14 @@ def tap_names(layers: int, cached: bool = False, vision_layers: int = 0) -> list
     text = ["text.embed", *layer_taps, "text.final_norm", "text.logits"]
     if not vision_layers:
         return text
+    return [*vision_tap_names(vision_layers), "text.embed", *MERGED, *text[1:]]
+
+
+def vision_tap_names(layers: int) -> list[str]:
+    """List the names of every tap of the vision tower and projector, in the order of execution."""
     names = list(VISION_TAPS)
-    blocks = [f"vision.layer.{i}.{name}" for i in range(vision_layers) for name in VISION_LAYER_TAPS]
-    return [*names[:3], *blocks, *names[3:], "text.embed", *MERGED, *text[1:]]
+    blocks = [f"vision.layer.{i}.{name}" for i in range(layers) for name in VISION_LAYER_TAPS]
+    return [*names[:3], *blocks, *names[3:]]
 
 
 def tap_row(name: str) -> TapRow | None:

@@ -8,7 +8,7 @@ from ref.config import TextConfig
 from ref.errors import wanted
 from ref.model.block import Place, block
 from ref.model.cache import Cache
-from ref.model.inputs import SoftTokens, insert, look_up
+from ref.model.inputs import SoftTokens, ids_and_places, insert
 from ref.model.params import TextParams
 from ref.model.taps import SILENCE, Scope, Taps
 from ref.ops import KERNEL, Ops
@@ -60,7 +60,7 @@ def forward(
     Differs: the head is the unscaled embedding, without the softcap of Gemma 2.
     """
     c = params.config
-    ids, places = look_up(ids, soft, c)
+    ids, places = ids_and_places(ids, soft, c)
     first = _first(ids.shape, first, cache)
     start = _enter(ids, places, cache, c)
     blocks = image_blocks(places, first, start) if soft else None

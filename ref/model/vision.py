@@ -5,7 +5,7 @@ import numpy as np
 from ref.config import VisionConfig
 from ref.errors import wanted
 from ref.model.params import VisionLayerParams, VisionParams
-from ref.model.taps import SILENCE, Scope, Taps
+from ref.model.taps import SILENCE, Scope, Taps, vision_tap_names
 from ref.model.text import How
 from ref.ops import Ops
 from ref.ops.linear import widen
@@ -21,7 +21,7 @@ def look(p: VisionParams, pixels, how: How = How()):  # noqa: B008
     Args:
         p: the parameters of tower and projector.
         pixels: [images, C, Y, X] float in [-1, 1], as `ref.prompt.images.preprocess` makes them.
-        how: ops, dtype and taps. Where nobody listens, images go through one by one, to bound the memory.
+        how: ops, dtype and taps. Where nobody listens to the tower, images go through one by one: bounded memory.
 
     Returns:
         [images, M, D of the text model] of `how.dtype`.
@@ -35,7 +35,7 @@ def look(p: VisionParams, pixels, how: How = How()):  # noqa: B008
         the model's dtype. gemma.cpp normalises only the first of the M rows.
     """
     pixels = check_pixels(pixels, p.config)
-    if how.taps is SILENCE and len(pixels) > 1:
+    if len(pixels) > 1 and not any(map(how.taps.wants, vision_tap_names(p.config.layers))):
         return np.concatenate([look(p, image[None], how) for image in pixels])
     v, ops, tap = p.config, how.ops, how.taps
     pixels = tap("vision.pixels", pixels.astype(how.dtype))

@@ -1,11 +1,6 @@
 """The operations of Gemma 3, and the two sets of them that a run chooses from: DEFINITION and KERNEL."""
 
-import os
 from typing import Any, NamedTuple
-
-# Threads that spin while others work make alternating Numba and BLAS calls up to 20 times slower. libgomp reads this
-# when it loads, which is when the first parallel kernel runs; whoever sets it beforehand keeps their choice.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from ref.ops.attend import attend, attend_jit
 from ref.ops.attention import mix, mix_jit, scores, scores_jit, softmax, softmax_jit

@@ -107,6 +107,7 @@ def embed(ids, table, scale, dtype):
 
 
 FEW = 8  # up to so many rows of x the weight is read once, as it lies; more are a matrix product's work
+STEP = 32  # sums of another length (588 and 4304 in the tower) OpenBLAS splits by the number of threads: the rest apart
 TILE = 4 * 2**20  # elements widened at a time: 16 MB of float32 stay in the last-level cache
 
 
@@ -196,8 +197,16 @@ def _product(x, weight):
         if few:
             out[:, start:stop] = _few(rows, tile)
         else:
-            np.matmul(rows, tile.T, out=out[:, start:stop])
+            _multiply(rows, tile, out[:, start:stop])
     return out.reshape(*x.shape[:-1], outputs)
+
+
+def _multiply(rows, tile, out):
+    """Multiply with BLAS so that the bits do not depend on the number of threads."""
+    whole = rows.shape[1] // STEP * STEP or rows.shape[1]
+    np.matmul(rows[:, :whole], tile[:, :whole].T, out=out)
+    if whole < rows.shape[1]:
+        out += rows[:, whole:] @ tile[:, whole:].T
 
 
 def _narrow(weight):

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ref.errors import BadInput, wanted
+from ref.ops.resize import LONGEST_SIDE
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files goes to stderr
 
 MOST_PIXELS = 64_000_000  # ours, looked at before decoding; Pillow warns from 89 MP and refuses from 179
+BITS, PHOTOMETRIC = 258, 262  # TIFF tags
 ORIENTATION = 0x0112  # the EXIF tag; what undoes each value, on [Y, X, ...]
 UPRIGHT = {
     2: lambda image: image[:, ::-1],
@@ -38,13 +40,14 @@ def read_file(source, where):
         - Transparency is dropped, of palettes too: a pixel keeps the colour that hides under it. A logo on a
           transparent ground comes out on whatever its ground happens to hold, often black.
         - Palettes, grey, 1 bit, CMYK, YCbCr, HSV and LAB become RGB as `Image.convert("RGB")` makes them.
-        - 16-bit grey v becomes floor((v + 128) / 257), the nearest of 256 levels. Of 16-bit colour Pillow passes on
-          the upper byte only, which is up to one level lower.
+        - 16-bit grey v becomes floor((v + 128) / 257), the nearest of 256 levels; in a TIFF that counts down from
+          white, of 65535 - v. Of 16-bit colour Pillow passes on the upper byte only, which is up to one level lower.
         - Of animations and multi-page files the first frame is taken. Colour profiles and gamma are ignored.
 
     Raises:
         BadInput: no regular file, no image, truncated or damaged, more than 64 MP, 32-bit integers or floats (their
-            range is unknown), EPS (a program that Ghostscript would have to run).
+            range is unknown), TIFF of 9 to 15 bits (which Pillow does not scale), EPS (a program that Ghostscript
+            would have to run).
 
     Source: transformers 5.23 `load_image`, which reads the paths and URLs of a chat: orientation, then "RGB".
     Differs: transformers' image processor, given a PIL image instead, does not turn it and lays transparent ones over
@@ -82,10 +85,12 @@ def check_sides(height, width, where):
         where: what a refusal calls it.
 
     Raises:
-        BadInput: a side of 0, or too many pixels.
+        BadInput: a side of 0 or over 2^24, or too many pixels.
     """
     if min(height, width) < 1:
         raise wanted("image", where, "sides of at least 1 pixel", f"{width} x {height}")
+    if max(height, width) > LONGEST_SIDE:
+        raise wanted("image", where, f"sides of at most {LONGEST_SIDE:,} pixels", f"{width} x {height}")
     if height * width > MOST_PIXELS:
         raise wanted("image", where, f"at most {MOST_PIXELS:,} pixels", f"{width} x {height} = {width * height:,}")
 
@@ -123,11 +128,22 @@ def _to_rgb(image, where):
     """Turn a decoded Pillow image into [Y, X, 3] uint8."""
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
     if sixteen_bits:
-        return to_levels(np.asarray(image))[..., None].repeat(3, axis=-1)
+        wide = np.asarray(image)
+        if image.format == "TIFF":
+            wide = _from_black(wide, image, where)
+        return to_levels(wide)[..., None].repeat(3, axis=-1)
     if image.mode in ("I", "F"):
         got = f"mode {image.mode}, whose range is unknown (read it yourself and pass an array)"
         raise wanted("image", where, "8 or 16 bits a channel", got)
     return np.asarray(image.convert("RGB"))
+
+
+def _from_black(wide, image, where):
+    """Return a TIFF's 16-bit values so that 0 is black; Pillow passes them on as they lie in the file."""
+    bits, white_is_zero = int(np.ravel(image.tag_v2.get(BITS, 16))[0]), image.tag_v2.get(PHOTOMETRIC) == 0
+    if bits != 16:
+        raise wanted("image", where, "8 or 16 bits a channel", f"TIFF of {bits} bits")
+    return 65_535 - wide.astype(np.int64) if white_is_zero else wide
 
 
 def _turn(pixels, image):

@@ -7,7 +7,7 @@ from operator import index
 from pathlib import Path
 from typing import Literal
 
-from ref.config import BOS, UNK
+from ref.config import BOS, EXTRA_ROWS, SOFT_TOKEN, UNK, VOCABULARY
 from ref.errors import wanted
 from ref.prompt.rebuild import REQUIRED, open_model
 
@@ -127,9 +127,11 @@ class Tokenizer:
             BadInput: an id outside the vocabulary.
 
         Differs:
-            U+2581 comes back as a space: both have one piece. SentencePiece decodes bos, eos and pad to
-            nothing, and unk to " ⁇ ". `tokenizer.json` turns a whole run of byte tokens into U+FFFD when any
-            of it is invalid; here, as in SentencePiece, its valid characters stay.
+            262145 to 262207, rows that transformers' multimodal checkpoints have and no tokenizer, are control tokens
+            named by their number; `tokenizer.json` decodes them to nothing. U+2581 comes back as a space: both have
+            one piece. SentencePiece decodes bos, eos and pad to nothing, and unk to " ⁇ ". `tokenizer.json` turns a
+            whole run of byte tokens into U+FFFD when any of it is invalid; here, as in SentencePiece, its valid
+            characters stay.
         """
         stream = self.stream(skip_control=skip_control)
         return "".join(map(stream.push, ids)) + stream.flush()
@@ -145,7 +147,7 @@ class Tokenizer:
     def bytes_of(self, token: int, *, skip_control: bool = False) -> bytes:
         """Return the UTF-8 of one token; a byte token is one byte of it. BadInput for an id outside."""
         piece = self._piece(index(token))
-        if token in self._special:
+        if token in self._special or token > SOFT_TOKEN:
             return b"" if skip_control else piece.encode()
         if self._model.is_byte(index(token)):
             return bytes([int(piece[3:5], 16)])  # "<0x0A>"
@@ -154,6 +156,8 @@ class Tokenizer:
     def _piece(self, token: int) -> str:
         if token == self._ids[_SOFT]:
             return _SOFT
+        if self.vocabulary == VOCABULARY and SOFT_TOKEN < token < VOCABULARY + EXTRA_ROWS:
+            return f"<row{token}>"
         if not 0 <= token < self.vocabulary:
             raise wanted("token id", "decode", f"0 <= id < {self.vocabulary}", token)
         return self._model.id_to_piece(token)

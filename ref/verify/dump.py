@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 import ref
 from ref.errors import wanted
@@ -19,6 +19,7 @@ from ref.model.taps import tap_row
 from ref.verify.golden import schema
 
 FORMAT_VERSION = 1
+MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
 
 
 def axes_of(tap: str) -> str:
@@ -58,6 +59,8 @@ class DumpWriter:
         if in_use:
             raise wanted("output folder", folder, "an empty or new one", "something in the way")
         head = {"format_version": FORMAT_VERSION, "producer": producer or reference_producer()}
+        self._held: dict[str, np.ndarray] = {}
+        self._listing: dict[str, dict[str, Any]] = {}
         self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
 
     def add_pass(self, tensors: dict[str, np.ndarray], row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
@@ -68,19 +71,37 @@ class DumpWriter:
             row: {"ids", "positions", "cached", "image_blocks", "left_pads"}.
             pixels: [images, C, Y, X] that went in, kept in a file of their own; None without images.
         """
+        for name, value in tensors.items():
+            self.add_tensor(name, value)
+        self.end_pass(row, pixels)
+
+    def add_tensor(self, name: str, value: np.ndarray) -> None:
+        """Add a tensor to the pass that is being written, without holding more than a file's worth of them."""
+        self._held[name] = np.array(value, order="C")
+        if sum(v.nbytes for v in self._held.values()) >= MOST_BYTES:
+            self._flush()
+
+    def end_pass(self, row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
+        """End the pass; arguments as `add_pass`."""
+        self._flush()
         number = len(self.content["passes"])
-        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        file = self._save(f"pass{number:04}.safetensors", arrays)
-        listing = {
-            name: {"file": file, "layout": axes_of(name), "shape": list(v.shape), "dtype": str(v.dtype)}
-            for name, v in arrays.items()
-        }
         kept = None if pixels is None else self._save(f"pixels{number:04}.safetensors", {"pixels": np.array(pixels)})
-        self.content["passes"].append(row | {"pixels": kept, "tensors": listing})
+        self.content["passes"].append(row | {"pixels": kept, "tensors": self._listing})
+        self._listing = {}
+
+    def _flush(self) -> None:
+        files = len({entry["file"] for entry in self._listing.values()})
+        part = f"-{files:02}" if files else ""
+        if self._held or not files:
+            file = self._save(f"pass{len(self.content['passes']):04}{part}.safetensors", self._held)
+            for name, v in self._held.items():
+                entry = {"file": file, "layout": axes_of(name), "shape": list(v.shape), "dtype": str(v.dtype)}
+                self._listing[name] = entry
+        self._held = {}
 
     def _save(self, file: str, arrays: dict[str, np.ndarray]) -> str:
         try:
-            save_file(arrays, self.new / file)
+            (self.new / file).write_bytes(save(arrays))  # save_file would hide it from others
             back = load_file(self.new / file)
         except Exception as error:  # safetensors has its own exception types, for a full disk too
             raise wanted("tensors", self.new / file, "room to write them", error) from None

@@ -68,7 +68,7 @@ def trace(
     names = tap_names(config.layers, cached=steps > 0, vision_layers=vision.layers if vision else 0)
     if not any(Recorder(*patterns).wants(name) for name in names):
         raise wanted("taps", "trace", "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
-    writer = DumpWriter(folder, _model(loaded), _policy(how, patterns, config.layers))
+    writer = DumpWriter(folder, _model(loaded, vision), _policy(how, patterns, names))
     try:
         for ids in prompts:
             _trace_prompt(writer, loaded.params, ids, how, patterns, steps, images)
@@ -98,7 +98,7 @@ def _trace_prompt(writer, params, ids, how, patterns, steps, images):
     cache = empty_cache(params.config, np.zeros(1), len(ids) + steps, how.dtype) if steps else None
     todo, cached = list(ids), 0
     for step in range(steps + 1):
-        recorder = Recorder(*patterns)
+        recorder = Recorder(*patterns, keep=writer.add_tensor)
         now = how._replace(taps=recorder)
         seen = images if step == 0 else None
         soft = embed_images(seen, [todo], params.config, now) if seen else None
@@ -107,7 +107,7 @@ def _trace_prompt(writer, params, ids, how, patterns, steps, images):
         positions = list(range(cached, cached + len(todo)))
         row = {"ids": [int(t) for t in todo], "positions": positions, "cached": cached, "left_pads": 0}
         row["image_blocks"] = _blocks(soft.places, cached) if soft else []
-        writer.add_pass(recorder.values, row, seen.pixels if seen else None)
+        writer.end_pass(row, seen.pixels if seen else None)
         cached += len(todo)
         todo = [int(logits[0, -1].argmax())] if step < steps else []
 
@@ -118,17 +118,21 @@ def _blocks(places, cached):
     return np.unique(blocks[places], axis=0).tolist()
 
 
-def _model(loaded):
+def _model(loaded, vision):
     dtype = loaded.held_as if loaded.held_as != "file" else "as in the file"
     weights = {"name": loaded.name, "dtype": dtype, "sha256": None}
-    return {"config": loaded.params.config._asdict(), "weights": weights}
+    config = loaded.params.config._asdict()
+    return {"config": config | ({"vision": vision._asdict()} if vision else {}), "weights": weights}
 
 
-def _policy(how, patterns, layers):
-    listening = Recorder(*patterns)
-    inner = [name for name in tap_names(layers) if name.endswith((".scores", ".probs"))]
-    stepped = {name.rpartition(".attn.")[0] for name in inner if listening.wants(name)}
-    attention = {0: "online softmax", layers: "scores, softmax, mix"}.get(len(stepped), "mixed")
+def _policy(how, patterns, names):
+    listening, heard = Recorder(*patterns), {}
+    for name in names:
+        if name.endswith((".scores", ".probs")):
+            layer = name.rpartition(".attn.")[0]
+            heard[layer] = heard.get(layer, False) or listening.wants(name)
+    stepped, fused = any(heard.values()), not all(heard.values())
+    attention = "mixed" if stepped and fused else "online softmax" if fused else "scores, softmax, mix"
     name = np.dtype(how.dtype).name
     return {
         "compute_dtype": name,

@@ -197,16 +197,16 @@ def _load_folder(folder: Path) -> Loaded:
         return hugging_face_name(field, layer, prefix)
 
     shapes, left = wanted_shapes(config, name_of), (*TIED_HEADS, *VISION_PREFIXES)
-    see = look = None
+    see = vision_name_of = None
     if content["model_type"] == "gemma3" and any(name.startswith(VISION_PREFIXES) for name in names):
         see = vision_from_hugging_face(content, config, folder / "config.json")
-        look, tower = vision_names(names)
-        shapes |= wanted_vision_shapes(see, config.width, look)
+        vision_name_of, tower = vision_names(names)
+        shapes |= wanted_vision_shapes(see, config.width, vision_name_of)
         left = (*TIED_HEADS, f"{tower}head.")  # SigLIP's own pooling, which Gemma 3 does not use
     report = check_tensors(files, shapes, lambda name: name.startswith(left), folder)
     _check_tied(files, name_of("embedding", None), folder)
     params = build_params(files, config, name_of)
-    vision = build_vision(files, see, look) if see and look else None
+    vision = build_vision(files, see, vision_name_of) if see and vision_name_of else None
     tuned = _stops_at_turns(folder)
     return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned, vision)
 

@@ -1,7 +1,7 @@
 """Long context at full width, memory bounded: `python tests/bench/long_context.py [--part local|global|tiny]`.
 
 local    a whole prefill of 131,072 tokens through one local layer of the 4B
-global   the last 64 queries of a global layer of the 4B over 131,072 keys (RoPE factor 8)
+global   the last 64 tokens through a global layer of the 4B over a cache of 131,072 keys (RoPE factor 8)
 tiny     the whole toy model at 16,384 tokens, beside its own float64 run
 
 Each part has a process of its own and prints seconds and peak memory.
@@ -9,13 +9,10 @@ Each part has a process of its own and prints seconds and peak memory.
 
 import argparse
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 from measure import in_process, peak_gigabytes, timed
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 TOKENS, LAST, TINY_TOKENS = 131_072, 64, 16_384
 
 
@@ -59,26 +56,29 @@ def local():
 
 
 def last_queries():
-    """Attend from the last queries over all keys, and compare with float64."""
+    """Run the last tokens through a global layer whose cache holds all keys before them, and compare with float64."""
+    from ref.model.block import block
+    from ref.model.cache import LayerCache
+    from ref.model.taps import SILENCE
+    from ref.model.text import How, place_tokens
     from ref.ops import DEFINITION, KERNEL
-    from ref.ops.rope import rope_table
 
-    config, _ = pair()
-    q = rows(LAST, config.query_heads * config.head_dim, 2).reshape(1, LAST, config.query_heads, config.head_dim)
+    config, layers = pair()
+    x = rows(LAST, config.width, 2)
     shape = (1, TOKENS, config.kv_heads, config.head_dim)
     k, v = (rows(TOKENS, config.kv_heads * config.head_dim, seed).reshape(shape) for seed in (3, 4))
-    base, factor = config.rope(1)
-    positions = np.arange(TOKENS)[None]
-    cos, sin = rope_table(positions, config.head_dim, base, factor, np.float32)
-    k, q = KERNEL.rotate(k, cos, sin), KERNEL.rotate(q, cos[:, -LAST:], sin[:, -LAST:])
-    visible = np.stack([np.zeros(LAST, np.int64), np.arange(TOKENS - LAST, TOKENS) + 1], axis=-1)[None]
-    KERNEL.attend(q[:, :, :, :], k[:, :1024], v[:, :1024], np.minimum(visible, 1024), config.query_scale)  # compiles
-    seconds, out = timed(lambda: KERNEL.attend(q, k, v, visible, config.query_scale))
+    first, before = np.zeros((1, LAST), np.int64), TOKENS - LAST
+
+    def run(ops, dtype):
+        cache = LayerCache(k.astype(dtype), v.astype(dtype), np.arange(TOKENS)[None], before)
+        place = place_tokens(config, 1, first, before, How(dtype=dtype))
+        return block(x.astype(dtype), layers[1], place, cache, config, ops, SILENCE)[0]
+
+    run(KERNEL, np.float32)  # compiles
+    seconds, out = timed(lambda: run(KERNEL, np.float32))
     peak = peak_gigabytes()
-    few = np.s_[:, -4:]  # of these the definition, in float64, needs 34 MB of scores a head
-    wide = [array.astype(np.float64) for array in (q[few], k, v)]
-    truth = DEFINITION.attend(*wide, visible[few], config.query_scale)
-    error = np.linalg.norm(out[few] - truth) / np.linalg.norm(truth)
+    truth = run(DEFINITION, np.float64)
+    error = np.linalg.norm(out - truth) / np.linalg.norm(truth)
     return {"seconds": seconds, "queries": LAST, "keys": TOKENS, "peak": peak, "against float64": float(error)}
 
 
