@@ -27,7 +27,7 @@ def test_verify_tiny_matches(capsys, flags):
     assert all(row["ratio"] <= 2 and {"tap", "local", "inherited", "floor"} <= set(row) for row in report["taps"])
     taps = [row["tap"] for row in report["taps"]]
     assert {"text.embed", "text.layer.*.attn.probs", "text.logits (untapped)", "argmax"} <= set(taps)
-    assert report["weights"] == {"name": "tiny", "held_as": "float32" if "float32" in flags else "file", "tensors": 93}
+    assert report["weights"] == {"name": "tiny", "held_as": "float32" if "float32" in flags else "file", "tensors": 132}
     assert isinstance(report["coverage"], list)
 
 

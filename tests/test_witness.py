@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import save_seeing
 
 from ref.cli import main
 from ref.verify.golden import golden_root
@@ -20,8 +21,13 @@ pytestmark = pytest.mark.witness
 def official(tmp_path_factory):
     """A bfloat16 checkpoint in the official layout, in two shards, and goldens that transformers made of it."""
     place = tmp_path_factory.mktemp("official")
+    return make_goldens(place, lambda folder: save_hugging_face(load("synthetic:tiny").params, folder, shards=2))
+
+
+def make_goldens(place, save):
+    """Write a checkpoint and have the witness make goldens of it; return (checkpoint, goldens)."""
     folder, golden = place / "gemma-3-tiny-pt", place / "golden"
-    save_hugging_face(load("synthetic:tiny").params, folder, shards=2)
+    save(folder)
     shutil.copytree(golden_root() / "schema", golden / "schema")
     make = [sys.executable, "-m", "ref", "golden", "make", "--weights", str(folder), "--out", str(golden)]
     root = Path(__file__).resolve().parents[1]
@@ -37,6 +43,23 @@ def test_verify_agrees_with_the_witness_on_an_official_checkpoint(official, flag
     report = json.loads(capsys.readouterr().out)
     assert (code, report["verdict"]) == (0, "match")
     assert {row["tap"] for row in report["taps"]} >= {"text.embed", "text.layer.*.cache.k", "text.logits (untapped)"}
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+    """A multimodal checkpoint in the official layout, and goldens of text and images that transformers made of it."""
+    place = tmp_path_factory.mktemp("seeing")
+    return make_goldens(place, lambda folder: save_seeing(folder, shards=2, style="4.52"))
+
+
+@pytest.mark.parametrize("flags", [[], ["--dtype", "float64"], ["--held-as", "float32"]])
+def test_verify_agrees_with_the_witness_on_a_multimodal_checkpoint(seeing, flags, capsys):
+    folder, golden = seeing
+    code = main(["verify", "--weights", str(folder), "--golden", str(golden), "--json", *flags])
+    report = json.loads(capsys.readouterr().out)
+    assert (code, report["verdict"]) == (0, "match")
+    taps = {row["tap"] for row in report["taps"]}
+    assert taps >= {"vision.layer.*.attn.probs", "vision.soft_tokens", "model.merged", "text.layer.*.cache.k"}
 
 
 def test_other_weights_of_the_same_shape_do_not_pass(official, tmp_path, capsys):

@@ -36,7 +36,7 @@ def witness_model(weights, loaded):
     if weights == "270m":
         return witness.from_gguf(package_file(), config_to_hugging_face(loaded.params.config))
     if Path(weights).is_dir():
-        return witness.from_folder(weights)
+        return (witness_vision if loaded.vision else witness).from_folder(weights)
     if loaded.vision:
         return witness_vision.from_params(loaded.params, loaded.vision)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,14 +86,14 @@ def run_case(model, case, full):
 
 
 def cases_of(name, loaded, full, tokenizer):
-    """List the cases of some weights."""
+    """List the cases of some weights: of toys every branch, of released weights prompts, of 4b-pair the full width."""
+    c, v = loaded.params.config, loaded.vision.config if loaded.vision else None
     if tokenizer:
-        return cases.real_cases(tokenizer)
-    c, v = loaded.params.config, loaded.vision.config
+        return cases.real_cases(tokenizer) + (cases.real_image_cases(tokenizer, v) if v else [])
     if not full:
         return cases.full_width_cases(c, v, name)
-    text = cases.tiny_cases() if name == "tiny" else []
-    return text + cases.image_cases(c, v, name)
+    text = [] if name == "tiny-long" else cases.tiny_cases()
+    return text + (cases.image_cases(c, v, name if name.startswith("tiny") else "tiny") if v else [])
 
 
 def greedy(model, tokenizer, folder, origin):
@@ -142,7 +142,7 @@ def main():
     for weights in args.weights or ["tiny", "tiny-long", "synthetic:4b-pair", "270m"]:
         loaded = load(weights)
         full = loaded.params.config.vocabulary < 1000  # toy size: every value; else samples
-        made_up = loaded.vision is not None and not Path(weights).exists()
+        made_up = weights != "270m" and not Path(weights).exists()
         about, name = origin(weights, loaded), weights_name(weights).replace(":", "-")
         tokenizer = None if full or made_up else loaded.tokenizer()
         todo = cases_of(name, loaded, full, tokenizer)
@@ -157,7 +157,8 @@ def main():
             if seen:
                 with_vision = model = with_vision or witness_model(weights, loaded)
             else:
-                text_model = model = text_model or witness_model(weights, loaded._replace(vision=None))
+                blind = loaded._replace(vision=None) if made_up else loaded
+                text_model = model = text_model or witness_model(weights, blind)
             about_case = {**about, "id": case_id, "purpose": case["purpose"], "full": full}
             write.write_case(home / case_id, case, about_case, *run_case(model, case, full), runs=len(ENSEMBLE))
             made.append(case_id)

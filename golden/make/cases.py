@@ -93,6 +93,10 @@ def image_cases(c, v, name):
     ]
 
 
+# 268 M values each: two of the 27 layers tell the same
+SKIP = r"vision\.layer\.([1-9]|1[0-9]|2[0-5])\.attn\.(scores|probs)"
+
+
 def full_width_cases(c, v, name):
     """Return the case at full width: the whole tower and projector, then one local and one global layer of the 4B."""
     ids = with_images([400, "I", 620], v.soft_tokens, c.vocabulary, 6)
@@ -101,8 +105,7 @@ def full_width_cases(c, v, name):
             "id": f"{name}/image",
             "purpose": "The full-size tower on one image of 896 x 896; a local and a global 4B layer past the window.",
             "passes": [one_pass([ids], images=1)],
-            # 268 M values each: these two of the 27 layers tell the same
-            "skip": r"vision\.layer\.([1-9]|1[0-9]|2[0-5])\.attn\.(scores|probs)",
+            "skip": SKIP,
         }
     ]
 
@@ -146,6 +149,15 @@ def real_cases(tokenizer):
             "passes": [one_pass([tokenizer.encode(SCRIPTS)])],
         },
     ]
+
+
+def real_image_cases(tokenizer, v):
+    """Return the case with an image on a released model that sees."""
+    from ref.prompt.placeholders import encode_chat_with_images, user_turn
+
+    ids = encode_chat_with_images(tokenizer, [user_turn("What is this?", 1)], [0], soft_tokens=v.soft_tokens)
+    purpose = "One image and a question, as a turn, in the layout of transformers."
+    return [{"id": "image", "purpose": purpose, "passes": [one_pass([ids], images=1)], "skip": SKIP}]
 
 
 sys.path.insert(0, str(ROOT))

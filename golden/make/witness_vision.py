@@ -77,6 +77,16 @@ def from_params(text, vision):
     assert missing.missing_keys == ["lm_head.weight"], missing
     assert not missing.unexpected_keys, missing
     model.tie_weights()
+    return _named(model)
+
+
+def from_folder(folder):
+    """Load an official multimodal checkpoint in float32."""
+    return _named(Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32))
+
+
+def _named(model):
+    """Tell each layer of the tower what its taps are called; its attention knows no number."""
     for i, layer in enumerate(model.model.vision_tower.encoder.layers):
         layer.self_attn.tap_prefix = f"vision.layer.{i}."
     return model.eval()
