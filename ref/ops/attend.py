@@ -3,11 +3,10 @@
 Slots, `origin` and rings: see `ops/attention`.
 """
 
-from itertools import product
-
 import numpy as np
 from numba import njit, prange
 
+from ref.ops.attend_blocks import attend_blocks
 from ref.ops.attention import mix, scores, softmax
 
 
@@ -80,56 +79,13 @@ def _attend_rows(q, k, v, visible, scale, origin, out):
         _attend_row(q[b, t, n], k, v, b, n // G, begin, stop, origin, scale, out[b, t, n])
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
-def _softmax_block(s, seen, scale, acc, state):
-    # online softmax, a row at a time: exponentiates its block in place, rescales what was summed before
-    for row in prange(s.shape[0]):
-        first = min(max(seen[row, 0], 0), s.shape[1])
-        last = min(max(seen[row, 1], first), s.shape[1])
-        s[row, :first], s[row, last:] = 0, 0
-        highest, total = state[row, 0], state[row, 1]
-        for j in range(first, last):
-            s[row, j] *= scale
-            highest = max(highest, np.float64(s[row, j]))
-        shrink = np.exp(state[row, 0] - highest) if total > 0 else 0.0
-        total *= shrink
-        for j in range(first, last):
-            s[row, j] = np.exp(np.float64(s[row, j]) - highest)
-            total += np.float64(s[row, j])
-        for h in range(acc.shape[1]):
-            acc[row, h] *= shrink
-        state[row, 0], state[row, 1] = highest, total
-
-
-FEW = 8  # from so many queries on, tiles that BLAS multiplies are faster than one query at a time
-TILE_QUERIES, TILE_KEYS = 128, 512  # a tile's scores stay in the cache between the two matrix products
-
-
-def _attend_tiles(q, k, v, visible, scale, out):
-    """Attend with blocks of keys and an online softmax; the slots of k and v are key indices here."""
-    (T, N, H), K = q.shape, k.shape[1]
-    for kv, t in product(range(K), range(0, T, TILE_QUERIES)):
-        part = np.s_[t : t + TILE_QUERIES, kv * (N // K) : (kv + 1) * (N // K)]
-        rows = np.ascontiguousarray(q[part]).reshape(-1, H)  # (t, g)
-        seen = np.repeat(visible[part[0]], N // K, axis=0)
-        acc, state = np.zeros_like(rows), np.tile([-np.inf, 0.0], (len(rows), 1))  # largest score, sum of weights
-        some = seen[seen[:, 0] < seen[:, 1]]
-        for begin in range(some[:, 0].min(initial=len(k)), some[:, 1].max(initial=0), TILE_KEYS):
-            stop = min(begin + TILE_KEYS, some[:, 1].max())
-            weights = rows @ k[begin:stop, kv].T
-            _softmax_block(weights, seen - begin, scale, acc, state)
-            acc += weights @ v[begin:stop, kv]
-        total = state[:, 1:].astype(q.dtype)
-        out[part] = np.divide(acc, total, out=acc, where=total > 0).reshape(-1, N // K, H)
+FEW = 8  # from so many queries on, blocks of them (`ops/attend_blocks`) are faster than one at a time
 
 
 def attend_jit(q, k, v, visible, scale, origin=0):
-    """Kernel of `attend`: many queries in tiles with an online softmax, few one by one; float64 sums of weights."""
-    out, scale = np.empty_like(q), q.dtype.type(scale)
-    wrapped = visible[..., 1].max() - origin > k.shape[1]
-    if q.shape[1] < FEW or wrapped:
-        _attend_rows(np.ascontiguousarray(q), k, v, visible, scale, origin, out)
-    else:
-        for b in range(q.shape[0]):
-            _attend_tiles(q[b], k[b], v[b], visible[b] - origin, scale, out[b])
+    """Kernel of `attend`: few queries one by one, many in blocks; float64 sums of weights."""
+    q, k, v, visible = (np.ascontiguousarray(x) for x in (q, k, v, visible))
+    out = np.empty(q.shape, q.dtype)
+    run = _attend_rows if q.shape[1] < FEW else attend_blocks
+    run(q, k, v, visible, q.dtype.type(scale), origin, out)
     return out

@@ -1,0 +1,199 @@
+"""The machine's side of fast kernels: many numbers as one value, and the exponential that Numba lacks.
+
+Each function says in Python what it computes, which is what runs where the JIT is off; below it stands how LLVM is told
+to. All of it is generic LLVM IR: a processor with narrow registers computes the same numbers, in more instructions.
+"""
+
+import math
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import get_or_insert_function
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import lower_builtin, models, overload, register_jitable, register_model, type_callable
+
+# Bytes of a vector: four registers of 512 bits, or else two of 256. Four vectors, one more and a number spread out fit
+# into the registers of either; such a step of a matrix product keeps the multipliers busy.
+BYTES = 256 if "+avx512f" in get_host_cpu_features() else 64
+CACHE_LINE = 64  # bytes; a load that straddles two lines takes twice as long
+
+
+class Vector(types.Type):
+    """BYTES bytes of float32 or float64 held as one value; what NumPy calls an array of `BYTES // itemsize`."""
+
+    def __init__(self, dtype):
+        self.dtype, self.count = dtype, BYTES * 8 // dtype.bitwidth
+        super().__init__(f"Vector({dtype} x {self.count})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        element = manager.lookup(vector.dtype).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(element, vector.count))
+
+
+def _lowered(function, typer, *kinds):
+    """Decorate what writes the LLVM IR of `function`; `typer` maps the types of its arguments to the result's."""
+    type_callable(function)(lambda context: typer)
+    return lower_builtin(function, *kinds)
+
+
+def _address(context, builder, signature, args):
+    return builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+
+
+def _spread(builder, number, count):
+    nothing = ir.Constant(ir.VectorType(number.type, count), ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, nothing, ir.VectorType(ir.IntType(32), count)([0] * count))
+
+
+def load(a, i):
+    """Return the vector that begins at a[i]; `a` has one axis, and nothing is checked."""
+    return a[i : i + BYTES // a.itemsize].copy()
+
+
+@_lowered(load, lambda a, i: Vector(a.dtype)(a, types.intp), types.Array, types.Integer)
+def _(context, builder, signature, args):
+    kind = context.get_value_type(signature.return_type).as_pointer()
+    place = builder.bitcast(_address(context, builder, signature, args), kind)
+    return builder.load(place, align=signature.args[0].dtype.bitwidth // 8)
+
+
+def store(a, i, x):
+    """Write a vector to a[i] and on."""
+    a[i : i + x.size] = x
+
+
+@_lowered(store, lambda a, i, x: types.void(a, types.intp, x), types.Array, types.Integer, Vector)
+def _(context, builder, signature, args):
+    place = builder.bitcast(_address(context, builder, signature, args), args[2].type.as_pointer())
+    builder.store(args[2], place, align=signature.args[0].dtype.bitwidth // 8)
+    return context.get_dummy_value()
+
+
+def spread(a, i):
+    """Return the vector of which every number is a[i]."""
+    return np.full(BYTES // a.itemsize, a[i])
+
+
+@_lowered(spread, lambda a, i: Vector(a.dtype)(a, types.intp), types.Array, types.Integer)
+def _(context, builder, signature, args):
+    return _spread(builder, builder.load(_address(context, builder, signature, args)), signature.return_type.count)
+
+
+# From here on, a number will do for a vector: Numba's loops over numbers become vectors by themselves.
+
+
+def like(x, constant):
+    """Return a constant of x's kind: its dtype, and all numbers of a vector."""
+    return np.full_like(x, constant)[()]
+
+
+@_lowered(like, lambda x, constant: x(x, types.float64), types.Any, types.Float)
+def _(context, builder, signature, args):
+    kind = args[0].type
+    if not isinstance(kind, ir.VectorType):
+        return context.cast(builder, args[1], types.float64, signature.args[0])
+    return _spread(builder, context.cast(builder, args[1], types.float64, signature.args[0].dtype), kind.count)
+
+
+def fma(x, y, z):
+    """Return x * y + z, rounded once (where the JIT is off, as nearly so as NumPy's longest float allows)."""
+    return (np.longdouble(x) * y + z).astype(x.dtype)
+
+
+@_lowered(fma, lambda x, y, z: x(x, x, x), types.Any, types.Any, types.Any)
+def _(context, builder, signature, args):
+    kind = args[0].type
+    many = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    name = f"llvm.fma.{many}f{getattr(signature.args[0], 'dtype', signature.args[0]).bitwidth}"
+    return builder.call(get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name), args)
+
+
+def where_less(x, y, a, b):
+    """Return a where x < y, else b."""
+    return np.where(x < y, a, b)[()]
+
+
+@_lowered(where_less, lambda x, y, a, b: x(x, x, x, x), types.Any, types.Any, types.Any, types.Any)
+def _(context, builder, signature, args):
+    return builder.select(builder.fcmp_ordered("<", *args[:2]), *args[2:])
+
+
+for _operator, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+
+    @_lowered(_operator, lambda x, y: x if isinstance(x, Vector) and x == y else None, Vector, Vector)
+    def _(context, builder, signature, args, name=_name):
+        return getattr(builder, name)(*args)
+
+
+@register_jitable
+def larger(x, y):
+    """Return the larger of each two numbers; y where either is NaN."""
+    return where_less(y, x, x, y)
+
+
+def add_to_exponent(x, bits):
+    """Multiply x by 2^n, n being the lowest bits of the float `bits`; the result is to be a normal number."""
+    integer, mantissa = (np.int32, 23) if x.dtype == np.float32 else (np.int64, 52)
+    return (x.view(integer) + (bits.view(integer) << mantissa)).view(x.dtype)
+
+
+@_lowered(add_to_exponent, lambda x, bits: x(x, x), types.Any, types.Any)
+def _(context, builder, signature, args):
+    width = getattr(signature.return_type, "dtype", signature.return_type).bitwidth
+    mantissa, kind = {32: 23, 64: 52}[width], ir.IntType(width)
+    by = kind(mantissa)
+    if isinstance(args[0].type, ir.VectorType):
+        kind = ir.VectorType(kind, args[0].type.count)
+        by = kind([mantissa] * kind.count)
+    x, bits = (builder.bitcast(value, kind) for value in args)
+    return builder.bitcast(builder.add(x, builder.shl(bits, by)), args[0].type)
+
+
+def _exp(dtype, degree, smallest, rounder):
+    # x = n ln 2 + r, |r| <= ln 2 / 2:  e^x = 2^n (1 + r + r^2 / 2! + ... + r^degree / degree!)
+    ln_2 = float(dtype(math.log(2)))
+    rest = 2.3190468138462996e-17 + (math.log(2) - ln_2)  # of ln 2, whose digits go on
+    last, *others = (1 / math.factorial(k) for k in range(degree, -1, -1))
+    others = tuple(others)
+
+    @register_jitable
+    def exp_of(x):
+        near = larger(like(x, smallest - 1), x)  # and NaN stays NaN
+        rounded = fma(near, like(x, 1 / LN_2), like(x, rounder))  # n is in its lowest bits
+        n = rounded - like(x, rounder)
+        r = fma(n, like(x, -rest), fma(n, like(x, -ln_2), near))
+        p = like(x, last)
+        for coefficient in others:
+            p = fma(p, r, like(x, coefficient))
+        return where_less(x, like(x, smallest), like(x, 0.0), add_to_exponent(p, rounded))
+
+    return exp_of
+
+
+LN_2 = math.log(2)
+_exp_float32, _exp_float64 = _exp(np.float32, 7, -87.0, 1.5 * 2**23), _exp(np.float64, 13, -708.0, 1.5 * 2**52)
+
+
+def exp(x):
+    """Return e^x for x <= 0, within 1 ulp; 0 where that is less than the smallest normal numbers."""
+    return (_exp_float32 if x.dtype == np.float32 else _exp_float64)(x)
+
+
+@overload(exp)
+def _(x):
+    chosen = _exp_float32 if getattr(x, "dtype", x) == types.float32 else _exp_float64
+    return lambda x: chosen(x)
+
+
+def aligned(shape, dtype):
+    """Return an array of whatever numbers that begins with a cache line."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    longer = np.empty(size + CACHE_LINE, np.uint8)
+    begin = -longer.ctypes.data % CACHE_LINE
+    return longer[begin : begin + size].view(dtype).reshape(shape)
