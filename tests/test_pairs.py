@@ -104,7 +104,7 @@ PAIRS = {
     "average_pool": Pair(lambda r, dtype: (normal(2, 144, 7)(r, dtype), 4), {np.float32: ulp(1), np.float64: sums(16)}),
     "layer_norm": Pair(
         lambda r, dtype: (3 + normal(5, 7, 1152)(r, dtype), normal(1152)(r, dtype), normal(1152)(r, dtype), 1e-6),
-        {np.float32: cancelling(1e-9), np.float64: sums(1)},
+        {np.float32: cancelling(1e-9), np.float64: sums(16)},
     ),
     "gelu": Pair(lambda r, dtype: (4 * normal(5, 44)(r, dtype),), GELU),
     "geglu": Pair(
