@@ -169,11 +169,27 @@ def _tile(weight, start, stop, dtype):
     return out
 
 
+@njit(cache=True, error_model="numpy", parallel=True)
+def _add_bias(y, bias):
+    for t in prange(y.shape[0]):
+        for o in range(bias.size):
+            y[t, o] += bias[o]
+
+
+@njit(cache=True, error_model="numpy", parallel=True, fastmath={"contract"})
+def _add_rest(x, w, out):
+    # w [inputs left over, outputs]: one input after the other
+    for t in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            for o in range(w.shape[1]):
+                out[t, o] += x[t, i] * w[i, o]
+
+
 def linear_jit(x, weight, bias=None):
     """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and use BLAS."""
     y = _product(x, weight)
     if bias is not None:
-        y += widen(bias).astype(x.dtype, copy=False)
+        _add_bias(y.reshape(-1, y.shape[-1]), widen(bias).astype(x.dtype, copy=False))
     return y
 
 
@@ -206,7 +222,7 @@ def _multiply(rows, tile, out):
     whole = rows.shape[1] // STEP * STEP or rows.shape[1]
     np.matmul(rows[:, :whole], tile[:, :whole].T, out=out)
     if whole < rows.shape[1]:
-        out += rows[:, whole:] @ tile[:, whole:].T
+        _add_rest(rows[:, whole:], np.ascontiguousarray(tile[:, whole:].T), out)
 
 
 def _narrow(weight):
