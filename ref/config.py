@@ -118,6 +118,29 @@ VISION = dict.fromkeys((*HAS_VISION, "4b-pair"), SIGLIP) | {
 }
 
 
+def check_numbers(config: TextConfig | VisionConfig, where: object, prefix: str = "") -> None:
+    """Refuse the first field that is no number of its kind, or not above 0; a name is none and passes.
+
+    Args:
+        config: a row of either table.
+        where: the file, for refusals.
+        prefix: put before the field's name there.
+
+    Raises:
+        BadInput: a size is not a positive integer, or a float is not finite and positive.
+    """
+    for field, value in config._asdict().items():
+        kind = type(config).__annotations__[field]
+        if kind is str:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+            raise wanted(prefix + field, where, "an integer" if kind is int else "a number", repr(value))
+        if not 0 < value < 1e300:  # also NaN; an integer of 400 digits is no float at all
+            raise wanted(prefix + field, where, "a finite number > 0", value)
+    if config.layers > MOST_LAYERS:
+        raise wanted(f"{prefix}layers", where, f"at most {MOST_LAYERS}", config.layers)
+
+
 def check_config(config: TextConfig, where: object = "config") -> TextConfig:
     """Return the configuration unchanged, or refuse it by naming the first field that is impossible.
 
@@ -125,16 +148,7 @@ def check_config(config: TextConfig, where: object = "config") -> TextConfig:
         BadInput: a size is not a positive integer, a float is not finite and positive, query heads are no multiple
             of kv heads, or head_dim is odd (the rotation pairs channels).
     """
-    for field, value in config._asdict().items():
-        if field == "name":
-            continue
-        wants_int = TextConfig.__annotations__[field] is int
-        if isinstance(value, bool) or not isinstance(value, int if wants_int else (int, float)):
-            raise wanted(field, where, "an integer" if wants_int else "a number", repr(value))
-        if not 0 < value < 1e300:  # also NaN; an integer of 400 digits is no float at all
-            raise wanted(field, where, "a finite number > 0", value)
-    if config.layers > MOST_LAYERS:
-        raise wanted("layers", where, f"at most {MOST_LAYERS}", config.layers)
+    check_numbers(config, where)
     if config.query_heads % config.kv_heads:
         raise wanted("query_heads", where, f"a multiple of kv_heads = {config.kv_heads}", config.query_heads)
     if config.head_dim % 2:

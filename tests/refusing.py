@@ -17,6 +17,14 @@ JSON = st.recursive(
 )
 
 
+def damage(data, sound: bytes, end: int) -> bytes:
+    """Draw a copy of a file with one to three bytes up to `end` changed; `data` is Hypothesis's."""
+    damaged = bytearray(sound)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, end))] = data.draw(st.integers(0, 255))
+    return bytes(damaged)
+
+
 @contextmanager
 def read_or_refused():
     """Let a refusal of one line pass; any other exception is a failure."""

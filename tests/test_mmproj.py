@@ -13,7 +13,7 @@ from checkpoints import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from refusing import read_or_refused, refusal
+from refusing import damage, read_or_refused, refusal
 
 from ref.cli import main
 from ref.config import SIGLIP
@@ -244,11 +244,7 @@ def test_truncated_files(capsys, tmp_path, text, sound, size):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(st.data())
 def test_files_with_changed_headers_load_or_are_refused_in_one_line(tmp_path, text, sound, data):
-    damaged = bytearray(sound)
-    end = sound.index(b"v.blk.1.")
-    for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, end))] = data.draw(st.integers(0, 255))
-    (tmp_path / "damaged.gguf").write_bytes(damaged)
+    (tmp_path / "damaged.gguf").write_bytes(damage(data, sound, sound.index(b"v.blk.1.")))
     with read_or_refused():
         vision = see(tmp_path / "damaged.gguf", text)
         assert all(weight.shape for _, _, weight in vision_tensors_of(vision))

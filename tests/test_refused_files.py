@@ -8,7 +8,7 @@ from bad_files import BROKEN_GGUF, BROKEN_SAFETENSORS
 from checkpoints import SMALL, change_config, change_tensors, save_gguf, save_tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from refusing import read_or_refused, refusal
+from refusing import damage, read_or_refused, refusal
 
 from ref.cli import main
 from ref.weights.resolve import load
@@ -61,12 +61,8 @@ def test_truncated_safetensors_files(capsys, tmp_path, size):
 @given(st.data())
 def test_gguf_files_with_changed_headers_run_or_are_refused_in_one_line(capsys, tmp_path, sound_gguf, data):
     """Whatever the header claims, never a traceback; values may become anything, also no numbers."""
-    damaged = bytearray(sound_gguf)
-    end = sound_gguf.index(b"blk.1.")
-    for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, end))] = data.draw(st.integers(0, 255))
     path = tmp_path / "damaged.gguf"
-    path.write_bytes(damaged)
+    path.write_bytes(damage(data, sound_gguf, sound_gguf.index(b"blk.1.")))
     with read_or_refused():
         params = load(str(path)).params
         assert all(np.ndim(norm) == 1 for layer in params.layers for norm in layer if isinstance(norm, np.ndarray))

@@ -3,7 +3,7 @@
 from math import isqrt
 from typing import Any
 
-from ref.config import END_OF_IMAGE, MOST_LAYERS, START_OF_IMAGE, VOCABULARY, TextConfig, VisionConfig
+from ref.config import END_OF_IMAGE, START_OF_IMAGE, VOCABULARY, TextConfig, VisionConfig, check_numbers
 from ref.errors import wanted
 from ref.model.gemma import soft_token_id
 
@@ -42,14 +42,7 @@ def check_vision(config: VisionConfig, where: object = "config") -> VisionConfig
             patches or has not 3 channels, heads do not divide the width, or the soft tokens are not the squares that
             the patches fall into.
     """
-    for field, value in config._asdict().items():
-        wants_int = VisionConfig.__annotations__[field] is int
-        if isinstance(value, bool) or not isinstance(value, int if wants_int else (int, float)):
-            raise wanted(f"vision {field}", where, "an integer" if wants_int else "a number", repr(value))
-        if not 0 < value < 1e300:
-            raise wanted(f"vision {field}", where, "a finite number > 0", value)
-    if config.layers > MOST_LAYERS:
-        raise wanted("vision layers", where, f"at most {MOST_LAYERS}", config.layers)
+    check_numbers(config, where, "vision ")
     if config.width % config.heads:
         raise wanted("vision heads", where, f"a divisor of the width {config.width}", config.heads)
     if config.channels != 3:

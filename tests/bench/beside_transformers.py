@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "golden" / "make")]
 
 def our_runs(held_as):
     """Return (prefill, decode) of this reference."""
+    import ref  # isort: skip  # noqa: F401  before NumPy, as the command line does: it sets how threads wait
     import numpy as np
 
     from ref.model.cache import empty_cache
