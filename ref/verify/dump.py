@@ -17,6 +17,7 @@ import ref
 from ref.errors import wanted
 from ref.model.taps import tap_row
 from ref.verify.golden import schema
+from ref.weights.safetensors_file import open_safetensors
 
 FORMAT_VERSION = 1
 MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
@@ -60,6 +61,7 @@ class DumpWriter:
             raise wanted("output folder", folder, "an empty or new one", "something in the way")
         head = {"format_version": FORMAT_VERSION, "producer": producer or reference_producer()}
         self._held: dict[str, np.ndarray] = {}
+        self._layouts: dict[str, str] = {}
         self._listing: dict[str, dict[str, Any]] = {}
         self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
 
@@ -75,9 +77,16 @@ class DumpWriter:
             self.add_tensor(name, value)
         self.end_pass(row, pixels)
 
-    def add_tensor(self, name: str, value: np.ndarray) -> None:
-        """Add a tensor to the pass that is being written, without holding more than a file's worth of them."""
+    def add_tensor(self, name: str, value: np.ndarray, layout: str | None = None) -> None:
+        """Add a tensor to the pass that is being written, without holding more than a file's worth of them.
+
+        Args:
+            name: the tap's, or the producer's own where `names` says whose.
+            value: any float, integer or bool; bfloat16 as `ml_dtypes.bfloat16`, stored as BF16.
+            layout: its axes, where they are not the registry's.
+        """
         self._held[name] = np.array(value, order="C")
+        self._layouts[name] = axes_of(name) if layout is None else layout
         if sum(v.nbytes for v in self._held.values()) >= MOST_BYTES:
             self._flush()
 
@@ -85,7 +94,11 @@ class DumpWriter:
         """End the pass; arguments as `add_pass`."""
         self._flush()
         number = len(self.content["passes"])
-        kept = None if pixels is None else self._save(f"pixels{number:04}.safetensors", {"pixels": np.array(pixels)})
+        kept = (
+            None
+            if pixels is None
+            else self._save(f"pixels{number:04}.safetensors", {"pixels": np.array(pixels, order="C")})
+        )
         self.content["passes"].append(row | {"pixels": kept, "tensors": self._listing})
         self._listing = {}
 
@@ -95,20 +108,22 @@ class DumpWriter:
         if self._held or not files:
             file = self._save(f"pass{len(self.content['passes']):04}{part}.safetensors", self._held)
             for name, v in self._held.items():
-                entry = {"file": file, "layout": axes_of(name), "shape": list(v.shape), "dtype": str(v.dtype)}
+                entry = {"file": file, "layout": self._layouts[name], "shape": list(v.shape), "dtype": str(v.dtype)}
                 self._listing[name] = entry
         self._held = {}
 
     def _save(self, file: str, arrays: dict[str, np.ndarray]) -> str:
         try:
             (self.new / file).write_bytes(save(arrays))  # save_file would hide it from others
-            back = load_file(self.new / file)
+            back = open_safetensors(self.new / file)
+            # a writer once stored transposed views wrongly and said nothing
+            changed = next(
+                (name for name, value in arrays.items() if back.array(name).tobytes() != value.tobytes()), None
+            )
         except Exception as error:  # safetensors has its own exception types, for a full disk too
             raise wanted("tensors", self.new / file, "room to write them", error) from None
-        # a writer once stored transposed views wrongly and said nothing
-        for name, value in arrays.items():
-            if not np.array_equal(back[name], value, equal_nan=value.dtype.kind == "f"):
-                raise wanted(f"tensor {name}", self.new / file, "to read back as written", "other values")
+        if changed is not None:
+            raise wanted(f"tensor {changed}", self.new / file, "to read back as written", "other bytes")
         return file
 
     def close(self) -> Path:
