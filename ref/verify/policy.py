@@ -1,0 +1,67 @@
+"""Policies: where an implementation rounds, as data. One row an implementation and format."""
+
+from typing import Literal, NamedTuple
+
+Format = Literal["float64", "float32", "bfloat16", "float16"]
+
+
+class Policy(NamedTuple):
+    """Where an implementation rounds. Between two operations a value has the format `stored`; sums are in float32."""
+
+    name: str
+    stored: Format
+    angle: Literal["float64", "float32"] = "float32"  # of the rotation, before its cosine
+    trig: Literal["stored", "float32"] = "stored"  # cosines and sines are rounded to it, and the rotation's products
+    norm: Literal["float32", "stored"] = "float32"  # the steps inside RMSNorm
+    embed_scale: Literal["stored", "float32"] = "stored"  # what sqrt(D) is rounded to
+    scaled: Literal["scores", "q"] = "scores"  # what is multiplied by the scale of the attention
+    attention: Literal["steps", "fused"] = "steps"  # whether scores and probs are rounded to `stored`
+    logits: Literal["stored", "float32"] = "stored"
+    keys: Format | Literal["stored"] = "stored"  # of the KV cache
+    blocks: bool = False  # inputs of products with quantised weights are quantised to blocks of 8 bits
+    gelu: Literal["computed", "float16 table"] = "computed"
+    gate: Literal["rounded", "float32"] = "rounded"  # gelu(gate) before its product with up
+
+
+# fmt: off
+POLICIES = {p.name: p for p in [
+    Policy("transformers-float32",        "float32"),
+    Policy("transformers-sdpa-float32",   "float32",  attention="fused"),
+    Policy("gemma-float32",               "float32",  scaled="q"),
+    Policy("transformers-bfloat16",       "bfloat16"),
+    Policy("transformers-sdpa-bfloat16",  "bfloat16", attention="fused"),
+    Policy("gemma-bfloat16",              "bfloat16", trig="float32", norm="stored", scaled="q"),
+    Policy("transformers-float16",        "float16"),
+    Policy("transformers-sdpa-float16",   "float16",  attention="fused"),
+    Policy("gemma-float16",               "float16",  trig="float32", norm="stored", scaled="q"),
+    Policy("llama.cpp",                   "float32",  embed_scale="float32", scaled="q", logits="float32",
+           keys="float16", blocks=True, gelu="float16 table"),
+    Policy("llama.cpp-flash",             "float32",  embed_scale="float32", scaled="q", attention="fused",
+           logits="float32", keys="float16", blocks=True, gelu="float16 table"),
+    Policy("float64",                     "float64",  angle="float64"),
+]}
+# fmt: on
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "float32": ("transformers-float32", "gemma-float32", "transformers-sdpa-float32"),
+    "bfloat16": ("transformers-bfloat16", "gemma-bfloat16", "transformers-sdpa-bfloat16"),
+    "float16": ("transformers-float16", "gemma-float16", "transformers-sdpa-float16"),
+    "llama.cpp": ("llama.cpp", "llama.cpp-flash"),
+    "float64": ("float64",),
+}
+RUNS = 6  # valid runs a noise floor is made of, at least
+
+
+def members_of(family: str) -> list[tuple[Policy, int]]:
+    """List the runs that make a noise floor: each policy of the family in several orders of summation.
+
+    Args:
+        family: a key of FAMILIES, or the name of one policy.
+
+    Returns:
+        RUNS pairs of policy and order; order 0 sums as the axes lie, each other permutes them.
+
+    Source: ARCHITECTURE, noise floor: at least six valid low-precision runs.
+    Differs: one run as the floor, as others take it; six differed by 2.45x on the real weights.
+    """
+    policies = [POLICIES[name] for name in FAMILIES.get(family, (family,))]
+    return [(policies[i % len(policies)], i // len(policies) * (RUNS // 2) + i % len(policies)) for i in range(RUNS)]
