@@ -18,6 +18,7 @@ class Bench:
         given = {name: one.load for name, one in stored.items()}
         previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * RUNS))
         members = [emulate(policy, order) for policy, order in members_of(family)]
+        self.by_weight = any(policy.by_weight for policy, _ in members_of(family))
         self.own = Run(world, TRUTH, {}, next(previous))
         self.local = Run(world, TRUTH, given, next(previous))
         self.owns = [Run(world, arithmetic, {}, next(previous)) for arithmetic in members]

@@ -5,14 +5,15 @@ own kernels are no measure of what float32 must cost, since they are wider insid
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.ops import KERNEL
+from ref.ops.blocks import Blocks, decode_jit
 from ref.ops.gelu import CUBIC, SQRT_2_OVER_PI
-from ref.ops.linear import take_rows, widen
+from ref.ops.linear import ByRows, take_rows, widen
 from ref.ops.rope import rope_table
 from ref.ops.rounding import bfloat16_values
 from ref.verify.policy import Policy
@@ -79,6 +80,7 @@ def to_float16(x):
 ROUND: dict[str, Callable] = {"float32": _same, "bfloat16": bfloat16_values, "float16": to_float16}
 
 
+@lru_cache(maxsize=64)
 def emulate(policy: Policy, order: int) -> Arithmetic:
     """Return the operations of a policy, summing in one order.
 
@@ -113,6 +115,64 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
     )
 
 
+WEIGHTS_KEPT, MOST_KEPT = 8, 2**24  # weights of a layer whose values are kept, and how many values one may have
+FLASH_TILE = 64  # queries from which on llama.cpp's fused attention keeps its sums in float32
+
+
+def _mix_by_keys(probs, v):
+    """Add values key by key in float16, as llama.cpp's fused attention does for few queries."""
+    groups = probs.shape[1] // v.shape[2]
+    most = np.maximum(probs.max(axis=-1, keepdims=True), np.float32(1e-30))
+    weights = to_float16(probs / most)
+    total = np.zeros((*probs.shape[:3], v.shape[-1]), np.float32)  # B N T H
+    for s in range(probs.shape[-1]):
+        if weights[..., s].any():
+            value = np.repeat(v[:, s], groups, axis=1)[:, :, None]
+            total = to_float16(total + weights[..., s, None] * value)
+    return np.ascontiguousarray((total * most).transpose(0, 2, 1, 3))
+
+
+def kind_of(weight) -> str:
+    """Return the format of a weight as its file names it."""
+    if isinstance(weight, Blocks):
+        return weight.format
+    if isinstance(weight, ByRows):
+        return getattr(weight, "kind", "F32")
+    return {"uint16": "BF16", "float16": "F16"}.get(str(weight.dtype), "F32")
+
+
+def float_values(weight):
+    """Return a weight's values as floats, quickly."""
+    return decode_jit(weight) if isinstance(weight, Blocks) else widen(weight)
+
+
+def rounded_for(rows, kind: str):
+    """Round the inputs of a product as llama.cpp does for a weight of this format.
+
+        q8_0: per 32 values q = rint(x * 127 / m), used as q * float16(m / 127);  q8_K: per 256, in float32
+
+    Args:
+        rows: [T, I] float32.
+        kind: of the weight: F32, F16, BF16, Q8_0, Q4_K ...
+
+    Source: llama.cpp `ggml-cpu/arch/x86/quants.c`, `ggml-quants.c`.
+    Differs: ggml's portable code rounds half away from zero.
+    """
+    if kind in ("F16", "BF16"):
+        return (to_float16 if kind == "F16" else bfloat16_values)(np.ascontiguousarray(rows))
+    if not kind.startswith("Q"):
+        return rows
+    size = 256 if kind.endswith("_K") else 32
+    if rows.shape[1] % size:
+        size = 32
+    blocks = rows.reshape(rows.shape[0], -1, size)
+    most = np.abs(blocks).max(axis=-1, keepdims=True)
+    inverse = np.where(most > 0, np.float32(127) / np.where(most > 0, most, 1), 0).astype(np.float32)
+    step = most / np.float32(127)
+    step = step if size == 256 else to_float16(step)
+    return (np.rint(blocks * inverse) * step).reshape(rows.shape)
+
+
 class _Emulation:
     """The operations of one policy in one order; `r` rounds to the format between operations."""
 
@@ -120,11 +180,25 @@ class _Emulation:
         self.p, self.order = policy, order
         self.r = ROUND[policy.stored]
         self.fine = self.r if policy.attention == "steps" else _same
+        self.operand = to_float16 if policy.operands == "float16" else _same
         self.keep = self.r if policy.keys == "stored" else ROUND[policy.keys]
+        self.ready: dict[int, tuple[Any, np.ndarray]] = {}
 
     def shuffle(self, length):
         """Return the order in which an axis is summed, None as it lies."""
         return np.random.default_rng([self.order, length]).permutation(length) if self.order else None
+
+    def shuffled(self, weight, order):
+        """Return a weight's values with its inputs in an order; those of the newest few weights are kept."""
+        if id(weight) not in self.ready:
+            values = float_values(weight).astype(np.float32, copy=False)
+            values = values if order is None else np.take(values, order, axis=1)
+            if values.size > MOST_KEPT:
+                return values
+            if len(self.ready) >= WEIGHTS_KEPT:
+                self.ready.pop(next(iter(self.ready)))
+            self.ready[id(weight)] = weight, values  # the weight too, or another might be given its id
+        return self.ready[id(weight)][1]
 
     def embed(self, ids, table, scale):
         scale = np.float32(scale)
@@ -153,16 +227,21 @@ class _Emulation:
 
     def linear(self, x, weight, bias=None):
         order = self.shuffle(x.shape[-1])
-        rows, weight = x.reshape(-1, x.shape[-1]), widen(weight)
-        if order is not None:
-            rows, weight = rows[:, order], np.take(weight, order, axis=1)
-        y = rows @ weight.T.astype(np.float32, copy=False)
+        rows = x.reshape(-1, x.shape[-1])
+        rows = rows if order is None else rows[:, order]
+        rows = rounded_for(rows, kind_of(weight)) if self.p.by_weight else rows
+        y = rows @ self.shuffled(weight, order).T
         y = y if bias is None else y + widen(bias).astype(np.float32, copy=False)
         return self.r(y).reshape(*x.shape[:-1], -1)
 
     def table(self, positions, head_dim, base, factor):
         if self.p.angle == "float64":
             cos, sin = rope_table(positions, head_dim, base, factor, np.float32)
+        elif self.p.angle == "recurrence":
+            theta = np.full((*np.shape(positions), head_dim // 2), np.float32(base) ** np.float32(-2 / head_dim))
+            theta[..., 0] = positions
+            angle = np.multiply.accumulate(theta, axis=-1) * np.float32(1 / factor)
+            cos, sin = np.cos(angle), np.sin(angle)
         else:
             j = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
             frequency = 1 / (np.float32(base) ** j) / np.float32(factor)
@@ -181,7 +260,7 @@ class _Emulation:
         if order is not None:
             q, k = q[..., order], k[..., order]
         if self.p.scaled == "q":
-            return self.fine(_products(self.fine(q * scale), k))
+            return self.fine(_products(self.operand(self.fine(q * scale)), k))
         return self.fine(self.fine(_products(q, k)) * scale)
 
     def softmax(self, scores, seen):
@@ -196,11 +275,14 @@ class _Emulation:
         order = self.shuffle(S)
         if order is not None:
             probs, v = probs[..., order], v[:, order]
-        grouped = probs.reshape(B, K, N // K * T, S) @ v.transpose(0, 2, 1, 3)
+        grouped = self.operand(probs).reshape(B, K, N // K * T, S) @ v.transpose(0, 2, 1, 3)
         return self.r(grouped.reshape(B, N, T, H).transpose(0, 2, 1, 3))
 
     def attend(self, q, k, v, seen, scale):
-        return self.mix(self.softmax(self.scores(q, k, scale), seen), v)
+        probs = self.softmax(self.scores(q, k, scale), seen)
+        if self.p.operands == "float16" and self.p.attention == "fused":
+            return _mix_by_keys(probs, v) if q.shape[1] < FLASH_TILE else KERNEL.mix(probs, v)
+        return self.mix(probs, v)
 
     def gelu(self, x):
         return self.r(_gelu(x))

@@ -8,6 +8,7 @@ from ref.verify.emulate import ROUND
 from ref.verify.measure import Distance, Sums, distance_of, relative, sums_of
 
 LIMIT = 2.0  # multiples of the floor that still are a match
+WORST = 2 / 3  # of a worst token or channel: its limit is 3
 
 
 class Floor:
@@ -29,8 +30,12 @@ class Floor:
         self.channels = np.maximum(self.channels, channels) if self.channels.size else channels
 
     def ratio(self, distance: Distance) -> float:
-        """Return the largest of the five distances in multiples of the floor's: 0 where equal, infinite above none."""
-        return max(in_floors(d, f) for d, f in zip(distance, self.distance, strict=True))
+        """Return the largest of the five distances in multiples of the floor's: 0 where equal, infinite above none.
+
+        The worst token and channel count for two thirds: the largest of many is known less well than a mean.
+        """
+        ratios = [in_floors(d, f) for d, f in zip(distance, self.distance, strict=True)]
+        return max(*ratios[:3], *(ratio * WORST for ratio in ratios[3:]))
 
 
 def in_floors(distance: float, floor: float) -> float:

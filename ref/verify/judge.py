@@ -7,7 +7,7 @@ import numpy as np
 from ref.verify.at_tap import Measured, measure_tap
 from ref.verify.bench import Bench
 from ref.verify.logits import measure_logits
-from ref.verify.stages import Stage, prepare_stage, stages_of, taps_of
+from ref.verify.stages import Stage, prepare_stage, stage_weights, stages_of, taps_of
 
 Listener = Callable[[Bench, str, Measured], None]
 
@@ -27,7 +27,8 @@ def judge(benches: list[Bench], loaded, held: str, listen: Listener) -> Iterator
     plan = [(stage, bench) for bench in benches for stage in _stages(bench)]
     for stage in sorted({stage for stage, _ in plan}, key=_place):
         here = [bench for other, bench in plan if other == stage]
-        wide, narrow = (prepare_stage(loaded, stage, held, dtype) for dtype in (np.float64, np.float32))
+        wide = prepare_stage(loaded, stage, held, np.float64)
+        narrow = stage_weights(loaded, stage) if here[0].by_weight else prepare_stage(loaded, stage, held, np.float32)
         for bench in here:
             for run in bench.all_runs():
                 run.weights = wide if run.arithmetic.dtype == np.float64 else narrow

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ref.ops.linear import ByRows
 from ref.verify.at_tap import Measured, measure_tap
 from ref.verify.bench import Bench
 from ref.verify.measure import Sums, distance_of, sums_of
+from ref.verify.world import Table
 
 COLUMNS = 16_384  # of the vocabulary for which valid runs are made; a smaller one is taken whole
 TILE = 8_192
@@ -22,7 +22,9 @@ def some_columns(vocabulary: int) -> np.ndarray:
 def narrowed(bench: Bench, columns: np.ndarray) -> Bench:
     """Return a bench whose head has some columns only, and its dump's logits too. Its runs share all other values."""
     world, table = bench.world, bench.world.table
-    held = ByRows((len(columns), table.shape[1]), lambda rows: table.take_rows(columns[rows]))
+    values = table.take_rows(columns)
+    held = Table(values.shape, lambda rows: values[rows])
+    held.kind = table.kind
     text = world.text._replace(embedding=held)
     stored = bench.stored["text.logits"]
     part = stored._replace(load=lambda: np.ascontiguousarray(stored.load()[..., columns]))

@@ -10,15 +10,15 @@ class Policy(NamedTuple):
 
     name: str
     stored: Format
-    angle: Literal["float64", "float32"] = "float32"  # of the rotation, before its cosine
+    angle: Literal["float64", "float32", "recurrence"] = "float32"  # of the rotation; each from the one before, or not
     trig: Literal["stored", "float32"] = "stored"  # cosines and sines are rounded to it, and the rotation's products
     norm: Literal["float32", "stored"] = "float32"  # the steps inside RMSNorm
     embed_scale: Literal["stored", "float32"] = "stored"  # what sqrt(D) is rounded to
     scaled: Literal["scores", "q"] = "scores"  # what is multiplied by the scale of the attention
     attention: Literal["steps", "fused"] = "steps"  # whether scores and probs are rounded to `stored`
-    logits: Literal["stored", "float32"] = "stored"
     keys: Format | Literal["stored"] = "stored"  # of the KV cache
-    blocks: bool = False  # inputs of products with quantised weights are quantised to blocks of 8 bits
+    operands: Literal["stored", "float16"] = "stored"  # of the products of attention: queries and probabilities
+    by_weight: bool = False  # inputs of a product are rounded as the format of its weight wants: q8_0, float16 ...
     gelu: Literal["computed", "float16 table"] = "computed"
     gate: Literal["rounded", "float32"] = "rounded"  # gelu(gate) before its product with up
 
@@ -34,10 +34,10 @@ POLICIES = {p.name: p for p in [
     Policy("transformers-float16",        "float16"),
     Policy("transformers-sdpa-float16",   "float16",  attention="fused"),
     Policy("gemma-float16",               "float16",  trig="float32", norm="stored", scaled="q"),
-    Policy("llama.cpp",                   "float32",  embed_scale="float32", scaled="q", logits="float32",
-           keys="float16", blocks=True, gelu="float16 table"),
-    Policy("llama.cpp-flash",             "float32",  embed_scale="float32", scaled="q", attention="fused",
-           logits="float32", keys="float16", blocks=True, gelu="float16 table"),
+    Policy("llama.cpp",                   "float32",  "recurrence", scaled="q", keys="float16", operands="float16",
+           by_weight=True, gelu="float16 table"),
+    Policy("llama.cpp-flash",             "float32",  "recurrence", scaled="q", keys="float16", operands="float16",
+           by_weight=True, gelu="float16 table", attention="fused"),
     Policy("float64",                     "float64",  angle="float64"),
 ]}
 # fmt: on
@@ -45,7 +45,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "float32": ("transformers-float32", "gemma-float32", "transformers-sdpa-float32"),
     "bfloat16": ("transformers-bfloat16", "gemma-bfloat16", "transformers-sdpa-bfloat16"),
     "float16": ("transformers-float16", "gemma-float16", "transformers-sdpa-float16"),
-    "llama.cpp": ("llama.cpp", "llama.cpp-flash"),
+    "llama.cpp": ("llama.cpp",),
     "float64": ("float64",),
 }
 RUNS = 6  # valid runs a noise floor is made of, at least

@@ -25,6 +25,8 @@ from ref.errors import wanted
 from ref.model.taps import tap_row
 from ref.verify.capture.llama_cpp_names import tap_of
 
+MOST = 2**40  # values in a node; none is printed that would not fit into memory
+LONGEST = 1000  # a node's first line has three names of at most 63 letters
 SHOWN = 3  # values from each end of an axis
 SIZES = r"(\d+), (\d+), (\d+), (\d+)"
 HEADER = re.compile(r"\w+:\s+(.+?) = \((\w+)\)\s+(\w+)\((.*?)\{" + SIZES + r"\}, .*\}\) = \{" + SIZES + r"\}\s*$")
@@ -78,7 +80,7 @@ def read_llama_text(path: str | Path, head_dim: int | None = None) -> dict[str, 
     nodes: dict[str, _Node] = {}
     lines = iter(enumerate(_lines(path), 1))
     for number, line in lines:
-        header = HEADER.search(line)
+        header = HEADER.search(line) if len(line) < LONGEST else None
         tap = tap_of(header[1].strip(), header[3], header[4]) if header else None
         if header is None or tap is None:
             continue
@@ -139,6 +141,8 @@ def _read_node(header: re.Match, lines, where: str) -> _Node:
         rows += [numbers] if numbers else []
     else:
         raise wanted(f"node {name}", where, "values that end with their sum", "the end of the text")
+    if not 0 < math.prod(sizes) < MOST:
+        raise wanted(f"sizes of node {name}", where, f"1 to {MOST} values", sizes)
     counts = [len(_listed(size)) for size in sizes]
     if [len(row) for row in rows] != [counts[3]] * math.prod(counts[:3]):
         got = f"{len(rows)} of {sorted({len(row) for row in rows})}"
@@ -160,6 +164,8 @@ def _align(tap: str, node: _Node, head_dim: int | None, tokens: int, path) -> Pa
     axes, shape = row.axes if row else "", (1, own, math.prod(node.sizes) // max(own, 1))
     if axes == "B N T S":
         shape = node.sizes
+    elif node.sizes[0] * (1 if tap.endswith(HEADED) else node.sizes[1]) != 1:
+        raise wanted(f"sizes of node {node.name}", path, f"one batch row, axes {axes}", node.sizes)
     elif axes.endswith("H"):
         if head_dim is None or shape[2] % head_dim:
             raise wanted(f"heads of node {node.name}", path, "a head_dim that divides its width", head_dim)

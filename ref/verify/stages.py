@@ -47,10 +47,14 @@ def prepare_stage(loaded, stage: Stage, held: str, dtype) -> Any:
         held: see `ref.verify.world.as_held`.
         dtype: of the arrays.
     """
+    weights = stage_weights(loaded, stage)
+    return weights if stage.name in ("embed", "logits") else prepare(weights, held, dtype)
+
+
+def stage_weights(loaded, stage: Stage) -> Any:
+    """Return the weights of a stage as they lie in their file."""
     if stage.name == "layer":
-        return prepare(loaded.params.layers[stage.layer], held, dtype)
+        return loaded.params.layers[stage.layer]
     if stage.name == "vision.layer":
-        return prepare(loaded.vision.layers[stage.layer], held, dtype)
-    if stage.name.startswith("vision"):
-        return prepare(loaded.vision, held, dtype)
-    return prepare(loaded.params, held, dtype) if stage.name == "final" else loaded.params
+        return loaded.vision.layers[stage.layer]
+    return loaded.vision if stage.name.startswith("vision") else loaded.params

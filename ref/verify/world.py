@@ -11,7 +11,7 @@ from ref.ops.blocks import Blocks, decode_jit
 from ref.ops.linear import ByRows, take_rows, widen
 from ref.ops.rounding import bfloat16_values
 from ref.ops.visibility import Composition, image_blocks, visible_ranges
-from ref.verify.emulate import to_float16
+from ref.verify.emulate import kind_of, to_float16
 
 
 class Unknown(Exception):
@@ -56,6 +56,12 @@ def prepare(params: Params, held: str, dtype) -> Params:
     return params._replace(**ready)
 
 
+class Table(ByRows):
+    """A matrix whose rows are made when they are asked for, and that still knows the format of its file."""
+
+    kind: str = "F32"
+
+
 class World(NamedTuple):
     """One pass of one batch row."""
 
@@ -86,7 +92,9 @@ class World(NamedTuple):
     def table(self) -> ByRows:
         """The embedding, also the head, as the producer held it."""
         weight = self.text.embedding
-        return ByRows(weight.shape, lambda rows: as_held(take_rows(weight, rows), self.held))
+        table = Table(weight.shape, lambda rows: as_held(take_rows(weight, rows), self.held))
+        table.kind = kind_of(weight)
+        return table
 
     @property
     def valid(self) -> np.ndarray:

@@ -12,3 +12,19 @@ class RuleMutant(NamedTuple):
     source: str  # where the mistake was made: a section of the specification, or a thread
     needs: str  # what input shows it
     run: Callable[..., Any]  # as the rule itself
+
+
+class TapMutant(NamedTuple):
+    """A mistake inside the model: other rules in the place of some operations of `ref.verify.graph`."""
+
+    name: str  # such as rope_interleaved
+    what: str
+    source: str
+    needs: str
+    rules: dict[str, Callable[..., Any]]  # tap group -> rule
+    subtle: bool = False  # may lie under the noise floor of bfloat16, so it is looked for in taps that match, too
+
+
+def everywhere(groups, rule) -> dict[str, Callable[..., Any]]:
+    """Put one rule in the place of several operations."""
+    return dict.fromkeys(groups, rule)

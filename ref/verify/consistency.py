@@ -1,0 +1,62 @@
+"""Which of several tied mistakes fits the taps that match as well: a mutant that would show there is not the one."""
+
+from typing import Any
+
+import numpy as np
+
+from ref.model.taps import tap_group
+from ref.verify.at_tap import fitted
+from ref.verify.bench import Bench
+from ref.verify.diagnose import mutated
+from ref.verify.floor import LIMIT
+from ref.verify.graph import as_seen
+from ref.verify.measure import relative, sums_of
+from ref.verify.mutants import tap_mutants
+from ref.verify.stages import prepare_stage, stages_of, taps_of
+
+
+def contradictions(benches: list[Bench], loaded, held: str, names: list[str], rows: list[dict[str, Any]]) -> dict:
+    """Count the taps that match although a mutant would have changed them.
+
+    Args:
+        benches: the passes.
+        loaded: the weights.
+        held: the dtype that the producer held them in.
+        names: of mutants that explain the first bad tap equally well.
+        rows: of the report.
+
+    Returns:
+        name -> number of contradictions.
+    """
+    matched = {(row["pass"], row["tap"]): row for row in rows if row["verdict"] == "match" and not row["span"]}
+    mutants = {name: tap_mutants()[name] for name in names}
+    groups = {group for mutant in mutants.values() for group in mutant.rules}
+    count = dict.fromkeys(names, 0)
+    for bench in benches:
+        for stage in stages_of(bench.world):
+            taps = [tap for tap in taps_of(stage, True, True) if tap_group(tap) in groups]
+            here = [tap for tap in taps if (bench.number, tap) in matched and tap != "text.logits"]
+            if not here:
+                continue
+            bench.local.weights = prepare_stage(loaded, stage, held, np.float64)
+            for tap in here:
+                for name, mutant in mutants.items():
+                    row = matched[bench.number, tap]
+                    count[name] += tap_group(tap) in mutant.rules and _shows(bench, mutant, tap, row)
+            bench.local.forget([])
+    return count
+
+
+def _shows(bench: Bench, mutant, tap: str, row: dict[str, Any]) -> bool:
+    wrong = mutated(bench, bench.local, mutant, tap)
+    if wrong is None:
+        return False
+    truth, _ = bench.local.recompute(tap)
+    if tap.endswith("attn.visible"):
+        total = bench.world.total
+        seen, mutant_seen = (as_seen(x, total, 0, total)[:, bench.world.valid] for x in (truth, wrong))
+        return bool((seen != mutant_seen).any())
+    value = bench.stored[tap].load()
+    value, truth, wrong, valid = fitted(bench.world, tap, value, truth, wrong)
+    away = relative(sums_of(wrong, truth, tap, valid).tokens).max(initial=0)
+    return bool(away > 2 * LIMIT * max(row["distances"]["floor"]["worst_token"], 1e-12))

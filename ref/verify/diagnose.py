@@ -1,0 +1,198 @@
+"""Diagnosis by executed hypotheses: which known mistake makes the value that a dump has."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ref.model.taps import tap_group
+from ref.verify.at_tap import Measured, fitted
+from ref.verify.bench import Bench
+from ref.verify.floor import LIMIT, Floor, floor_of, in_floors
+from ref.verify.graph import Run, as_seen
+from ref.verify.logits import narrowed, some_columns
+from ref.verify.measure import distance_of, sums_of
+from ref.verify.mutants import tap_mutants
+from ref.verify.mutants.base import TapMutant
+from ref.verify.world import Unknown
+
+NEAR = 0.2  # a coefficient within so much of 1 makes a mutant worth a floor of its own
+
+
+class Evidence(NamedTuple):
+    """What one mutant, run on a dump's own inputs, says of one tap."""
+
+    mutant: TapMutant
+    tap: str
+    number: int  # of the pass
+    coefficient: float
+    stderr: float
+    left: float  # distance of the dump from the mutant, in floors of the mutant
+    power: float  # distance of the mutant from the truth, in floors: how much there is to see
+    value: np.ndarray
+
+
+def project(residual: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
+    """Project a residual on the direction of a mistake.
+
+        c = <y - truth, mutant - truth> / ||mutant - truth||^2
+        stderr^2 = ||y - truth - c (mutant - truth)||^2 / (n - 1) / ||mutant - truth||^2
+
+    Args:
+        residual: [...] what a dump has less the truth.
+        direction: [...] what the mutant gives less the truth; not all 0.
+
+    Returns:
+        (c, its standard error): c is about 1 for this mistake, about 0 without it.
+
+    Source: the matched filter of signal detection; it finds what lies below the noise of single values.
+    Differs: no known.
+    """
+    r, d = residual.reshape(-1).astype(np.float64), direction.reshape(-1).astype(np.float64)
+    square = float(d @ d)
+    c = float(r @ d) / square
+    rest = max(0.0, float(r @ r) - c * c * square)
+    return c, float(np.sqrt(rest / max(1, r.size - 1) / square))
+
+
+def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
+    """Run a mutant on a dump's own inputs to a tap, in the arithmetic of a run; None where it has no part in it."""
+    run = Run(bench.world, like.arithmetic, like.given, like.before, mutant.rules)
+    run.weights = like.weights
+    run.memo = {name: value for name, value in like.memo.items() if like.is_given(name)}
+    try:
+        with np.errstate(all="ignore"):
+            value, _ = run.recompute(tap)
+    except Unknown:
+        return None
+    return value if run.used else None
+
+
+def prepared(bench: Bench, tap: str) -> Bench:
+    """Return the bench on which a tap's mutants run: of the logits only some columns."""
+    if tap != "text.logits":
+        return bench
+    columns = some_columns(bench.world.text.embedding.shape[0])
+    return bench if len(columns) == bench.world.text.embedding.shape[0] else narrowed(bench, columns)
+
+
+def compare_with(bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> Evidence | None:
+    """Run one mutant and measure the dump against it; None where it does not apply or changes nothing."""
+    value, truth, floor = found.value, found.truth, found.floor
+    wrong = mutated(bench, bench.local, mutant, tap)
+    if wrong is None or value is None or truth is None or floor is None:
+        return None
+    if tap.endswith("attn.visible"):
+        return _compare_seen(bench, mutant, tap, found, wrong)
+    _, wrong, valid = fitted(bench.world, tap, value, wrong)
+    if wrong.shape != value.shape or not np.isfinite(wrong).all():
+        return None
+    keep = _weights(valid, value.ndim, tap)
+    direction = (wrong - truth) * keep
+    if not direction.any():
+        return None
+    c, stderr = project((value - truth) * keep, direction)
+    own = floor
+    if abs(c - 1) < NEAR:
+        own = mutant_floor(bench, mutant, tap, found, wrong, valid)
+    left = own.ratio(distance_of(sums_of(value, wrong, tap, valid)))
+    power = floor.ratio(distance_of(sums_of(wrong, truth, tap, valid)))
+    return Evidence(mutant, tap, bench.number, c, stderr, left, power, wrong)
+
+
+def mutant_floor(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
+    """Measure how far valid runs of the same mistake are from it: some mistakes make noise larger."""
+    values = (mutated(bench, run, mutant, tap) for run in bench.locals)
+    values = (fitted(bench.world, tap, found.value, value)[1] for value in values if value is not None)
+    with np.errstate(all="ignore"):
+        return floor_of(values, wrong, found.row["dtype"], tap, valid)
+
+
+def _compare_seen(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong) -> Evidence | None:
+    """Compare what is visible: a mutant explains it all or does not."""
+    value, truth = found.value, found.truth
+    assert value is not None
+    assert truth is not None
+    keys, total = value.shape[-1], bench.world.total
+    wrong = as_seen(wrong, keys, total - keys, total)[:, bench.world.valid].astype(np.float64)
+    if np.array_equal(wrong, truth):
+        return None
+    c, stderr = project(value - truth, wrong - truth)
+    left = in_floors(float((wrong != value).mean()), 0.0)
+    return Evidence(mutant, tap, bench.number, c, stderr, left, float("inf"), wrong)
+
+
+def _weights(valid, ndim: int, tap: str):
+    """Return 0 for padding, shaped to multiply a value."""
+    if valid.all():
+        return 1.0
+    shape = [1] * ndim
+    shape[2 if tap.endswith(("attn.scores", "attn.probs")) else 1] = len(valid)
+    return valid.reshape(shape).astype(np.float64)
+
+
+def candidates(tap: str, span: Iterable[str]) -> list[TapMutant]:
+    """List the mutants that stand in an operation on the way to a tap."""
+    groups = {tap_group(name) for name in (tap, *span)}
+    return [one for one in tap_mutants().values() if groups & set(one.rules)]
+
+
+def evidence_at(bench: Bench, tap: str, found: Measured) -> list[Evidence]:
+    """Run every mutant that could explain a tap; the best first.
+
+    Args:
+        bench: the pass, while its runs hold the tap's inputs.
+        tap: its name.
+        found: what was measured there.
+    """
+    bench = prepared(bench, tap)
+    several = (compare_with(bench, one, tap, found) for one in candidates(tap, found.row["span"]))
+    return sorted((one for one in several if one), key=lambda one: (one.left, abs(one.coefficient - 1)))
+
+
+def classes_of(evidence: list[Evidence], found: Measured) -> list[int]:
+    """Number the classes of mutants that this input cannot tell apart: closer to each other than the noise is.
+
+    Args:
+        evidence: of one tap.
+        found: what was measured there.
+    """
+    heads: list[Evidence] = []
+    out = []
+    for one in evidence:
+        number = next((i for i, head in enumerate(heads) if _same(one, head, found)), len(heads))
+        out.append(number)
+        if number == len(heads):
+            heads.append(one)
+    return out
+
+
+def _same(a: Evidence, b: Evidence, found: Measured) -> bool:
+    if max(a.left, b.left) > LIMIT or found.floor is None:
+        return False
+    if a.tap.endswith("attn.visible"):
+        return bool(np.array_equal(a.value, b.value))
+    return found.floor.ratio(distance_of(sums_of(a.value, b.value, a.tap))) <= 1
+
+
+def conclusions(evidence: list[Evidence], classes: list[int]) -> list[dict[str, Any]]:
+    """Turn evidence at one tap into rows of the report: the best class named, those that cannot be it cleared.
+
+    Args:
+        evidence: from `evidence_at`.
+        classes: from `classes_of`.
+    """
+    rows = []
+    explained = bool(evidence) and evidence[0].left <= LIMIT
+    for one, number in zip(evidence, classes, strict=True):
+        if explained and number == classes[0]:
+            word = "tied" if classes.count(number) > 1 else "named"
+        elif explained or abs(one.coefficient) <= max(4 * one.stderr, 0.05):
+            word = "cleared"
+        else:
+            word = "undetermined"
+        m = one.mutant
+        head = {"mutant": m.name, "what": m.what, "source": m.source, "needs": m.needs}
+        numbers = {"coefficient": one.coefficient, "stderr": one.stderr, "left": one.left}
+        rows.append(head | numbers | {"class": number, "verdict": word, "tap": one.tap, "pass": one.number})
+    return rows
