@@ -6,12 +6,10 @@ import numpy as np
 
 from ref.model.taps import tap_group, tap_row
 from ref.verify.bench import Bench
-from ref.verify.floor import LIMIT, Floor, floor_of
+from ref.verify.floor import EXACT, LIMIT, Floor, floor_of
 from ref.verify.graph import as_seen
 from ref.verify.measure import by_token, distance_of, metrics_of, profile, sums_of
 from ref.verify.world import Unknown, World
-
-EXACT = ("residual stream", "cache", "visible_keys")  # operations that only move values
 
 
 class Measured(NamedTuple):
@@ -45,6 +43,7 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
     except Unknown as error:
         return Measured(row | {"verdict": "undetermined", "why": str(error)}, {}, None, None, None)
     value = bench.stored[tap].load()
+    value = value.astype(np.float32) if value.dtype == np.float16 else value  # Numba has no float16
     if tap.endswith(("attn.visible", "cache.positions")):
         return _measure_exact(row, bench.world, tap, value, local_truth)
     value, local_truth, own_truth, valid = fitted(bench.world, tap, value, local_truth, own_truth)

@@ -56,7 +56,7 @@ def _shows(bench: Bench, mutant, tap: str, row: dict[str, Any]) -> bool:
         total = bench.world.total
         seen, mutant_seen = (as_seen(x, total, 0, total)[:, bench.world.valid] for x in (truth, wrong))
         return bool((seen != mutant_seen).any())
-    value = bench.stored[tap].load()
+    value = bench.stored[tap].load().astype(np.float64)
     value, truth, wrong, valid = fitted(bench.world, tap, value, truth, wrong)
     away = relative(sums_of(wrong, truth, tap, valid).tokens).max(initial=0)
     return bool(away > 2 * LIMIT * max(row["distances"]["floor"]["worst_token"], 1e-12))

@@ -86,7 +86,8 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
 
     Args:
         policy: where to round.
-        order: 0 sums as the axes lie; any other number permutes each summed axis, consistently.
+        order: 0 sums as the axes lie; any other number permutes each summed axis, consistently. Odd ones also write
+            softmax, norm, GELU and angles in the other usual way.
 
     Source: `ref.verify.policy`; ARCHITECTURE, noise floor.
     Differs: permuting the axes of a model's weights instead gives the same sums.
@@ -116,6 +117,7 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
 
 
 WEIGHTS_KEPT, MOST_KEPT = 8, 2**24  # weights of a layer whose values are kept, and how many values one may have
+LOG2_E = 1.4426950408889634
 FLASH_TILE = 64  # queries from which on llama.cpp's fused attention keeps its sums in float32
 
 
@@ -178,6 +180,7 @@ class _Emulation:
 
     def __init__(self, policy: Policy, order: int):
         self.p, self.order = policy, order
+        self.other = order % 2 == 1  # the other usual way to write the same formula
         self.r = ROUND[policy.stored]
         self.fine = self.r if policy.attention == "steps" else _same
         self.operand = to_float16 if policy.operands == "float16" else _same
@@ -218,7 +221,8 @@ class _Emulation:
             r = self.r
             inverse = r(1 / np.sqrt(r(r(self.mean(r(x * x))) + eps)))
             return r(r(x * inverse) * r(1 + scale))
-        return self.r(x * (1 / np.sqrt(self.mean(x * x) + eps)) * (1 + scale))
+        root = np.sqrt(self.mean(x * x) + eps)
+        return self.r(x / root * (1 + scale) if self.other else x * (1 / root * (1 + scale)))
 
     def layer_norm(self, x, gain, bias, eps):
         centred = x - self.mean(x)
@@ -244,8 +248,8 @@ class _Emulation:
             cos, sin = np.cos(angle), np.sin(angle)
         else:
             j = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-            frequency = 1 / (np.float32(base) ** j) / np.float32(factor)
-            angle = np.asarray(positions)[..., None].astype(np.float32) * frequency
+            scale, at = np.float32(base) ** j, np.asarray(positions)[..., None].astype(np.float32)
+            angle = at / scale / np.float32(factor) if self.other else at * (1 / scale / np.float32(factor))
             cos, sin = np.cos(angle), np.sin(angle)
         return (self.r(cos), self.r(sin)) if self.p.trig == "stored" else (cos, sin)
 
@@ -266,9 +270,11 @@ class _Emulation:
     def softmax(self, scores, seen):
         wide = np.where(seen[:, None], scores, np.float32(-np.inf))
         largest = wide.max(axis=-1, keepdims=True)
-        weights = np.exp(wide - np.where(np.isfinite(largest), largest, 0))
+        wide = wide - np.where(np.isfinite(largest), largest, 0)
+        weights = np.exp2(wide * np.float32(LOG2_E)) if self.other else np.exp(wide)
         total = weights.sum(axis=-1, keepdims=True)
-        return self.fine(weights / np.where(total == 0, 1, total))
+        total = np.where(total == 0, 1, total)
+        return self.fine(weights * (1 / total) if self.other else weights / total)
 
     def mix(self, probs, v):
         (B, N, T, S), (K, H) = probs.shape, v.shape[2:]
@@ -285,13 +291,13 @@ class _Emulation:
         return self.mix(probs, v)
 
     def gelu(self, x):
-        return self.r(_gelu(x))
+        return self.r(_gelu_by_exp(x) if self.other else _gelu(x))
 
     def geglu(self, gate, up):
         if self.p.gelu == "float16 table":
             g = np.where(gate >= 10, gate, np.where(gate <= -10, np.float32(0), to_float16(_gelu(to_float16(gate)))))
         else:
-            g = _gelu(gate)
+            g = _gelu_by_exp(gate) if self.other else _gelu(gate)
         return self.r((self.r(g) if self.p.gate == "rounded" else g) * up)
 
     def average_pool(self, x, pool):
@@ -306,6 +312,13 @@ class _Emulation:
 def _gelu(x):
     inner = np.float32(SQRT_2_OVER_PI) * (x + np.float32(CUBIC) * x * x * x)
     return np.float32(0.5) * x * (1 + np.tanh(inner))
+
+
+def _gelu_by_exp(x):
+    """The same, since 1 + tanh(u) = 2 / (1 + exp(-2u))."""
+    inner = np.float32(SQRT_2_OVER_PI) * (x + np.float32(CUBIC) * x * x * x)
+    with np.errstate(over="ignore"):
+        return x / (1 + np.exp(-2 * inner))
 
 
 def _products(q, k):

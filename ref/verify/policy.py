@@ -64,4 +64,4 @@ def members_of(family: str) -> list[tuple[Policy, int]]:
     Differs: one run as the floor, as others take it; six differed by 2.45x on the real weights.
     """
     policies = [POLICIES[name] for name in FAMILIES.get(family, (family,))]
-    return [(policies[i % len(policies)], i // len(policies) * (RUNS // 2) + i % len(policies)) for i in range(RUNS)]
+    return [(policies[i % len(policies)], i) for i in range(RUNS)]
