@@ -5,10 +5,37 @@ import io
 import os
 import sys
 
-from ref.commands import BAD_INPUT, crops, doctor, generate, golden, params, preprocess, tokens, trace, verify
+from ref.commands import (
+    BAD_INPUT,
+    capture,
+    check_rule,
+    compare,
+    crops,
+    doctor,
+    generate,
+    golden,
+    params,
+    preprocess,
+    tokens,
+    trace,
+    verify,
+)
 from ref.errors import BadInput
 
-COMMANDS = (verify, generate, tokens, trace, crops, preprocess, params, golden, doctor)
+COMMANDS = (
+    compare,
+    capture,
+    verify,
+    check_rule,
+    generate,
+    tokens,
+    trace,
+    crops,
+    preprocess,
+    params,
+    golden,
+    doctor,
+)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""Which of several tied mistakes fits the taps that match as well: a mutant that would show there is not the one."""
+"""Which of several tied mistakes fits all other taps best: those that match, and those that are bad as well."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from ref.verify.stages import prepare_stage, stages_of, taps_of
 
 
 def contradictions(benches: list[Bench], loaded, held: str, names: list[str], rows: list[dict[str, Any]]) -> dict:
-    """Count the taps that match although a mutant would have changed them.
+    """Count the taps that match although a mutant would have changed them, or are bad although it would not have.
 
     Args:
         benches: the passes.
@@ -28,21 +28,22 @@ def contradictions(benches: list[Bench], loaded, held: str, names: list[str], ro
     Returns:
         name -> number of contradictions.
     """
-    matched = {(row["pass"], row["tap"]): row for row in rows if row["verdict"] == "match" and not row["span"]}
+    judged = {(row["pass"], row["tap"]): row for row in rows if row["verdict"] != "undetermined" and not row["span"]}
     mutants = {name: tap_mutants()[name] for name in names}
     groups = {group for mutant in mutants.values() for group in mutant.rules}
     count = dict.fromkeys(names, 0)
     for bench in benches:
         for stage in stages_of(bench.world):
             taps = [tap for tap in taps_of(stage, True, True) if tap_group(tap) in groups]
-            here = [tap for tap in taps if (bench.number, tap) in matched and tap != "text.logits"]
+            here = [tap for tap in taps if (bench.number, tap) in judged and tap != "text.logits"]
             if not here:
                 continue
             bench.local.weights = prepare_stage(loaded, stage, held, np.float64)
             for tap in here:
                 for name, mutant in mutants.items():
-                    row = matched[bench.number, tap]
-                    count[name] += tap_group(tap) in mutant.rules and _shows(bench, mutant, tap, row)
+                    row = judged[bench.number, tap]
+                    shows = tap_group(tap) in mutant.rules and _shows(bench, mutant, tap, row)
+                    count[name] += shows != (row["verdict"] == "bug")
             bench.local.forget([])
     return count
 

@@ -30,6 +30,12 @@ class Evidence(NamedTuple):
     left: float  # distance of the dump from the mutant, in floors of the mutant
     power: float  # distance of the mutant from the truth, in floors: how much there is to see
     value: np.ndarray
+    before: float  # distance of the dump from the truth, in floors
+
+    @property
+    def explains(self) -> bool:
+        """Tell whether the mistake leaves noise only, or next to nothing of a large error."""
+        return self.left <= LIMIT or (self.left <= self.before / 50 and abs(self.coefficient - 1) < 0.02)
 
 
 def project(residual: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
@@ -97,7 +103,7 @@ def compare_with(bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> 
         own = mutant_floor(bench, mutant, tap, found, wrong, valid)
     left = own.ratio(distance_of(sums_of(value, wrong, tap, valid)))
     power = floor.ratio(distance_of(sums_of(wrong, truth, tap, valid)))
-    return Evidence(mutant, tap, bench.number, c, stderr, left, power, wrong)
+    return Evidence(mutant, tap, bench.number, c, stderr, left, power, wrong, found.row["local_ratio"])
 
 
 def mutant_floor(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
@@ -119,7 +125,7 @@ def _compare_seen(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wr
         return None
     c, stderr = project(value - truth, wrong - truth)
     left = in_floors(float((wrong != value).mean()), 0.0)
-    return Evidence(mutant, tap, bench.number, c, stderr, left, float("inf"), wrong)
+    return Evidence(mutant, tap, bench.number, c, stderr, left, float("inf"), wrong, 0.0)
 
 
 def _weights(valid, ndim: int, tap: str):
@@ -168,7 +174,7 @@ def classes_of(evidence: list[Evidence], found: Measured) -> list[int]:
 
 
 def _same(a: Evidence, b: Evidence, found: Measured) -> bool:
-    if max(a.left, b.left) > LIMIT or found.floor is None:
+    if not (a.explains and b.explains) or found.floor is None:
         return False
     if a.tap.endswith("attn.visible"):
         return bool(np.array_equal(a.value, b.value))
@@ -183,7 +189,7 @@ def conclusions(evidence: list[Evidence], classes: list[int]) -> list[dict[str, 
         classes: from `classes_of`.
     """
     rows = []
-    explained = bool(evidence) and evidence[0].left <= LIMIT
+    explained = bool(evidence) and evidence[0].explains
     for one, number in zip(evidence, classes, strict=True):
         if explained and number == classes[0]:
             word = "tied" if classes.count(number) > 1 else "named"

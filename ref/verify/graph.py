@@ -162,7 +162,8 @@ class Run:
         """Return keys and values of the layer up to this pass's last, and the key index of the first of them."""
         if self.is_given(prefix + "cache.k") and self.is_given(prefix + "cache.v"):
             k, v = self.value(prefix + "cache.k"), self.value(prefix + "cache.v")
-            return k, v, self.world.total - k.shape[1]
+            if self.world.ids.shape[1] == 1 or k.shape[1] == self.world.total:
+                return k, v, self.world.total - k.shape[1]  # else a ring, which lacks keys that earlier queries see
         k, v = self.history(prefix)
         return self.arithmetic.keep(k), self.arithmetic.keep(v), 0
 

@@ -65,10 +65,11 @@ class Hidden:
         rows = []
         for name, traces in self.traces.items():
             alone = [one for one in traces if _is_there(one.coefficient, one.stderr)]
+            absent = any(one.coefficient + SIGMAS / 2 * one.stderr < 1 - SLACK for one in traces)
             weights = np.array([1 / one.stderr**2 for one in traces])
             mean = float(np.sum(weights * [one.coefficient for one in traces]) / weights.sum())
             stderr = float(weights.sum() ** -0.5)
-            if _is_there(mean, stderr):
+            if not absent and _is_there(mean, stderr):
                 rows.append(_row(name, traces[0], mean, stderr, [one.tap for one in traces]))
             elif alone:
                 best = min(alone, key=lambda one: one.stderr)

@@ -1,94 +1,222 @@
-"""Build transformers' model of any weights that the reference loads."""
+"""transformers' Gemma 3 models: built from any weights that the command line names, and described as ours."""
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ref.config import SIZES, TextConfig, VisionConfig
 from ref.errors import wanted
 from ref.ops.blocks import Blocks, decode_jit
-from ref.ops.linear import widen
+from ref.ops.linear import ByRows, widen
+from ref.weights.config_files import read_json
 from ref.weights.export import config_to_hugging_face
-from ref.weights.names import hugging_face_name, vision_name
+from ref.weights.names import (
+    EMBEDDING,
+    FINAL_NORM,
+    HUGGING_FACE_PREFIXES,
+    LAYER_NAMES,
+    PROJECTOR_PREFIXES,
+    TOWER_PREFIXES,
+    VISION_NAMES,
+    hugging_face_name,
+    vision_name,
+)
+from ref.weights.resolve import TOYS, Loaded, load
 from ref.weights.vision_config import vision_to_hugging_face
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-INSTALL = "pip install torch==2.13.0 transformers==5.23.0"
+ATTENTION = ("eager", "sdpa")
+TOWER, PROJECTOR = TOWER_PREFIXES[3], PROJECTOR_PREFIXES[1]  # of the modules of transformers 5
 
 
-def build_model(weights: str, dtype: str = "float32", attention: str = "eager") -> Any:
-    """Build and fill transformers' model.
-
-    Args:
-        weights: as `--weights`; a folder of safetensors is read by transformers itself.
-        dtype: float32, bfloat16, float16 or float64; weights are rounded to it as `from_pretrained` does.
-        attention: `eager` or `sdpa`.
+def import_transformers() -> tuple[Any, Any]:
+    """Import torch and transformers 5.
 
     Returns:
-        Gemma3ForCausalLM, or Gemma3ForConditionalGeneration of weights that see; in evaluation mode.
+        The two modules.
 
     Raises:
-        BadInput: transformers or torch are missing; another dtype or attention.
-
-    Source: transformers 5.23.
-    Differs: `.to(bfloat16)` on a float32 model would round the inverse frequencies too; here they stay float32.
+        BadInput: one is not installed, or transformers is older; says what to install.
     """
+    want = 'pip install "gemma3-ref[witness]"'
     try:
-        import torch
-        import transformers
+        torch, transformers = import_module("torch"), import_module("transformers")
     except ImportError as error:
-        raise wanted("transformers", "capture", f"torch and transformers ({INSTALL})", error) from None
+        raise wanted("transformers", "capture", want, f"no {error.name}") from None
+    if int(transformers.__version__.split(".")[0]) < 5:
+        raise wanted("transformers", "capture", f"version 5 ({want})", transformers.__version__)
+    return torch, transformers
+
+
+def build_model(weights: str, dtype: str = "float32", attention: str = "eager", mmproj: str | None = None) -> Any:
+    """Build transformers' model of weights as `--weights` names them.
+
+    Args:
+        weights: a Hugging Face folder goes through `from_pretrained`; anything else that `ref.load` takes is decoded
+            here and copied into the model.
+        dtype: float32, bfloat16, float16 or float64, of weights and arithmetic; from_pretrained's meaning of it, so
+            that the rotary frequencies stay float32.
+        attention: eager or sdpa.
+        mmproj: the vision tower of a `.gguf` file.
+
+    Returns:
+        A Gemma3ForCausalLM, or where the weights see a Gemma3ForConditionalGeneration; in eval mode, on the CPU.
+
+    Raises:
+        BadInput: another dtype or attention, weights that `ref.load` refuses, or transformers missing.
+
+    Rounding: weights once to dtype, to nearest even.
+    Source: transformers 5.23 `PreTrainedModel.from_pretrained`.
+    Differs: transformers' own reading of GGUF files takes 1 off the norms in float32.
+    """
+    how = _how(dtype, attention)
+    loaded = load(weights, "file", mmproj)  # refuses a broken folder in one line, too
+    if not _is_folder(loaded, weights):
+        return build_from(loaded, dtype, attention)
+    _, transformers = import_transformers()
+    sees = read_json(Path(weights) / "config.json")["model_type"] == "gemma3"
+    auto = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+    return auto.from_pretrained(weights, local_files_only=True, **how).eval()
+
+
+def _how(dtype: str, attention: str) -> dict[str, Any]:
     if dtype not in DTYPES:
-        raise wanted("--dtype", "capture", " ".join(DTYPES), dtype)
-    if attention not in ("eager", "sdpa"):
-        raise wanted("--attention", "capture", "eager or sdpa", attention)
-    from ref.weights.resolve import load
-
-    loaded = load(weights)
-    kind: Any = transformers.Gemma3ForConditionalGeneration if loaded.vision else transformers.Gemma3ForCausalLM
-    config: Any = _config(transformers, loaded)
-    model = kind._from_config(config, dtype=getattr(torch, dtype), attn_implementation=attention)
-    state = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in _state(loaded)}
-    problems = model.load_state_dict(state, strict=False)
-    if problems.unexpected_keys or set(problems.missing_keys) - {"lm_head.weight"}:
-        raise wanted("weights", "transformers", "a place for every tensor", problems)
-    model.tie_weights()
-    return model.eval()
+        raise wanted("dtype", "capture", ", ".join(DTYPES), dtype)
+    if attention not in ATTENTION:
+        raise wanted("attention", "capture", " or ".join(ATTENTION), attention)
+    return {"dtype": getattr(import_transformers()[0], dtype), "attn_implementation": attention}
 
 
-def _config(transformers, loaded):
-    text = config_to_hugging_face(loaded.params.config)
-    if loaded.vision is None:
-        return transformers.Gemma3TextConfig(**text)
-    see = vision_to_hugging_face(loaded.vision.config, loaded.params.config)
-    return transformers.Gemma3Config(text_config=text, **{k: v for k, v in see.items() if k != "architectures"})
+def _is_folder(loaded: Loaded, weights: str) -> bool:
+    return loaded.name == weights and weights not in (*TOYS, "270m") and Path(weights).is_dir()
 
 
-def _values(weight) -> np.ndarray:
-    return decode_jit(weight) if isinstance(weight, Blocks) else widen(weight)
+def build_from(loaded: Loaded, dtype: str = "float32", attention: str = "eager") -> Any:
+    """Build transformers' model of loaded weights; without a tower where `loaded.vision` is None.
+
+    Args:
+        loaded: from `ref.load`.
+        dtype, attention: as `build_model`.
+
+    Returns:
+        As `build_model`.
+
+    Raises:
+        BadInput: as `build_model`; a configuration that transformers has no words for.
+
+    Rounding: weights once to dtype, to nearest even.
+    Source: transformers 5.23 `PreTrainedModel._from_config`.
+    Differs: no known.
+    """
+    how = _how(dtype, attention)
+    torch, transformers = import_transformers()
+    text, vision = loaded.params, loaded.vision
+    content, empty = config_to_hugging_face(text.config), import_module("transformers.initialization").no_init_weights
+    with empty():  # drawing weights takes longer than copying them
+        if vision:
+            outer = vision_to_hugging_face(vision.config, text.config)
+            config, auto = transformers.Gemma3Config, transformers.AutoModelForImageTextToText
+            made = auto.from_config(config(**outer, text_config=content), **how)
+        else:
+            made = transformers.AutoModelForCausalLM.from_config(transformers.Gemma3TextConfig(**content), **how)
+    made.tie_weights()
+    left = dict(made.named_parameters())  # a tied head is not among them
+    with torch.no_grad():
+        for name, weight in _tensors(loaded):
+            parameter = left.pop(name)
+            parameter.copy_(torch.from_numpy(_floats(weight)).reshape(parameter.shape))
+    if left:
+        raise AssertionError(f"not in the weights: {', '.join(left)}")
+    return made.eval()
 
 
-def _state(loaded):
-    """Yield every parameter under transformers' name."""
-    sees = loaded.vision is not None
-    prefix = "model.language_model." if sees else "model."
-    for field in ("embedding", "final_norm"):
-        yield hugging_face_name(field, None, prefix), _values(getattr(loaded.params, field))
-    for i, layer in enumerate(loaded.params.layers):
-        for field, weight in layer._asdict().items():
-            yield hugging_face_name(field, i, prefix), _values(weight)
-    if sees:
-        yield from _vision_state(loaded.vision)
+def _tensors(loaded: Loaded):
+    """Name every weight as transformers' model does."""
+    text, vision = loaded.params, loaded.vision
+    prefix = HUGGING_FACE_PREFIXES[2 if vision else 0]
+    yield hugging_face_name(EMBEDDING, None, prefix), text.embedding
+    yield hugging_face_name(FINAL_NORM, None, prefix), text.final_norm
+    for i, layer in enumerate(text.layers):
+        for field in LAYER_NAMES:
+            yield hugging_face_name(field, i, prefix), getattr(layer, field)
+    if vision:
+        for field in VISION_NAMES:
+            yield vision_name(field, None, TOWER, PROJECTOR), getattr(vision, field)
+        for i, layer in enumerate(vision.layers):
+            for field, weight in layer._asdict().items():
+                yield vision_name(field, i, TOWER, PROJECTOR), weight
 
 
-def _vision_state(vision):
-    tower, projector = "model.vision_tower.", "model.multi_modal_projector."
-    for field, weight in vision._asdict().items():
-        if field not in ("config", "layers"):
-            yield vision_name(field, None, tower, projector), _shaped(field, _values(weight), vision.config)
-    for i, layer in enumerate(vision.layers):
-        for field, weight in layer._asdict().items():
-            yield vision_name(field, i, tower, projector), _values(weight)
+def _floats(weight) -> np.ndarray:
+    """Return a weight's values as floats, in memory that may be written to."""
+    if isinstance(weight, ByRows):
+        weight = weight.take_rows(slice(None))
+    return decode_jit(weight) if isinstance(weight, Blocks) else np.array(widen(weight))
 
 
-def _shaped(field: str, value: np.ndarray, v) -> np.ndarray:
-    return value.reshape(-1, v.channels, v.patch, v.patch) if field == "patch" else value
+def text_model(model: Any) -> Any:
+    """Return the decoder of a Gemma 3 model, with or without a vision tower beside it.
+
+    Raises:
+        BadInput: no Gemma3ForCausalLM and no Gemma3ForConditionalGeneration, nor anything built like them.
+    """
+    inner = getattr(model, "model", None)
+    text = getattr(inner, "language_model", inner)
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if kind not in ("gemma3", "gemma3_text") or not hasattr(text, "layers"):
+        want = "a loaded Gemma3ForCausalLM or Gemma3ForConditionalGeneration"
+        raise wanted("model", "capture", want, type(model).__name__)
+    return text
+
+
+def text_config(model: Any) -> TextConfig:
+    """Return a model's configuration under our names, whatever its owner made of it.
+
+    Args:
+        model: transformers'.
+
+    Source: transformers 5.23 `Gemma3TextConfig`.
+    Differs: `config_from_hugging_face` refuses what is no Gemma 3; here a dump is to be had of it.
+    """
+    c = model.config.get_text_config()
+    full, local = c.rope_parameters["full_attention"], c.rope_parameters["sliding_attention"]
+    kinds = list(c.layer_types)
+    size = (c.num_hidden_layers, c.hidden_size)
+    return TextConfig(
+        name=next((row.name for row in SIZES.values() if (row.layers, row.width) == size), "custom"),
+        width=c.hidden_size,
+        layers=c.num_hidden_layers,
+        query_heads=c.num_attention_heads,
+        kv_heads=c.num_key_value_heads,
+        head_dim=c.head_dim,
+        ffn_width=c.intermediate_size,
+        query_scale=c.query_pre_attn_scalar**-0.5,
+        window=c.sliding_window,
+        max_positions=c.max_position_embeddings,
+        rope_factor=float(full.get("factor") or 1.0),
+        vocabulary=c.vocab_size,
+        rope_base_local=local["rope_theta"],
+        rope_base_global=full["rope_theta"],
+        global_every=kinds.index("full_attention") + 1 if "full_attention" in kinds else len(kinds) + 1,
+        rms_eps=c.rms_norm_eps,
+    )
+
+
+def vision_config(model: Any) -> VisionConfig | None:
+    """Return the configuration of a model's vision tower under our names, None where it has none."""
+    v = getattr(model.config, "vision_config", None)
+    if v is None or not hasattr(model.model, "vision_tower"):
+        return None
+    return VisionConfig(
+        width=v.hidden_size,
+        layers=v.num_hidden_layers,
+        heads=v.num_attention_heads,
+        ffn_width=v.intermediate_size,
+        patch=v.patch_size,
+        image=v.image_size,
+        channels=v.num_channels,
+        soft_tokens=model.config.mm_tokens_per_image,
+        layer_norm_eps=v.layer_norm_eps,
+    )

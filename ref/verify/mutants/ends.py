@@ -63,7 +63,7 @@ END_MUTANTS = [
               {"text.embed": lambda c: _embed(c, 1 / np.sqrt(c.c.width))}),
     TapMutant("embed_row_off_by_one", "Each id looks up the next row, as after a resized vocabulary.",
               "transformers #37011", "any input", {"text.embed": _next_row}),
-    TapMutant("images_scaled", "Image rows are multiplied by sqrt(D) like embeddings.", f"{S91} (18); {E14}", "an image",
+    TapMutant("images_scaled", "Image rows are multiplied by sqrt(D) like embeddings.", f"{S91} (18)", "an image",
               {"model.merged": lambda c: _merge(c, c["vision.soft_tokens"] * _root(c))}),
     TapMutant("images_divided", "Image rows are divided by sqrt(D), for a factor that is never applied.",
               "mlx-vlm's merge", "an image",

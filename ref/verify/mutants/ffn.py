@@ -12,17 +12,17 @@ ACT = L + "ffn.act"
 
 
 @njit(cache=True)
-def _normal(x, out):
+def _erf(x, out):
     for i in range(x.size):
-        out[i] = x[i] * 0.5 * (1 + erf(x[i] / sqrt(2)))
+        out[i] = erf(x[i])
 
 
 def gelu_erf(x):
-    """Return the exact GELU, in float64 inside."""
-    flat = np.ascontiguousarray(x, np.float64).reshape(-1)
+    """Return the exact GELU, in x's dtype: below 0 its sum cancels, as it does in other implementations."""
+    flat = np.ascontiguousarray(x).reshape(-1)
     out = np.empty_like(flat)
-    _normal(flat, out)
-    return out.reshape(x.shape).astype(x.dtype)
+    _erf(flat * x.dtype.type(sqrt(0.5)), out)
+    return x * x.dtype.type(0.5) * (1 + out.reshape(x.shape))
 
 
 def _sigmoid(x):
@@ -48,7 +48,8 @@ FFN_MUTANTS = [
               _gated(_unscaled_tanh)),
     TapMutant("ffn_silu", "The gate goes through SiLU, as in Llama.", f"{S91} (15)", "any input",
               _gated(lambda x: x * _sigmoid(x))),
-    TapMutant("ffn_relu", "The gate goes through ReLU.", f"{S91} (15)", "any input", _gated(lambda x: np.maximum(x, 0))),
+    TapMutant("ffn_relu", "The gate goes through ReLU.", f"{S91} (15)", "any input",
+              _gated(lambda x: np.maximum(x, 0))),
     TapMutant("ffn_no_activation", "The gate is not activated.", f"{S91} (15)", "any input", _gated(lambda x: x)),
     TapMutant("gate_up_swapped", "Up is activated and gate is not, as from a fused array read wrongly.",
               f"{S91} (16)", "any input", {ACT: lambda c: c.a.geglu(c["ffn.up"], c["ffn.gate"])}),

@@ -5,14 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ref.config import PAD
 from ref.errors import BadInput, wanted
 from ref.ops.visibility import Composition
-from ref.verify.align import check_model, check_prompt
 from ref.verify.at_tap import Measured
 from ref.verify.bench import Bench
+from ref.verify.claims import check_model, check_prompt, differing_settings
 from ref.verify.consistency import contradictions
 from ref.verify.coverage import Coverage
 from ref.verify.diagnose import classes_of, conclusions, evidence_at
@@ -36,7 +33,7 @@ def compare(dump, weights: str | None = None, **how) -> dict[str, Any]:
 
 
 def compare_with_profiles(
-    dump: str | Path | Mapping[str, Any],
+    dump: str | Path | Mapping[str, Any] | Dump,
     weights: str | None = None,
     *,
     ids=None,
@@ -53,7 +50,7 @@ def compare_with_profiles(
 
     Args:
         dump: a version-1 folder, a .npz or .safetensors file with ids and names, or arrays by tap name with ids.
-        weights: as `--weights`; None takes what the dump names.
+        weights: as `--weights`; None takes what the dump names, and 270m for a file that names none.
         ids: token ids of a bare file or of arrays.
         names: the alias table of a bare file: ref, transformers, gemma, llama.cpp, keras, mlx, transformer_lens.
         prompt: ids that the first pass must have; None does not check.
@@ -74,12 +71,15 @@ def compare_with_profiles(
     Differs: no known.
     """
     start = time.perf_counter()
-    opened = _open(dump, ids, names)
+    names_weights = isinstance(dump, Dump) or (isinstance(dump, (str, Path)) and Path(dump).is_dir())
+    if loaded is None and (weights or not names_weights):
+        loaded = _load(weights or "270m", mmproj)
+    opened = _open(dump, ids, names, loaded)
     if prompt is not None:
         check_prompt(opened, prompt)
     if loaded is None:
-        loaded = _load(weights or opened.weights.get("name"), mmproj)
-    check_model(opened, loaded.params.config)
+        loaded = _load(opened.weights.get("name"), mmproj)
+    check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
     family = family or family_of(opened.policy)
     if family not in FAMILIES and family not in POLICIES:
         raise wanted("--policy", "compare", f"one of {', '.join([*FAMILIES, *POLICIES])}", family)
@@ -90,6 +90,7 @@ def compare_with_profiles(
     rows, profiles = _measure(benches, loaded, held, hearing, progress)
     report = _report(rows, hearing, benches, loaded, held) | {
         "coverage": hearing.coverage.lines(benches, rows),
+        "settings": differing_settings(opened, loaded.params.config),
         "unaligned": opened.unaligned,
         "producer": opened.producer,
         "policy": opened.policy | {"judged_as": family},
@@ -100,16 +101,21 @@ def compare_with_profiles(
     return report, profiles
 
 
-def _open(dump, ids, names) -> Dump:
+def _open(dump, ids, names, loaded) -> Dump:
+    config = loaded.params.config._asdict() if loaded else None
+    if loaded and loaded.vision:
+        config |= {"vision": loaded.vision.config._asdict()}
+    if isinstance(dump, Dump):
+        return dump
     if isinstance(dump, Mapping):
-        return arrays_as_dump(dump, ids, names)
-    return open_dump(dump, ids, names)
+        return arrays_as_dump(dump, ids, names, config=config)
+    return open_dump(dump, ids, names, config)
 
 
 def _load(weights: str | None, mmproj: str | None):
     from ref.weights.resolve import load
 
-    if not weights:
+    if not weights or weights == "not said":
         raise wanted("--weights", "compare", "the weights that the dump was made with", "none, and the dump names none")
     try:
         return load(weights, "file", mmproj)
@@ -188,7 +194,7 @@ class _Hearing:
             return
         evidence = evidence_at(bench, tap, found)
         self.evidence.append((found, evidence, classes_of(evidence, found)))
-        unexplained = not evidence or evidence[0].left > LIMIT
+        unexplained = not evidence or not evidence[0].explains
         if unexplained and not tap.endswith("attn.visible") and found.floor and found.truth is not None:
             more = fits_of(found.value, found.truth, found.floor, tap, found.row["local_ratio"])
             self.fits += [fit | {"tap": tap, "pass": bench.number} for fit in more]
@@ -285,6 +291,3 @@ def _decide(diagnosis: list[dict[str, Any]], bug: bool) -> str:
     if any(row["verdict"] == "named" for row in diagnosis):
         return ""
     return "no mutant explains it: dump the taps between this one and the last that matches, in float32"
-
-
-_ = np, PAD

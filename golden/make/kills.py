@@ -1,0 +1,173 @@
+"""Make golden/KILLS.md: every mutant of the catalogue against every golden case and every dtype.
+
+    python golden/make/kills.py            about half an hour on two cores
+
+A mutant runs the whole model on a golden case's inputs, in the arithmetic of a dtype; what it computes is judged as a
+dump would be. The truth of these cases is the witness's (`gemma3-ref verify --dtype float64` holds ours to 1e-10 of it).
+"""
+
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+import ref
+from ref.verify.align import Stored
+from ref.verify.comparison import compare_with_profiles
+from ref.verify.emulate import emulate
+from ref.verify.golden import find_cases, read_case
+from ref.verify.graph import Run
+from ref.verify.mutants import tap_mutants
+from ref.verify.opened import Dump, DumpPass
+from ref.verify.policy import POLICIES
+from ref.verify.sample import made_pixels
+from ref.verify.stages import prepare_stage, stages_of, taps_of
+from ref.verify.world import Unknown, world_of
+
+ROOT = Path(__file__).resolve().parents[1]
+DTYPES = {"float32": "gemma-float32", "bfloat16": "transformers-bfloat16", "float16": "transformers-float16"}
+PASSES = 8  # of a decoding case: by then the ring has wrapped several times
+REAL = ("270m/short", "270m/long")
+
+
+def rows_of(case):
+    """List a case's rows: each a list of what `world_of` wants of its passes."""
+    passes = case.passes[:PASSES] if len(case.passes) > PASSES else case.passes
+    out = []
+    for b in range(passes[0].ids.shape[0]):
+        row = []
+        for one in passes:
+            T, pads = one.ids.shape[1], int(one.left_pads[b])
+            positions = np.maximum(one.cached + np.arange(T) - pads, -1)
+            if one.packed:
+                positions = np.concatenate([np.arange(n) for n in one.packed])
+            row.append((one.ids[b], positions, one.cached, pads, one.images))
+        out.append(row)
+    return out
+
+
+def images_before(case, b, token, per_image):
+    """Count the images of earlier rows."""
+    return int(sum((case.passes[0].ids[i] == token).sum() for i in range(b)) // per_image)
+
+
+def dump_of(loaded, case, dtype, rules):
+    """Run the model, or a mutant of it, on a case; return it as a dump, or None where nothing differs from no mutant."""
+    policy = POLICIES[DTYPES[dtype]]
+    held = "file" if dtype == "float32" else dtype
+    passes = []
+    for b, row in enumerate(rows_of(case)):
+        world = run = None
+        for ids, positions, cached, pads, images in row:
+            pixels = None
+            if images:
+                M, token = loaded.vision.config.soft_tokens, loaded.params.config.vocabulary
+                first, count = images_before(case, b, token, M), int((ids == token).sum() // M)
+                pixels = made_pixels(images, loaded.vision.config.image)[first : first + count]
+            world = world_of(
+                loaded, ids, positions=positions, cached=cached, left_pads=pads, pixels=pixels,
+                composition="current", held=held, before=world if cached else None,
+            )  # fmt: skip
+            run = Run(world, emulate(policy, 1), {}, run if cached else None, rules)
+            passes.append((world, run, positions, pads))
+    values = compute(loaded, passes, held)
+    return values, passes, held
+
+
+def compute(loaded, passes, held):
+    """Compute every tap of every pass, stage by stage."""
+    out = [{} for _ in passes]
+    for number, (world, run, _, _) in enumerate(passes):
+        for stage in stages_of(world):
+            weights = prepare_stage(loaded, stage, held, np.float32)
+            before = run
+            while before is not None:
+                before.weights, before = weights, before.before
+            for tap in taps_of(stage, world.cached > 0 or len(passes) > 4, bool(world.places.any())):
+                with np.errstate(all="ignore"):
+                    out[number][tap] = run.value(tap)
+    return out
+
+
+def as_dump(loaded, values, passes, held, dtype):
+    """Put computed values into the form that the judge reads."""
+    kinds = {"f": dtype}
+    listed = []
+    for number, ((world, _, positions, pads), taps) in enumerate(zip(passes, values, strict=True)):
+        stored = {
+            tap: Stored(tap, kinds.get(x.dtype.kind, str(x.dtype)), x.shape, lambda x=x: x) for tap, x in taps.items()
+        }
+        ids = np.where(world.places[0], loaded.params.config.vocabulary, world.ids[0])
+        blocks = world.blocks()
+        blocks = [] if blocks is None else np.unique(blocks[0][world.places[0]], axis=0).tolist()
+        listed.append(DumpPass(number, ids, positions, world.cached, blocks, pads, world.pixels, stored))
+    policy = dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), dtype)
+    policy |= {"rope_angle": "float32", "attention_impl": "eager"}
+    weights = {"name": loaded.name, "dtype": held, "sha256": None}
+    producer = {"name": "mutant", "version": "0"}
+    return Dump("kills", producer, loaded.params.config._asdict(), weights, policy, listed, [])
+
+
+def judge_case(job):
+    """Judge all mutants on one case and dtype; returns {mutant: symbol}."""
+    weights, folder, dtype, names = job
+    loaded, case = ref.load(weights), read_case(Path(folder))
+    clean, passes, held = dump_of(loaded, case, dtype, {})
+    report, _ = compare_with_profiles(as_dump(loaded, clean, passes, held, dtype), loaded=loaded)
+    out = {"(none)": report["verdict"]}
+    for name in names:
+        try:
+            values, passes, held = dump_of(loaded, case, dtype, tap_mutants()[name].rules)
+        except (Unknown, KeyError):
+            out[name] = "."
+            continue
+        if all(
+            np.array_equal(a[t], b[t], equal_nan=a[t].dtype.kind == "f")
+            for a, b in zip(clean, values, strict=True)
+            for t in a
+        ):
+            out[name] = "."
+            continue
+        report, _ = compare_with_profiles(as_dump(loaded, values, passes, held, dtype), loaded=loaded)
+        out[name] = symbol(report, name)
+    return case.id, dtype, out
+
+
+def symbol(report, name):
+    """Say how a mutant fared: N named, T in the first class of several, C caught and called otherwise, - not caught."""
+    if report["verdict"] != "bug":
+        return "-"
+    rows = report["diagnosis"]
+    best = [row["mutant"] for row in rows if row["class"] == rows[0]["class"] and row["verdict"] in ("named", "tied")]
+    return ("N" if len(best) == 1 else "T") if name in best else "C"
+
+
+def main(argv):
+    """Make the file, with results of earlier jobs kept beside it while it runs."""
+    names = list(tap_mutants())
+    jobs = []
+    for weights in ("tiny", "tiny-long"):
+        for folder in find_cases(ROOT, weights):
+            jobs += [(weights, str(folder), dtype, names) for dtype in DTYPES]
+    if argv:
+        jobs = [job for job in jobs if any(word in job[1] + job[2] for word in argv)]
+    results = {}
+    with ProcessPoolExecutor(2) as pool:
+        for case, dtype, out in pool.map(judge_case, jobs):
+            results[f"{case} {dtype}"] = out
+            print(case, dtype, {s: list(out.values()).count(s) for s in "NTC-."}, out["(none)"], flush=True)
+    left = [name for name in names if not any(out.get(name) in ("N", "T") for out in results.values())]
+    print("not caught on toys:", left, flush=True)
+    if not argv:
+        for folder in find_cases(ROOT, "270m"):
+            if f"270m/{folder.name}" in REAL:
+                case, dtype, out = judge_case(("270m", str(folder), "float32", left))
+                results[f"{case} {dtype}"] = out
+                print(case, dtype, out, flush=True)
+    (ROOT / "KILLS.json.part").write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

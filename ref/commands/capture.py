@@ -1,0 +1,107 @@
+"""`gemma3-ref capture WITNESS`: run another implementation on the same weights and write what it computed as a dump."""
+
+import argparse
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from ref.commands import FINE
+from ref.commands.images import image_flags, read_multimodal
+from ref.commands.shared import json_flag, note, print_json, text_flags
+from ref.errors import wanted
+
+# name on the command line: module of ref.verify.capture, what it runs
+WITNESSES = {
+    "transformers": ("transformers", "Hugging Face transformers, on torch"),
+    "gemma": ("gemma", "google-deepmind/gemma, on JAX"),
+    "llama.cpp": ("llama_cpp", "llama.cpp, through llama-cpp-python"),
+    "keras": ("keras", "keras-hub"),
+}
+DTYPES = ("float32", "bfloat16", "float16", "float64", "file", "q8_0")
+ATTENTION = ("eager", "sdpa", "flash")
+
+
+def add(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser("capture", help="write a dump of another implementation's run")
+    witnesses = parser.add_subparsers(dest="witness", required=True, metavar="WITNESS")
+    for name, (_, what) in WITNESSES.items():
+        one = witnesses.add_parser(name, parents=[text_flags(), image_flags(), _flags(), json_flag()], help=what)
+        one.set_defaults(run=run)
+
+
+def _flags() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="an empty or new folder")
+    parser.add_argument(
+        "--taps", action="append", metavar="PATTERN", help="only these, such as 'text.layer.5.*' (repeatable)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=0, metavar="N", help="greedy cached steps after the prompt"
+    )
+    group = parser.add_argument_group("weights and arithmetic")
+    about = "270m (the extra [weights]), a .gguf file, a Hugging Face folder, synthetic:SIZE[:SEED], tiny"
+    group.add_argument("--weights", default="270m", metavar="W", help=about)
+    group.add_argument("--mmproj", metavar="FILE", help="the vision tower that goes with a .gguf file of text weights")
+    about = "of weights and arithmetic; file and q8_0 are llama.cpp's: the file as it is, its default, and its blocks"
+    group.add_argument("--dtype", choices=DTYPES, help=about)
+    group.add_argument("--attention", choices=ATTENTION, help="fused ones have no scores and probabilities")
+    group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    return parser
+
+
+def run(args) -> int:
+    """Encode the prompts, have the witness run them, and say what was written."""
+    from ref.verify.trace import default_taps
+    from ref.weights.resolve import load
+
+    if args.max_new_tokens < 0:
+        raise wanted("max-new-tokens", "capture", "0 or more", args.max_new_tokens)
+    if args.threads is not None and args.threads < 1:
+        raise wanted("threads", "--threads", "1 or more", args.threads)
+    witness = _witness(args.witness)
+    loaded = load(args.weights, "file", args.mmproj)
+    prompts, images = read_multimodal(args, loaded)
+    asked = {
+        "dtype": ("--dtype", args.dtype),
+        "attention": ("--attention", args.attention),
+        "n_threads": ("--threads", args.threads),
+        "pixels": ("--image", images.pixels if images else None),
+        "mmproj": ("--mmproj", args.mmproj),
+    }
+    more = _understood(witness, args.witness, asked)
+    taps = args.taps or default_taps(loaded, images)
+    witness(args.weights, prompts, args.out, steps=args.max_new_tokens, taps=taps, **more)
+    written = _measure(args.out)
+    if args.json:
+        print_json(written)
+    else:
+        note(f"{args.out}: {written['passes']} passes, {written['tensors']} tensors, {written['bytes'] / 1e6:.1f} MB")
+    return FINE
+
+
+def _witness(name: str) -> Any:
+    """Return the witness's `capture_weights`; it imports its framework when it is called."""
+    return import_module(f"ref.verify.capture.{WITNESSES[name][0]}").capture_weights
+
+
+def _understood(witness: Any, name: str, asked: dict[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Return the flags that were given, having refused those that the witness has no argument for."""
+    known = signature(witness).parameters
+    given = {key: value for key, (_, value) in asked.items() if value is not None}
+    for key in given.keys() - known.keys():
+        raise wanted(asked[key][0], "capture", f"a witness that takes it; {name} does not", given[key])
+    return given
+
+
+def _measure(folder: Path) -> dict[str, int]:
+    """Count what was written, as `trace` does."""
+    from ref.verify.dump import read_dump
+
+    passes = read_dump(folder)["passes"]
+    return {
+        "passes": len(passes),
+        "tensors": sum(len(one["tensors"]) for one in passes),
+        "bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+    }

@@ -1,0 +1,125 @@
+"""`gemma3-ref compare`: judge a dump, and say where it goes wrong and why."""
+
+import sys
+from pathlib import Path
+
+from ref.commands import BUG, FINE, UNDETERMINED
+from ref.commands.output import write_whole
+from ref.commands.shared import encode_prompt, json_flag, note, print_json, read_ids, set_threads
+from ref.errors import BadInput
+
+
+def add(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "compare",
+        parents=[json_flag()],
+        help="judge another implementation's dump: which operation is wrong first, and which known mistake it is",
+    )
+    parser.add_argument("dump", metavar="DUMP", help="a dump's folder, or .npz, .safetensors, llama.cpp text, JSON")
+    parser.add_argument("other", nargs="?", metavar="DUMP_B", help="a second dump: both beside the truth")
+    group = parser.add_argument_group("what the dump is of")
+    group.add_argument("--weights", metavar="W", help="default: those that the dump names")
+    group.add_argument("--mmproj", metavar="FILE", help="the vision tower that goes with a .gguf file of text weights")
+    group.add_argument(
+        "--held-as", choices=("file", "float32", "bfloat16", "float16"), help="default: as the dump says"
+    )
+    group.add_argument("--policy", metavar="NAME", help="whose noise floor: float32, bfloat16, llama.cpp, ...")
+    group.add_argument(
+        "--composition", choices=("current", "before_46850", "two_sided"), help="of window and image block"
+    )
+    group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    group = parser.add_argument_group("the prompt it claims to be of")
+    group.add_argument("--ids", metavar="FILE_OR_LIST", help="token ids: of a bare file, or to check a dump's")
+    group.add_argument("--names", metavar="TABLE", help="whose tensor names a bare file has: transformers, gemma, ...")
+    group.add_argument("--prompt", metavar="TEXT", help="the text that the dump's ids must be of")
+    group.add_argument("--chat", action="store_true", help="the text is a user's turn")
+    group.add_argument("--system", metavar="TEXT", help="system text, folded into the user's turn (with --chat)")
+    group = parser.add_argument_group("reports")
+    group.add_argument("--all", action="store_true", help="a line for every tap, not for every group")
+    group.add_argument(
+        "--html", type=Path, metavar="FILE", help="one offline page: heat map, tokens, channels, evidence"
+    )
+    group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML, a test case a tap")
+    parser.set_defaults(run=run, forbid_control=False, image_layout=None)
+
+
+def run(args) -> int:
+    """Judge one dump, or two beside each other; print the table and write the reports asked for."""
+    set_threads(args.threads)
+    report, profiles = _judge(args, args.dump)
+    other = _judge(args, args.other)[0] if args.other else None
+    if args.junit:
+        from ref.verify.report_junit import junit_xml
+
+        text = junit_xml(report)
+        write_whole(args.junit, lambda path: path.write_text(text))
+    if args.html:
+        from ref.verify.report_html import write_html
+
+        write_html(report, profiles, args.html, other)
+    if args.json:
+        print_json(report | ({"other": other} if other else {}))
+    else:
+        show(args, report, other)
+    worst = [one["verdict"] for one in (report, other) if one]
+    return BUG if "bug" in worst else UNDETERMINED if "undetermined" in worst else FINE
+
+
+def _judge(args, dump: str):
+    from tqdm import tqdm
+
+    from ref.verify.comparison import compare_with_profiles
+
+    bar = tqdm(desc=f"compare {Path(dump).name}", unit="tap", disable=None, delay=1, leave=False, file=sys.stderr)
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    held = "file" if args.held_as == "float32" else args.held_as
+    how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
+    ids = read_ids(args.ids) if args.ids else None
+    bare = not Path(dump).is_dir()
+    prompt = _prompt(args) if args.prompt is not None else None if bare else ids
+    with bar:
+        return compare_with_profiles(
+            dump, args.weights, ids=ids if bare else None, names=args.names, prompt=prompt, progress=progress, **how
+        )
+
+
+def _prompt(args) -> list[int]:
+    from ref.weights.resolve import default_tokenizer, load
+
+    if args.system and not args.chat:
+        raise BadInput("--system: wanted --chat beside it, got none")
+    if args.ids:
+        raise BadInput("prompt: wanted either --prompt or --ids, got both")
+    tokenizer = load(args.weights).tokenizer() if args.weights else default_tokenizer("--prompt")
+    return encode_prompt(args, tokenizer, args.prompt)
+
+
+def show(args, report: dict, other: dict | None) -> None:
+    """Print the table; of two dumps both, then where they part."""
+    from ref.verify.report_text import render_text
+
+    if other is None:
+        print(render_text(report, everything=args.all))
+        return
+    for name, one in ((args.dump, report), (args.other, other)):
+        print(f"{name}:")
+        print(render_text(one, everything=args.all))
+    a, b = ({(row["pass"], row["tap"]): row for row in one["taps"]} for one in (report, other))
+    both = [key for key in a if key in b]
+    print(f"{'tap':<40}{'pass':>5}  {'first: x floor':>15}{'second: x floor':>17}")
+    for key in both:
+        if a[key]["verdict"] != b[key]["verdict"]:
+            x, y = (one[key]["local_ratio"] for one in (a, b))
+            print(
+                f"{key[1]:<40}{key[0]:>5}  {_number(x):>15}{_number(y):>17}  {a[key]['verdict']} | {b[key]['verdict']}"
+            )
+    note(f"{len(both)} taps are in both; those above have different verdicts")
+
+
+def _number(value) -> str:
+    return "-" if value is None else f"{value:.2f}"

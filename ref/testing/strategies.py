@@ -1,0 +1,127 @@
+"""Hypothesis strategies: layouts of tokens with images, pads, packed prompts and cached keys; sizes of images.
+
+Both shrink towards what a person would draw by hand: few tokens, no images, no pads, small windows, small sizes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ref.config import CROPS, CropConfig
+from ref.errors import BadInput, wanted
+from ref.ops.visibility import Composition
+from ref.verify.mutants.visibility import Layout
+
+try:
+    import hypothesis as hypothesis
+    from hypothesis import strategies as st
+    from hypothesis.configuration import set_hypothesis_home_dir as set_hypothesis_home_dir
+    from hypothesis.errors import Flaky as Flaky
+except ImportError:
+    raise BadInput("hypothesis: wanted installed, got none; pip install hypothesis") from None
+
+WINDOWS = (2, 3, 4, 5, 6)
+FEATURES = ("images", "long-images", "pads", "packed", "cached", "local", "global")
+TEXT, IMAGE, PROMPT = "text", "image", "prompt"  # what a run of tokens is; the last begins a new prompt
+PHOTOS = (
+    (640, 480), (1024, 768), (1280, 720), (1920, 1080), (3840, 2160), (4032, 3024), (4000, 3000), (6000, 4000),
+    (1179, 2556), (896, 896), (1240, 1754), (2500, 1000), (1200, 1000), (511, 400), (4097, 257), (600, 255),
+    (3000, 500),
+)  # fmt: skip
+
+
+def check_without(without: Sequence[str]) -> frozenset[str]:
+    """Return the features left out of layouts, or refuse a name that is none.
+
+    Args:
+        without: names out of FEATURES.
+
+    Raises:
+        BadInput: an unknown name, or both kinds of layer left out.
+    """
+    for name in without:
+        if name not in FEATURES:
+            raise wanted("without", "layouts", " ".join(FEATURES), name)
+    if {"local", "global"} <= set(without):
+        raise wanted("without", "layouts", "one kind of layer left", "local and global")
+    return frozenset(without)
+
+
+def layouts(
+    *, without: Sequence[str] = (), windows: Sequence[int] = WINDOWS, composition: Composition = "current"
+) -> st.SearchStrategy[Layout]:
+    """Draw what one layer's attention is told of a batch row: `ref.verify.mutants.visibility.Layout`.
+
+    A row is left pads, then prompts packed one after the other, each of runs of text and soft tokens; a pass is the
+    row from some token on, never from inside an image. Runs are as long as the window, give or take one, or up to 8.
+
+    Args:
+        without: features left out, of `images`, `long-images` (longer than the window: there the compositions
+            differ), `pads`, `packed`, `cached`, `local`, `global`.
+        windows: W of local layers, drawn from these; the small ones give pictures that can be read.
+        composition: of image block and window, as for `visible_ranges`.
+
+    Raises:
+        BadInput: an unknown feature, or no kind of layer left.
+
+    Source: the layouts over which the rule itself is proved, `tests/test_image_visibility.py`.
+    Differs: soft tokens never stand first in a packed prompt, as in every official layout of prompts.
+    """
+    return _layouts(check_without(without), tuple(windows), composition)
+
+
+@st.composite
+def _layouts(draw, without, windows, composition):
+    W = draw(st.sampled_from(windows))
+    kinds = [kind for kind, name in ((TEXT, ""), (IMAGE, "images"), (PROMPT, "packed")) if name not in without]
+    lengths = st.one_of(st.integers(1, 8), st.sampled_from([max(W - 1, 1), W, W + 1]))
+    runs = draw(st.lists(st.tuples(st.sampled_from(kinds), lengths), min_size=1, max_size=5))
+    pads = 0 if "pads" in without else draw(st.one_of(st.just(0), st.integers(1, 4)))
+    soft, first = _row(runs, pads, W if "long-images" in without else None)
+    start = 0 if "cached" in without else draw(st.one_of(st.just(0), st.integers(0, len(soft) - 1)))
+    while start and soft[start] and soft[start - 1]:  # a pass never begins inside an image
+        start -= 1
+    is_local = "local" not in without and ("global" in without or draw(st.booleans()))
+    return Layout(soft[start:], first[start:], start, W if is_local else None, composition, W)
+
+
+def _row(runs, pads, longest):
+    """Lay runs out behind the pads; with `longest`, text cuts images that are longer."""
+    soft, first, begins = [False] * pads, [pads] * pads, pads
+    for kind, length in runs:
+        begins = len(soft) if kind == PROMPT else begins
+        for _ in range(length):
+            full = longest is not None and len(soft) >= longest and all(soft[-longest:])
+            soft.append(kind == IMAGE and not full)
+            first.append(begins)
+    return np.array(soft), np.array(first, np.int64)
+
+
+def image_sizes(crops: CropConfig = CROPS["transformers"], largest: int = 5000) -> st.SearchStrategy[tuple[int, int]]:
+    """Draw sizes of images, most of them within two pixels of where Pan & Scan changes its mind.
+
+    Args:
+        crops: whose thresholds: the ratio from which on there are crops, ratios at which their number rounds up, sides
+            that just hold one crop more.
+        largest: side in pixels.
+
+    Returns:
+        A strategy of (width, height), in pixels.
+
+    Source: `ref.ops.pan_and_scan`.
+    Differs: no known.
+    """
+    m, offsets = crops.min_crop, st.integers(-2, 2)
+    ratios = sorted({crops.min_ratio, 1.2, 1.5, *(n + 0.5 for n in range(1, crops.max_crops + 2))})
+    shorter = st.one_of(st.integers(1, largest), st.integers(m, 2 * m), st.sampled_from([m - 1, m, m + 1, 400, 1000]))
+    tens = st.integers(1, max(largest // 10, 1)).map(
+        lambda n: 10 * n
+    )  # most ratios are hit exactly by round numbers only
+    anything = st.tuples(st.integers(1, largest), st.integers(1, largest))
+    by_ratio = st.builds(
+        lambda s, r, o: (round(s * r) + o, s), st.one_of(tens, shorter), st.sampled_from(ratios), offsets
+    )
+    by_strips = st.builds(lambda n, o, s: (n * m + o, s), st.integers(1, crops.max_crops + 2), offsets, shorter)
+    sizes = st.one_of(anything, by_ratio, by_strips, shorter.map(lambda s: (s, s)), st.sampled_from(PHOTOS))
+    turned = st.builds(lambda size, turn: size[::-1] if turn else size, sizes, st.booleans())
+    return turned.map(lambda size: (min(max(size[0], 1), largest), min(max(size[1], 1), largest)))

@@ -1,0 +1,85 @@
+"""What a capture of a JAX or Keras model does to be a dump: which keys a mask lets queries see, and which are there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ref.config import PAD, TextConfig
+from ref.errors import wanted
+from ref.model.inputs import check_ids
+from ref.model.taps import Recorder, tap_names, tap_row
+
+
+def check_prompts(prompts: Sequence[Sequence[int]], config: TextConfig, steps: int, taps: Sequence[str]) -> None:
+    """Refuse what cannot be captured, before anything is run.
+
+    Args:
+        prompts: token ids; those that begin with 0 are left-padded.
+        config: the model's.
+        steps: cached decode steps after each prompt.
+        taps: patterns.
+
+    Raises:
+        BadInput: no prompt, ids out of range, padding anywhere but on the left, too many tokens, no tap matches.
+    """
+    if len(prompts) == 0:
+        raise wanted("token ids", "capture", "at least one prompt of at least one", "none")
+    for number, prompt in enumerate(prompts):
+        where = f"prompt {number}"
+        ids = check_ids([prompt], config, where)[0]
+        if (ids[pads_of(ids) :] == PAD).any() or ids[-1] == PAD:
+            raise wanted("token ids", where, f"{PAD}, which is padding there, on the left only", ids.tolist())
+        if len(ids) + steps > config.max_positions:
+            raise wanted("prompt and new tokens", where, f"at most {config.max_positions}", len(ids) + steps)
+    if not any(Recorder(*taps).wants(name) for name in tap_names(config.layers, cached=steps > 0)):
+        raise wanted("taps", "capture", "a pattern that matches a tap, such as 'text.layer.0.*'", list(taps))
+
+
+def pads_of(ids: np.ndarray) -> int:
+    """Count the padding on the left."""
+    return int((np.asarray(ids) != PAD).argmax()) if np.any(np.asarray(ids) != PAD) else len(ids)
+
+
+def key_ranges(seen: np.ndarray) -> np.ndarray:
+    """Return the keys that each query sees, as ranges where they are ranges.
+
+    Args:
+        seen: [T, S] bool.
+
+    Returns:
+        [1, T, 2] int64, half-open; (0, 0) where a query sees none. [1, T, S] bool where one sees no contiguous range.
+
+    Source: ARCHITECTURE, visibility is an interval.
+    Differs: no known.
+    """
+    start, stop = seen.argmax(1), seen.shape[1] - seen[:, ::-1].argmax(1)
+    stop = np.where(seen.any(1), stop, start)
+    if (seen.sum(1) != stop - start).any():
+        return seen[None]
+    return np.stack([start, stop], 1)[None].astype(np.int64)
+
+
+def aligned(tap: str, value: np.ndarray, config: TextConfig, before: int, stop: int) -> np.ndarray:
+    """Cut a value that has a row for every slot of a cache to the keys that ours has.
+
+    Args:
+        tap: its name; values on other axes are returned as they are.
+        value: on the registry's axes; of `attn.visible`, [1, T, S] bool.
+        config: the model's.
+        before: keys in the cache before the pass.
+        stop: and after it.
+
+    Source: `ref.model.cache`: a local layer keeps the newest W keys; a first pass shows the scores of all.
+    Differs: google-deepmind/gemma and keras-hub keep every key in every layer.
+    """
+    row, parts = tap_row(tap), tap.split(".")
+    axes = row.axes.split() if row else []
+    if tap.endswith("attn.visible"):
+        return key_ranges(np.asarray(value)[0, :, :stop])
+    if "S" not in axes:
+        return value
+    window = config.window_of(int(parts[2])) or stop
+    first = 0 if before == 0 and not parts[3] == "cache" else stop - min(window, stop)
+    keys: list = [slice(None)] * value.ndim
+    keys[axes.index("S")] = slice(first, stop)
+    return value[tuple(keys)]

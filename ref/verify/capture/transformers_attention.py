@@ -1,0 +1,258 @@
+"""Hear what transformers' attention functions are given and give back, whoever calls them and whoever wrote them.
+
+Queries and keys are rotated by then, whatever rotated them; the mask is the one that counts. `config` is not touched:
+the form of the mask depends on `_attn_implementation`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from inspect import signature
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from ref.verify.capture.transformers_listen import Listener
+
+FIRST = ("module", "query", "key", "value", "attention_mask")  # of every attention function, by place
+MODELS = ("transformers.models.gemma3.modeling_gemma3", "transformers.models.siglip.modeling_siglip")
+EAGER, SDPA = "eager_attention_forward", "sdpa_attention_forward"
+FUNCTIONS = {
+    **dict.fromkeys(((file, EAGER) for file in MODELS), "eager"),
+    ("transformers.integrations.sdpa_attention", SDPA): "sdpa",
+}
+HIDDEN = -104.0  # added to a score: exp of it is 0 in float32
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Replace an attribute for a while, then leave the owner as it was."""
+    had, old = name in vars(owner), vars(owner).get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if had:
+            setattr(owner, name, old)
+        else:
+            delattr(owner, name)
+
+
+def hear_attention(stack: ExitStack, listener: Listener, modules: dict[Any, list[str]]) -> None:
+    """Wrap every attention function where it is looked up, until the stack is closed.
+
+        ALL_ATTENTION_FUNCTIONS.get_interface(name, default), ALL_ATTENTION_FUNCTIONS[name];
+        eager_attention_forward of gemma3 and siglip, and sdpa_attention_forward, in every module that holds them
+
+    Args:
+        stack: restores what was there.
+        listener: is told.
+        modules: attention module -> prefixes of its taps.
+
+    Source: transformers 5.23 `Gemma3Attention.forward`, `AttentionInterface.get_interface`.
+    Differs: a function that a closure holds is out of reach; then only `attn.mix` is had, from the output projection.
+    """
+    ear = _Ear(listener, modules)
+    for owner, name, implementation in list(_held()):
+        stack.enter_context(replaced(owner, name, ear.wrap(vars(owner)[name], implementation)))
+    tables = {id(table): table for file in _files() if (table := file.get("ALL_ATTENTION_FUNCTIONS"))}.values()
+    for table in tables:
+        stack.enter_context(replaced(table, "get_interface", _looked_up(ear, table.get_interface)))
+    for kind in {type(table) for table in tables}:
+        stack.enter_context(replaced(kind, "__getitem__", _looked_up_in(ear, kind.__getitem__)))
+
+
+def _files() -> list[dict[str, Any]]:
+    """Return the names in the models' files; a text model does not load SigLIP's."""
+    return [vars(sys.modules[file]) for file in MODELS if file in sys.modules]
+
+
+def _held() -> Iterator[tuple[Any, str, str]]:
+    """List (module, name, implementation) of the places where loaded modules hold an attention function."""
+    own = {file.get(EAGER): "eager" for file in _files()}  # perhaps the owner's
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
+        for name, value in list(names.items()) if isinstance(names, dict) else ():
+            if type(value) is FunctionType:  # asking isinstance makes some objects of torch warn
+                place = (value.__module__, value.__name__)
+                implementation = own.get(value) or FUNCTIONS.get(place)
+                if implementation:
+                    yield module, name, implementation
+
+
+def _looked_up(ear: "_Ear", lookup: Callable) -> Callable:
+    @wraps(lookup)
+    def get(name, *args, **kwargs):
+        return ear.wrap(lookup(name, *args, **kwargs), name)
+
+    return get
+
+
+def _looked_up_in(ear: "_Ear", lookup: Callable) -> Callable:
+    @wraps(lookup)
+    def get(table, name):
+        return ear.wrap(lookup(table, name), name)
+
+    return get
+
+
+class _Ear:
+    """Wraps functions; of calls inside one another for one module, the outermost is heard."""
+
+    def __init__(self, listener: Listener, modules: dict[Any, list[str]]):
+        self.listener, self.modules = listener, modules
+        self.inside: set[Any] = set()
+
+    def wrap(self, function: Any, implementation: str) -> Any:
+        if not callable(function) or getattr(function, "ear", None) is self:
+            return function
+        names = _names(function)
+
+        @wraps(function)
+        def heard(*args, **kwargs):
+            given = dict(zip(names, args, strict=False)) | kwargs
+            module = given.get("module")
+            if module not in self.modules or module in self.inside:
+                return function(*args, **kwargs)
+            self.inside.add(module)
+            try:
+                result = function(*args, **kwargs)
+            finally:
+                self.inside.discard(module)
+            self.hear(self.listener.turn(module, "attention", self.modules[module]), given, result, implementation)
+            return result
+
+        heard.ear = self  # type: ignore[attr-defined]
+        return heard
+
+    def hear(self, prefix: str, given: dict[str, Any], result: Any, implementation: str) -> None:
+        q, k, v = self._operands(given)
+        mixed, probs = result if isinstance(result, tuple) else (result, None)
+        if not self._is_whole(prefix, q, k):
+            return
+        tap, wants = self.listener.tap, self.listener.wants
+        if prefix.startswith("text."):
+            self._hear_keys(prefix, q, k, v, given, implementation)
+        if hasattr(probs, "detach"):
+            scaling = given.get("scaling")
+            if wants(prefix + "attn.scores"):
+                tap(prefix + "attn.scores", scores(q, k, q.shape[-1] ** -0.5 if scaling is None else scaling))
+            tap(prefix + "attn.probs", probs)
+        if mixed.numel() == q.numel():
+            tap(prefix + "attn.mix", mixed)
+
+    def _hear_keys(self, prefix, q, k, v, given, implementation) -> None:
+        tap = self.listener.tap
+        tap(prefix + "attn.q_rope", q)
+        tap(prefix + "attn.k_rope", k[:, :, -q.shape[2] :])
+        if self.listener.with_cache:
+            tap(prefix + "cache.k", k.transpose(1, 2))
+            tap(prefix + "cache.v", v.transpose(1, 2))
+        if self.listener.wants(prefix + "attn.visible"):
+            seen = seen_cells(q, k, given, implementation)
+            if seen is not None:
+                for row, pads in enumerate(self.listener.pads):
+                    keys = visible_keys(seen[row % len(seen)], self.listener.total, pads)
+                    self.listener.give(row, prefix + "attn.visible", keys)
+
+    @staticmethod
+    def _operands(given: dict[str, Any]) -> tuple[Any, Any, Any]:
+        return given.get("query"), given.get("key"), given.get("value")
+
+    def _is_whole(self, prefix: str, q: Any, k: Any) -> bool:
+        """Tell whether a call is of all queries and heads; part of them is no tap."""
+        if not hasattr(q, "detach") or not hasattr(k, "detach") or q.ndim != 4 or k.ndim != 4:
+            return False
+        (queries, length), (keys, _) = (self.listener.heads(prefix, letter) for letter in "NK")
+        whole = (queries, length) == (q.shape[1], q.shape[3]) and (keys, length) == (k.shape[1], k.shape[3])
+        if prefix.startswith("vision."):
+            return whole
+        return whole and q.shape[2] == self.listener.tokens <= k.shape[2] <= self.listener.total
+
+
+def _names(function: Callable) -> tuple[str, ...]:
+    """Name a function's arguments by place."""
+    try:
+        own = list(signature(function).parameters)
+    except (TypeError, ValueError):
+        own = []
+    return (*FIRST, *own[len(FIRST) :])
+
+
+def scores(q: Any, k: Any, scaling: float) -> Any:
+    """Return the scaled, unmasked scores as eager attention computes them.
+
+        scores[b, n, t, s] = (q[b, n, t] . k[b, n // G, s]) * scaling
+
+    Args:
+        q: [B, N, T, H] tensor.
+        k: [B, K, S, H] tensor.
+        scaling: the multiplier.
+
+    Returns:
+        [B, N, T, S], in the dtype of q.
+
+    Rounding: the product to that dtype, then its multiple.
+    Source: transformers 5.23 `eager_attention_forward`.
+    Differs: no known.
+    """
+    return q @ k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).transpose(2, 3) * scaling
+
+
+def seen_cells(q: Any, k: Any, given: dict[str, Any], implementation: str) -> np.ndarray | None:
+    """Return which keys an attention function lets queries see.
+
+    Args:
+        q: [B, N, T, H] tensor.
+        k: [B, K, S, H] tensor.
+        given: its arguments by name.
+        implementation: what it does without a mask: `eager` sees all, `sdpa` goes by is_causal.
+
+    Returns:
+        [B or 1, T, S] bool; None where it cannot be told, as of masks that differ between heads.
+
+    Source: transformers 5.23 `eager_attention_forward`, `sdpa_attention_forward`.
+    Differs: no known.
+    """
+    T, S, mask = q.shape[2], k.shape[2], given.get("attention_mask")
+    if mask is None:
+        if implementation not in ("eager", "sdpa"):
+            return None
+        causal = given.get("is_causal")
+        causal = getattr(given["module"], "is_causal", True) if causal is None else causal
+        # sdpa's causal mask is upper-left: query t sees columns 0 .. t, whatever S is
+        one = np.tri(T, S, dtype=bool) if implementation == "sdpa" and causal and T > 1 else np.ones((T, S), bool)
+        return one[None]
+    if getattr(mask, "ndim", 0) != 4 or mask.shape[-1] != S or mask.shape[-2] not in (1, T):
+        return None
+    cells = (mask if str(mask.dtype) == "torch.bool" else mask > HIDDEN).detach().cpu().numpy()
+    if (cells != cells[:, :1]).any():
+        return None
+    return np.broadcast_to(cells[:, 0], (len(cells), T, S))
+
+
+def visible_keys(seen: np.ndarray, total: int, pads: int) -> np.ndarray:
+    """Return what each query sees in key indices.
+
+    Args:
+        seen: [T, S] bool; the last column is the newest key.
+        total: keys after this pass.
+        pads: left pads of the row; what a pad sees does not matter, and is nothing here.
+
+    Returns:
+        [1, T, 2] int64, half-open ranges; [1, T, S] bool where some query does not see one range.
+
+    Source: own; `ref.model.taps`.
+    Differs: no known.
+    """
+    T, S = seen.shape
+    index = total - T + np.arange(T)
+    real = index >= pads
+    start, stop = seen.argmax(1), S - seen[:, ::-1].argmax(1)
+    some = seen.any(1)
+    if (seen.sum(1) != np.where(some, stop - start, 0))[real].any():
+        return seen[None]
+    keys = total - S + np.stack([start, stop], 1)
+    return np.where((some & real)[:, None], keys, index[:, None])[None].astype(np.int64)

@@ -1,0 +1,132 @@
+"""Which of transformers' modules gives which tap, and the hooks that listen to them."""
+
+from collections import defaultdict
+from contextlib import ExitStack
+from typing import Any
+
+from ref.verify.capture.transformers_listen import Listener
+from ref.verify.capture.transformers_model import text_model
+
+IN, OUT = "in", "out"  # a module's input or its output
+# (place in the layer, side, tap) in the order of execution. What attention sees is in transformers_attention.
+LAYER = (
+    ("", IN, "in"),
+    ("input_layernorm", OUT, "attn.pre_norm"),
+    ("self_attn.q_proj", OUT, "attn.q"),
+    ("self_attn.k_proj", OUT, "attn.k"),
+    ("self_attn.v_proj", OUT, "attn.v"),
+    ("self_attn.q_norm", OUT, "attn.q_norm"),
+    ("self_attn.k_norm", OUT, "attn.k_norm"),
+    ("self_attn.o_proj", IN, "attn.mix"),  # where no attention function was heard
+    ("self_attn.o_proj", OUT, "attn.out"),
+    ("post_attention_layernorm", OUT, "attn.post_norm"),
+    ("pre_feedforward_layernorm", IN, "mid"),
+    ("pre_feedforward_layernorm", OUT, "ffn.pre_norm"),
+    ("mlp.gate_proj", OUT, "ffn.gate"),
+    ("mlp.up_proj", OUT, "ffn.up"),
+    ("mlp.down_proj", IN, "ffn.act"),
+    ("mlp.down_proj", OUT, "ffn.out"),
+    ("post_feedforward_layernorm", OUT, "ffn.post_norm"),
+    ("", OUT, "out"),
+)
+VISION_LAYER = (
+    ("", IN, "in"),
+    ("layer_norm1", OUT, "attn.pre_norm"),
+    ("self_attn.q_proj", OUT, "attn.q"),
+    ("self_attn.k_proj", OUT, "attn.k"),
+    ("self_attn.v_proj", OUT, "attn.v"),
+    ("self_attn.out_proj", IN, "attn.mix"),
+    ("self_attn.out_proj", OUT, "attn.out"),
+    ("layer_norm2", IN, "mid"),
+    ("layer_norm2", OUT, "ffn.pre_norm"),
+    ("mlp.fc1", OUT, "ffn.up"),
+    ("mlp.fc2", IN, "ffn.act"),
+    ("mlp.fc2", OUT, "ffn.out"),
+    ("", OUT, "out"),
+)
+TEXT = (("embed_tokens", OUT, "text.embed"), ("norm", OUT, "text.final_norm"))
+VISION = (
+    ("vision_tower", IN, "vision.pixels"),
+    ("vision_tower.embeddings.patch_embedding", OUT, "vision.patch_embed"),
+    ("vision_tower.embeddings", OUT, "vision.embed"),
+    ("vision_tower.post_layernorm", OUT, "vision.post_norm"),
+    ("multi_modal_projector.mm_soft_emb_norm", IN, "vision.pool"),
+    ("multi_modal_projector.mm_soft_emb_norm", OUT, "vision.soft_norm"),
+    ("multi_modal_projector", OUT, "vision.soft_tokens"),
+    ("language_model", IN, "model.merged"),
+)
+INPUTS = ("hidden_states", "inputs_embeds", "pixel_values", "input", "x")  # what a main input may be called
+
+
+def find(root: Any, path: str) -> Any:
+    """Return the module at a dotted path, None where the owner has taken it away."""
+    for name in path.split(".") if path else ():
+        root = getattr(root, name, None)
+    return root
+
+
+def attentions(model: Any) -> dict[Any, list[str]]:
+    """List the attention modules, each with the prefixes of its taps; a module that is used twice has two."""
+    found: dict[Any, list[str]] = defaultdict(list)
+    for layers, tower in ((text_model(model).layers, "text"), (_blocks(model), "vision")):
+        for i, layer in enumerate(layers):
+            found[find(layer, "self_attn")].append(f"{tower}.layer.{i}.")
+    return found
+
+
+def _blocks(model: Any) -> Any:
+    return find(model, "model.vision_tower.encoder.layers") or ()
+
+
+def _places(model: Any):
+    """List (module, side, tap) in the order of execution."""
+    for path, side, tap in VISION if hasattr(model.model, "vision_tower") else ():
+        yield find(model.model, path), side, tap
+    for i, layer in enumerate(_blocks(model)):
+        for path, side, tap in VISION_LAYER:
+            yield find(layer, path), side, f"vision.layer.{i}.{tap}"
+    text = text_model(model)
+    for path, side, tap in TEXT:
+        yield find(text, path), side, tap
+    for i, layer in enumerate(text.layers):
+        for path, side, tap in LAYER:
+            yield find(layer, path), side, f"text.layer.{i}.{tap}"
+
+
+def hook_modules(stack: ExitStack, model: Any, listener: Listener) -> None:
+    """Listen to every module until the stack is closed; also where a module's `forward` was replaced.
+
+    Args:
+        stack: removes the hooks.
+        model: transformers'.
+        listener: is told.
+
+    Source: transformers 5.23 `modeling_gemma3.py`, `modeling_siglip.py`.
+    Differs: no known.
+    """
+    names: dict[tuple[Any, str], list[str]] = defaultdict(list)
+    for module, side, tap in _places(model):
+        if module is not None:
+            names[module, side].append(tap)
+    for (module, side), taps in names.items():
+        hook = (_on_input if side == IN else _on_output)(listener, taps)
+        how = {"with_kwargs": True} if side == IN else {}
+        register = module.register_forward_pre_hook if side == IN else module.register_forward_hook
+        stack.callback(register(hook, **how).remove)
+
+
+def _on_input(listener: Listener, taps: list[str]):
+    def hook(module, args, kwargs):
+        tap = listener.turn(module, IN, taps)
+        named = (kwargs[name] for name in INPUTS if kwargs.get(name) is not None)
+        listener.tap(tap, args[0] if args else next(named, None), first=True)
+
+    return hook
+
+
+def _on_output(listener: Listener, taps: list[str]):
+    def hook(module, _, out):
+        tap = listener.turn(module, OUT, taps)
+        listener.tap(tap, out if hasattr(out, "detach") else out[0])
+
+    return hook

@@ -1,0 +1,144 @@
+"""What the strategies draw: every feature, and only layouts and sizes that there can be."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import strategies as st
+
+from ref.config import CROPS
+from ref.errors import BadInput
+from ref.ops.pan_and_scan import count_crops
+from ref.ops.visibility import COMPOSITIONS, image_blocks
+from ref.testing.strategies import FEATURES, image_sizes, layouts
+from ref.verify.mutants.visibility import real_rows
+
+SHRINK = settings(database=None, max_examples=2000, suppress_health_check=list(HealthCheck))
+DRAW = settings(database=None, max_examples=500, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
+
+
+def longest_block(layout):
+    blocks = image_blocks(layout.soft[None], layout.first[None], layout.start)[0]
+    return int((blocks[:, 1] - blocks[:, 0]).max())
+
+
+HAS = {
+    "images": lambda x: bool(x.soft.any()),
+    "long-images": lambda x: longest_block(x) > x.local_window,
+    "pads": lambda x: not real_rows(x).all(),
+    "packed": lambda x: len(np.unique(x.first)) > 1,
+    "cached": lambda x: x.start > 0,
+    "local": lambda x: x.window is not None,
+    "global": lambda x: x.window is None,
+}
+
+
+@given(layout=layouts())
+def test_layouts_are_possible(layout):
+    T = len(layout.soft)
+    assert T >= 1
+    assert layout.soft.shape == layout.first.shape == (T,)
+    assert (layout.soft.dtype, layout.first.dtype) == (bool, np.int64)
+    assert (np.diff(layout.first) >= 0).all()
+    assert real_rows(layout).any()
+    assert not layout.soft[~real_rows(layout)].any()
+    begins = layout.first[1:] != layout.first[:-1]
+    assert (layout.first[1:][begins] == layout.start + 1 + np.flatnonzero(begins)).all()
+    assert not layout.soft[1:][begins].any()  # no prompt begins inside an image
+    assert layout.window in (None, layout.local_window)
+    assert layout.composition == "current"
+    assert T + layout.start <= 50
+
+
+def test_features_are_the_ones_that_can_be_left_out():
+    assert set(HAS) == set(FEATURES)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_each_feature_is_drawn_and_can_be_left_out(feature):
+    seen = []
+
+    @DRAW
+    @given(layout=layouts())
+    def draw(layout):
+        seen.append(HAS[feature](layout))
+
+    draw()
+    assert 0.1 < np.mean(seen) < 0.9
+
+    @DRAW
+    @given(layout=layouts(without=[feature]))
+    def never(layout):
+        assert not HAS[feature](layout)
+
+    never()
+
+
+@pytest.mark.parametrize("composition", COMPOSITIONS)
+def test_windows_and_composition_are_as_asked(composition):
+    @settings(max_examples=50)
+    @given(layout=layouts(windows=(7, 512), composition=composition))
+    def draw(layout):
+        assert layout.local_window in (7, 512)
+        assert layout.composition == composition
+
+    draw()
+
+
+@pytest.mark.parametrize(
+    ("feature", "wanted"),
+    [
+        ("images", ([True], [0], 0, None)),
+        ("pads", ([False, False], [1, 1], 0, None)),
+        ("packed", ([False, False], [0, 1], 0, None)),
+        ("cached", ([False], [0], 1, None)),
+        ("local", ([False], [0], 0, 2)),
+        ("global", ([False], [0], 0, None)),
+        ("long-images", ([True] * 3, [0] * 3, 0, None)),
+    ],
+)
+def test_it_shrinks_to_the_least_that_has_a_feature(feature, wanted):
+    least = find(layouts(), HAS[feature], settings=SHRINK)
+    assert (least.soft.tolist(), least.first.tolist(), least.start, least.window) == wanted
+    assert least.local_window == 2
+
+
+@pytest.mark.parametrize("without", [["image"], ["local", "global"], [3]])
+def test_unknown_features_are_refused(without):
+    with pytest.raises(BadInput, match="layouts: without: wanted "):
+        layouts(without=without)
+
+
+# --- sizes of images ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", CROPS)
+def test_sizes_lie_on_both_sides_of_every_threshold(policy):
+    crops = CROPS[policy]
+    _, *rest = crops
+    counts, near = [], []
+
+    @DRAW
+    @given(size=image_sizes(crops))
+    def draw(size):
+        width, height = size
+        assert min(size) >= 1
+        assert max(size) <= 5000
+        longer, shorter = max(size), min(size)
+        counts.append((width >= height, count_crops(longer, shorter, *rest[:3])))
+        near.append(longer / shorter == crops.min_ratio)
+
+    draw()
+    assert {(wide, n) for wide in (True, False) for n in (0, 2, 3, 4)} <= set(counts)
+    assert sum(near) >= 3  # exactly at the ratio
+
+
+@given(data=st.data(), largest=st.integers(1, 300))
+def test_no_side_is_larger_than_asked(data, largest):
+    assert max(data.draw(image_sizes(largest=largest))) <= largest
+
+
+def test_sizes_shrink():
+    crops = CROPS["transformers"]
+    least = find(image_sizes(), lambda s: count_crops(max(s), min(s), 1.2, 256, 4) == 4, settings=SHRINK)
+    assert max(least) < 1500
+    assert crops.min_crop <= min(least) < 500
