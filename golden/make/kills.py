@@ -3,7 +3,7 @@
     python golden/make/kills.py            about half an hour on two cores
 
 A mutant runs the whole model on a golden case's inputs, in the arithmetic of a dtype; what it computes is judged as a
-dump would be. The truth of these cases is the witness's (`gemma3-ref verify --dtype float64` holds ours to 1e-10 of it).
+dump would be. The truth of these cases is the witness's: `gemma3-ref verify --dtype float64` holds ours to 1e-10 of it.
 """
 
 import json
@@ -54,7 +54,7 @@ def images_before(case, b, token, per_image):
 
 
 def dump_of(loaded, case, dtype, rules):
-    """Run the model, or a mutant of it, on a case; return it as a dump, or None where nothing differs from no mutant."""
+    """Run the model, or a mutant of it, on a case; return every tap of every pass, the passes, and how weights lie."""
     policy = POLICIES[DTYPES[dtype]]
     held = "file" if dtype == "float32" else dtype
     passes = []
@@ -133,6 +133,12 @@ def judge_case(job):
         report, _ = compare_with_profiles(as_dump(loaded, values, passes, held, dtype), loaded=loaded)
         out[name] = symbol(report, name)
     return case.id, dtype, out
+
+
+def same(a, b):
+    """Tell whether two runs have the same bits everywhere."""
+    pairs = ((x[tap], y[tap]) for x, y in zip(a, b, strict=True) for tap in x)
+    return all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs)
 
 
 def symbol(report, name):

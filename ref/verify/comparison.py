@@ -80,7 +80,7 @@ def compare_with_profiles(
     if loaded is None:
         loaded = _load(opened.weights.get("name"), mmproj)
     check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
-    family = family or family_of(opened.policy)
+    family = family or family_of(opened.policy, str(opened.producer.get("name")))
     if family not in FAMILIES and family not in POLICIES:
         raise wanted("--policy", "compare", f"one of {', '.join([*FAMILIES, *POLICIES])}", family)
     held = held or str(opened.weights.get("dtype"))
@@ -123,21 +123,25 @@ def _load(weights: str | None, mmproj: str | None):
         raise BadInput(f"{error} (the dump's weights; say which with --weights)") from None
 
 
-def family_of(policy: Mapping[str, Any]) -> str:
+def family_of(policy: Mapping[str, Any], producer: str = "") -> str:
     """Return whose noise floor a dump is measured by, from what its producer says of its arithmetic.
 
     Args:
         policy: of the dump.
+        producer: its name; those whose rounding is known are measured by their own runs.
 
     Returns:
-        `llama.cpp` where activations are quantised or keys are kept narrower than the arithmetic; else the dtype.
+        `llama.cpp` where activations are quantised or keys are kept narrower than the arithmetic; else the dtype,
+        after the producer's name where that is known.
     """
     compute = str(policy.get("compute_dtype") or "float32")
     quantised = str(policy.get("matmul_activations") or compute).startswith("q8")
     narrow = policy.get("kv_dtype") == "float16" and compute == "float32"
     if quantised or narrow:
         return "llama.cpp-flash" if policy.get("attention_impl") == "flash" else "llama.cpp"
-    return compute if compute in FAMILIES else "float32"
+    own = f"{producer}-{compute}"
+    known = own in FAMILIES or (own in POLICIES and compute != "float32")
+    return own if known else compute if compute in FAMILIES else "float32"
 
 
 def _benches(opened: Dump, loaded, family: str, held: str, composition: Composition) -> list[Bench]:

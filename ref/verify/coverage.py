@@ -11,6 +11,7 @@ from ref.verify.diagnose import candidates, compare_with, prepared
 from ref.verify.floor import LIMIT
 from ref.verify.mutants import tap_mutants
 
+OTHER_MODELS = ("27B", "4B,", "a depth that")  # what no input of this model shows
 SURE = 10.0  # standard errors a mutant's projection must have to show below the floor
 
 
@@ -49,7 +50,7 @@ class Coverage:
         hidden: dict[str, list[str]] = {}
         for name in sorted(self.tried - self.shown):
             needs = tap_mutants()[name].needs
-            if not any(word in needs for word in known):
+            if not any(word in needs for word in (*known, *OTHER_MODELS)):
                 hidden.setdefault(needs, []).append(name)
         lines = [line for _, line in told]
         return lines + [f"{', '.join(names)} would not show: needs {needs}" for needs, names in hidden.items()]

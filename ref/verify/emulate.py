@@ -219,7 +219,8 @@ class _Emulation:
         scale, eps = np.asarray(scale, np.float32), np.float32(eps)
         if self.p.norm == "stored":
             r = self.r
-            inverse = r(1 / np.sqrt(r(r(self.mean(r(x * x))) + eps)))
+            square = x * x if self.other else r(x * x)  # compilers keep what is only summed in float32
+            inverse = r(1 / np.sqrt(r(r(self.mean(square)) + eps)))
             return r(r(x * inverse) * r(1 + scale))
         root = np.sqrt(self.mean(x * x) + eps)
         return self.r(x / root * (1 + scale) if self.other else x * (1 / root * (1 + scale)))
@@ -268,11 +269,13 @@ class _Emulation:
         return self.fine(self.fine(_products(q, k)) * scale)
 
     def softmax(self, scores, seen):
+        r = self.r if self.p.softmax == "stored" else _same
         wide = np.where(seen[:, None], scores, np.float32(-np.inf))
         largest = wide.max(axis=-1, keepdims=True)
-        wide = wide - np.where(np.isfinite(largest), largest, 0)
+        wide = r(wide - np.where(np.isfinite(largest), largest, 0))
         weights = np.exp2(wide * np.float32(LOG2_E)) if self.other else np.exp(wide)
-        total = weights.sum(axis=-1, keepdims=True)
+        total = r((weights if self.other else r(weights)).sum(axis=-1, keepdims=True))
+        weights = r(weights)
         total = np.where(total == 0, 1, total)
         return self.fine(weights * (1 / total) if self.other else weights / total)
 
@@ -296,9 +299,18 @@ class _Emulation:
     def geglu(self, gate, up):
         if self.p.gelu == "float16 table":
             g = np.where(gate >= 10, gate, np.where(gate <= -10, np.float32(0), to_float16(_gelu(to_float16(gate)))))
+        elif self.p.gelu == "stored":
+            g = self.stepwise_gelu(gate)
         else:
             g = _gelu_by_exp(gate) if self.other else _gelu(gate)
         return self.r((self.r(g) if self.p.gate == "rounded" else g) * up)
+
+    def stepwise_gelu(self, x):
+        """Round after each step, as google-deepmind/gemma's does in its parameters' dtype."""
+        r = self.r
+        cubic, root = (r(np.array([value], np.float32)) for value in (CUBIC, SQRT_2_OVER_PI))
+        inner = r(root * r(x + r(cubic * r(r(x * x) * x))))
+        return r(x * r(np.float32(0.5) * r(1 + r(np.tanh(inner)))))
 
     def average_pool(self, x, pool):
         side = int(x.shape[1] ** 0.5)

@@ -102,9 +102,14 @@ class Distance(NamedTuple):
 
 
 def relative(pairs: np.ndarray) -> np.ndarray:
-    """Return the relative L2 of each row of [n, 2] sums; a truth of next to nothing is seen beside the mean."""
+    """Return the relative L2 of each row of [n, 2] sums; a truth next to nothing is seen beside the median's tenth.
+
+    Of one token each channel is one value, and the smallest of them would outweigh all others. The median, since a few
+    channels may be so large that everything is small beside the mean.
+    """
     error, truth = pairs[:, 0], pairs[:, 1]
-    least = truth.mean() * 1e-12 if truth.size else 0.0
+    some = truth[truth > 0]
+    least = np.median(some) / 10 if some.size else 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         out = np.sqrt(error / np.maximum(truth, least))
     return np.where(error == 0, 0.0, out)

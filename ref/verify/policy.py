@@ -19,7 +19,8 @@ class Policy(NamedTuple):
     keys: Format | Literal["stored"] = "stored"  # of the KV cache
     operands: Literal["stored", "float16"] = "stored"  # of the products of attention: queries and probabilities
     by_weight: bool = False  # inputs of a product are rounded as the format of its weight wants: q8_0, float16 ...
-    gelu: Literal["computed", "float16 table"] = "computed"
+    softmax: Literal["float32", "stored"] = "float32"  # the steps inside
+    gelu: Literal["float32", "stored", "float16 table"] = "float32"  # the steps inside
     gate: Literal["rounded", "float32"] = "rounded"  # gelu(gate) before its product with up
 
 
@@ -30,10 +31,12 @@ POLICIES = {p.name: p for p in [
     Policy("gemma-float32",               "float32",  scaled="q"),
     Policy("transformers-bfloat16",       "bfloat16"),
     Policy("transformers-sdpa-bfloat16",  "bfloat16", attention="fused"),
-    Policy("gemma-bfloat16",              "bfloat16", trig="float32", norm="stored", scaled="q"),
+    Policy("gemma-bfloat16",              "bfloat16", trig="float32", norm="stored", scaled="q", softmax="stored",
+           gelu="stored"),
     Policy("transformers-float16",        "float16"),
     Policy("transformers-sdpa-float16",   "float16",  attention="fused"),
-    Policy("gemma-float16",               "float16",  trig="float32", norm="stored", scaled="q"),
+    Policy("gemma-float16",               "float16",  trig="float32", norm="stored", scaled="q", softmax="stored",
+           gelu="stored"),
     Policy("llama.cpp",                   "float32",  "recurrence", scaled="q", keys="float16", operands="float16",
            by_weight=True, gelu="float16 table"),
     Policy("llama.cpp-flash",             "float32",  "recurrence", scaled="q", keys="float16", operands="float16",
@@ -41,12 +44,15 @@ POLICIES = {p.name: p for p in [
     Policy("float64",                     "float64",  angle="float64"),
 ]}
 # fmt: on
-FAMILIES: dict[str, tuple[str, ...]] = {
+_EAGER_AND_FUSED = {
+    f"transformers-{kind}": (f"transformers-{kind}", f"transformers-sdpa-{kind}") for kind in ("bfloat16", "float16")
+}
+FAMILIES: dict[str, tuple[str, ...]] = {  # whose runs make a floor; a format alone stands for everybody who uses it
     "float32": ("transformers-float32", "gemma-float32", "transformers-sdpa-float32"),
     "bfloat16": ("transformers-bfloat16", "gemma-bfloat16", "transformers-sdpa-bfloat16"),
     "float16": ("transformers-float16", "gemma-float16", "transformers-sdpa-float16"),
-    "llama.cpp": ("llama.cpp",),
     "float64": ("float64",),
+    **_EAGER_AND_FUSED,
 }
 RUNS = 6  # valid runs a noise floor is made of, at least
 

@@ -10,14 +10,15 @@ from ref.model.inputs import check_ids
 from ref.model.taps import Recorder, tap_names, tap_row
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], config: TextConfig, steps: int, taps: Sequence[str]) -> None:
+def check_prompts(prompts: Sequence[Sequence[int]], config: TextConfig, steps: int, taps: Sequence[str], padded=True) -> None:
     """Refuse what cannot be captured, before anything is run.
 
     Args:
-        prompts: token ids; those that begin with 0 are left-padded.
+        prompts: token ids.
         config: the model's.
         steps: cached decode steps after each prompt.
         taps: patterns.
+        padded: whether 0 is padding, which may stand on the left only.
 
     Raises:
         BadInput: no prompt, ids out of range, padding anywhere but on the left, too many tokens, no tap matches.
@@ -27,7 +28,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], config: TextConfig, steps: i
     for number, prompt in enumerate(prompts):
         where = f"prompt {number}"
         ids = check_ids([prompt], config, where)[0]
-        if (ids[pads_of(ids) :] == PAD).any() or ids[-1] == PAD:
+        if padded and (ids[-1] == PAD or (ids[pads_of(ids) :] == PAD).any()):
             raise wanted("token ids", where, f"{PAD}, which is padding there, on the left only", ids.tolist())
         if len(ids) + steps > config.max_positions:
             raise wanted("prompt and new tokens", where, f"at most {config.max_positions}", len(ids) + steps)
@@ -36,8 +37,8 @@ def check_prompts(prompts: Sequence[Sequence[int]], config: TextConfig, steps: i
 
 
 def pads_of(ids: np.ndarray) -> int:
-    """Count the padding on the left."""
-    return int((np.asarray(ids) != PAD).argmax()) if np.any(np.asarray(ids) != PAD) else len(ids)
+    """Count the padding on the left of ids that are not all padding."""
+    return int((np.asarray(ids) != PAD).argmax())
 
 
 def key_ranges(seen: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ class Parts(NamedTuple):
 
     jax: Any
     nn: Any  # flax.linen
-    gm: Any  # gemma.gm
     config: Any  # gemma.gm.nn._config, and so on
+    sizes: Any
     layers: Any
     modules: Any
     rotations: Any
@@ -42,15 +42,15 @@ def import_gemma() -> Parts:
             warnings.simplefilter("ignore")  # TensorFlow and its data sets come along
             import jax
             from flax import linen
-            from gemma import gm
             from gemma.gm.math import _positional_embeddings
-            from gemma.gm.nn import _config, _layers, _modules, _transformer
+            from gemma.gm.nn import _config, _gemma, _layers, _modules, _transformer
             from gemma.gm.utils import _types
     except ImportError as error:
         raise wanted("google-deepmind/gemma", "capture", INSTALL, str(error).splitlines()[0]) from None
     names = f"{version('gemma')} (jax {jax.__version__})"
-    rotations = _positional_embeddings
-    return Parts(jax, linen, gm, _config, _layers, _modules, rotations, _transformer, _types, names)
+    return Parts(
+        jax, linen, _config, _gemma, _layers, _modules, _positional_embeddings, _transformer, _types, names
+    )
 
 
 def model_of(parts: Parts, config: TextConfig, dtype: str) -> Any:
@@ -67,7 +67,7 @@ def model_of(parts: Parts, config: TextConfig, dtype: str) -> Any:
     Source: google-deepmind/gemma 3.3.0 `gm/nn/_gemma.py`, `gm/nn/_config.py`.
     Differs: its configuration derives the query's scale from H, or from D and N; here it may be any number.
     """
-    official = getattr(parts.gm.nn, OFFICIAL.get(config.name, ""), None)
+    official = getattr(parts.sizes, OFFICIAL.get(config.name, ""), None)
     if official is not None and config_of(parts, official.config) == config:
         return official(dtype=parts.jax.numpy.dtype(dtype))
     kinds = parts.modules.AttentionType

@@ -54,7 +54,7 @@ LAYER_MUTANTS = [
         "layers_alternate",
         "Every second layer is global, as in Gemma 2.",
         f"{S91} (3)",
-        "two layers",
+        "a few tokens",
         _kinds(lambda c: c.layer % 2 == 1),
     ),
 ]
