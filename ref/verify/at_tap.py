@@ -48,7 +48,7 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
         return _measure_exact(row, bench.world, tap, value, local_truth)
     value, local_truth, own_truth, valid = fitted(bench.world, tap, value, local_truth, own_truth)
     row["nonfinite"] = first_nonfinite(value, local_truth, tap, valid)
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         runs = (fit_tail(tap, run.recompute(tap)[0], value) for run in bench.locals)
         floor = floor_of(runs, local_truth, row["dtype"], tap, valid)
         sums = sums_of(value, local_truth, tap, valid)
@@ -56,7 +56,8 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
         inherited_floor = floor_of(runs, own_truth, row["dtype"], tap, valid)
         inherited = distance_of(sums_of(value, own_truth, tap, valid))
         local = distance_of(sums)
-        largest = float(np.abs(value - local_truth)[..., :].max(initial=0)) if valid.all() else 0.0
+        largest = float(np.abs(value - local_truth).max(initial=0)) if valid.all() else 0.0
+        metrics = metrics_of(sums, largest, row["dtype"])
     row |= {
         "local": local.whole,
         "local_floor": floor.distance.whole,
@@ -64,11 +65,12 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
         "inherited": inherited.whole,
         "floor": inherited_floor.distance.whole,
         "inherited_ratio": inherited_floor.ratio(inherited),
-        "metrics": metrics_of(sums, largest, row["dtype"]),
+        "metrics": metrics,
         "distances": {"local": local._asdict(), "floor": floor.distance._asdict()},
     }
     _conclude(row, local_truth)
-    shapes = {axis: profile(sums, getattr(floor, axis), axis) for axis in ("tokens", "channels")}
+    with np.errstate(all="ignore"):
+        shapes = {axis: profile(sums, getattr(floor, axis), axis) for axis in ("tokens", "channels")}
     return Measured(row, shapes, value, local_truth, floor)
 
 

@@ -15,6 +15,7 @@ class Bench:
 
     def __init__(self, number: int, world: World, stored: dict[str, Any], family: str, before: "Bench | None"):
         self.number, self.world, self.stored, self.before = number, world, stored, before
+        self.carried: set[str] = set()  # values that earlier stages left
         given = {name: one.load for name, one in stored.items()}
         previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * RUNS))
         members = [emulate(policy, order) for policy, order in members_of(family)]
@@ -31,19 +32,22 @@ class Bench:
     def keep(self, stage: Stage) -> None:
         """Drop what later stages do not need."""
         last = {
-            "vision.start": ["vision.embed"],
+            "vision.start": ["vision.layer.0.in"],
             "vision.end": ["vision.soft_tokens"],
-            "embed": ["model.merged" if self.world.places.any() else "text.embed"],
+            "embed": ["text.layer.0.in"],
             "final": ["text.final_norm"],
         }.get(stage.name)
         if stage.name.endswith("layer"):
             tower = stage.name.startswith("vision")
-            last = [f"{'vision' if tower else 'text'}.layer.{stage.layer}.out"]
+            name = f"{'vision' if tower else 'text'}.layer."
+            last = [f"{name}{stage.layer}.out"]
+            last += [] if stage.last else [f"{name}{(stage.layer or 0) + 1}.in"]
         for run in self.all_runs():
             for tap in last or []:
                 if not run.is_given(tap):
                     run.value(tap)
             run.forget(last or [])
+        self.carried = set(last or [])
 
     def with_world(self, world: World, stored: dict[str, Any]) -> "Bench":
         """Return a bench of another head: its runs know what these know, and it has the dump's taps given."""

@@ -65,7 +65,7 @@ def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray 
     """Run a mutant on a dump's own inputs to a tap, in the arithmetic of a run; None where it has no part in it."""
     run = Run(bench.world, like.arithmetic, like.given, like.before, mutant.rules)
     run.weights = like.weights
-    run.memo = {name: value for name, value in like.memo.items() if like.is_given(name)}
+    run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
     try:
         with np.errstate(all="ignore"):
             value, _ = run.recompute(tap)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ref.verify.floor import Floor
+from ref.verify.floor import LIMIT, Floor
 from ref.verify.measure import distance_of, sums_of
 
 MOST_CHANNELS = 4096  # for which an order is looked for: the matrix of correlations must fit
@@ -35,7 +35,7 @@ def fits_of(value: np.ndarray, truth: np.ndarray, floor: Floor, tap: str, before
             left = floor.ratio(distance_of(sums_of(value, changed, tap)))
             if left < before / 2:
                 rows.append({"kind": kind, "what": what, "left": left})
-    return sorted(rows, key=lambda row: row["left"])[:3]
+    return sorted(rows, key=lambda row: max(LIMIT, row["left"]))[:3]  # of those that leave noise the simplest is first
 
 
 def _changes(y: np.ndarray, t: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:

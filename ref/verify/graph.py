@@ -119,7 +119,8 @@ class Run:
         self.before, self.mutant = before, mutant or {}
         self.memo: dict[str, np.ndarray] = {}
         self.weights: Any = None
-        self.trail: list[str] = []  # taps computed on the way to the one asked for
+        self.inputs: dict[str, dict[str, None]] = {}  # of each computed tap, those it was made from
+        self._open: list[str] = []  # taps that are being computed
         self.used: set[str] = set()  # groups whose mutant rule ran
 
     def is_given(self, tap: str) -> bool:
@@ -128,12 +129,10 @@ class Run:
 
     def value(self, tap: str) -> np.ndarray:
         """Return a tap's value: the dump's where it has one, else computed."""
+        if self._open:
+            self.inputs[self._open[-1]][tap] = None
         if tap not in self.memo:
-            if tap in self.given:
-                self.memo[tap] = self.cast(self.given[tap]())
-            else:
-                self.trail.append(tap)
-                self.memo[tap] = self.compute(tap)
+            self.memo[tap] = self.cast(self.given[tap]()) if tap in self.given else self.compute(tap)
         return self.memo[tap]
 
     def cast(self, value: np.ndarray) -> np.ndarray:
@@ -148,15 +147,24 @@ class Run:
             self, tap, ".".join(parts[:3]) + "." if inside else parts[0] + ".", int(parts[2]) if inside else -1
         )
         rule = self.mutant.get(group)
-        if rule is None:
-            return RULES[group](context)
-        self.used.add(group)
-        return rule(context)
+        if rule is not None:
+            self.used.add(group)
+        self.inputs[tap] = {}
+        self._open.append(tap)
+        try:
+            return (rule or RULES[group])(context)
+        finally:
+            self._open.pop()
 
     def recompute(self, tap: str) -> tuple[np.ndarray, list[str]]:
-        """Compute a tap from what the dump holds of its inputs; also tell which taps had to be computed on the way."""
-        self.trail = []
-        return self.compute(tap), self.trail
+        """Compute a tap from what the dump holds of its inputs; also tell which others had to be computed for it."""
+        value, span, todo = self.compute(tap), {}, [tap]
+        while todo:
+            for name in self.inputs.get(todo.pop(), {}):
+                if name not in self.given and name not in span:
+                    span[name] = None
+                    todo.append(name)
+        return value, list(span)
 
     def keys(self, prefix: str) -> tuple[np.ndarray, np.ndarray, int]:
         """Return keys and values of the layer up to this pass's last, and the key index of the first of them."""

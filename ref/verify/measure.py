@@ -145,6 +145,8 @@ def profile(sums: Sums, floors: np.ndarray, axis: str, most: int = 512) -> list[
         most: how many numbers to return.
     """
     value = relative(getattr(sums, axis))
+    if floors.size != value.size:  # no valid run has finite values here
+        return []
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(value == 0, 0.0, value / floors)
     return [float(part.max()) for part in np.array_split(ratio, min(most, max(1, ratio.size)))]

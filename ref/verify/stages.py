@@ -11,28 +11,33 @@ class Stage(NamedTuple):
 
     name: str  # vision.start, vision.layer, vision.end, embed, layer, final, logits
     layer: int | None = None
+    last: bool = False  # of its kind
 
 
 def stages_of(world: World) -> list[Stage]:
     """List the stages of a pass, in the order of execution; those of the tower only where there are images."""
     see = world.vision.config.layers if world.vision and world.places.any() else 0
-    tower = [Stage("vision.start"), *(Stage("vision.layer", i) for i in range(see)), Stage("vision.end")] if see else []
-    layers = [Stage("layer", i) for i in range(world.layers)]
+    tower = [Stage("vision.layer", i, i == see - 1) for i in range(see)]
+    tower = [Stage("vision.start"), *tower, Stage("vision.end")] if see else []
+    layers = [Stage("layer", i, i == world.layers - 1) for i in range(world.layers)]
     return [*tower, Stage("embed"), *layers, Stage("final"), Stage("logits")]
 
 
 def taps_of(stage: Stage, cached: bool, images: bool) -> list[str]:
-    """List the taps that a stage makes, in the order of execution."""
-    if stage.name == "layer":
-        names = [name for name in LAYER_TAPS if cached or not name.startswith("cache.")]
-        return [f"text.layer.{stage.layer}.{name}" for name in names]
-    if stage.name == "vision.layer":
-        return [f"vision.layer.{stage.layer}.{name}" for name in VISION_LAYER_TAPS]
+    """List the taps that a stage makes, in the order of execution. It ends with what the next layer is given.
+
+    A layer that a dump does not show is judged by what comes out of it, while its weights are still there.
+    """
+    if stage.layer is not None:
+        part, rows = ("text", LAYER_TAPS) if stage.name == "layer" else ("vision", VISION_LAYER_TAPS)
+        names = [name for name in rows if name != "in" and (cached or not name.startswith("cache."))]
+        after = [] if stage.last else [f"{part}.layer.{stage.layer + 1}.in"]
+        return [*(f"{part}.layer.{stage.layer}.{name}" for name in names), *after]
     vision = list(VISION_TAPS)
     return {
-        "vision.start": vision[:3],
+        "vision.start": [*vision[:3], "vision.layer.0.in"],
         "vision.end": vision[3:],
-        "embed": ["text.embed", *(MERGED if images else ())],
+        "embed": ["text.embed", *(MERGED if images else ()), "text.layer.0.in"],
         "final": ["text.final_norm"],
         "logits": ["text.logits"],
     }[stage.name]

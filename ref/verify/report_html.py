@@ -1,0 +1,189 @@
+"""The report as one page that needs no network: heat map, tokens and channels of a tap, the diagnosis, coverage."""
+
+import os
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from ref.errors import wanted
+from ref.verify.report_pack import Profiles, packed
+from ref.verify.report_words import (
+    coefficient,
+    find_row,
+    floors,
+    how_far,
+    judged,
+    looks_like,
+    nonfinite,
+    printable,
+    sentence,
+    verdict_line,
+)
+
+MOST_BYTES = 8_000_000  # of the page; plotly.js is 4.8 million of them
+MOST_ROWS = 200  # of a list of names
+PARTS = Path(__file__).parent
+
+
+def write_html(
+    report: dict[str, Any], profiles: Profiles, path: str | Path, dump_b: dict[str, Any] | None = None
+) -> Path:
+    """Write a report as one self-contained page.
+
+    Args:
+        report: what `compare` returns.
+        profiles: of each (pass, tap) {"tokens", "channels"}: errors in floors of the noise.
+        path: where; under a temporary name first, then renamed.
+        dump_b: the report of a second dump, shown beside the first.
+
+    Returns:
+        The path.
+
+    Raises:
+        BadInput: plotly is not installed, or the file cannot be written.
+
+    Source: own; drawn by plotly.js (MIT), which stands in the page.
+    """
+    path = Path(path)
+    page = render_html(report, profiles, dump_b).encode()
+    new = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        if path.exists() and not path.is_file():
+            raise wanted("output file", path, "a name for a file", "a folder or device")
+        new.write_bytes(page)
+        new.replace(path)
+    except OSError as error:
+        raise wanted("output file", path, "a place that can be written", error.strerror) from None
+    finally:
+        if new.is_file():
+            new.unlink()
+    return path
+
+
+def render_html(report: dict[str, Any], profiles: Profiles, dump_b: dict[str, Any] | None = None) -> str:
+    """Return the page of `write_html` as text of at most 8 MB.
+
+    Args:
+        report: what `compare` returns.
+        profiles: of each (pass, tap) {"tokens", "channels"}.
+        dump_b: the report of a second dump, or None.
+
+    Raises:
+        BadInput: plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise wanted("plotly", "HTML report", "pip install 'gemma3-ref[report]'", "no such package") from None
+    report, other = printable(report), printable(dump_b)
+    parts = {name: (PARTS / f"report_page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
+    fill = {"CSS": parts["css"], "JS": parts["js"], "PLOTLY": get_plotlyjs()}
+    fill |= {"VERDICT": _verdict(report, other), "DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
+    taken = sum(len(text.encode()) for text in (parts["html"], *fill.values()))
+    fill["DATA"] = packed(report, profiles, other, MOST_BYTES - taken)
+    # split, not replaced one after the other: a text that holds a mark of the template stays as it is
+    pieces = parts["html"].split("@@")
+    return "".join(piece if i % 2 == 0 else fill[piece] for i, piece in enumerate(pieces))
+
+
+class _Page:
+    """Elements written one below the other; ElementTree escapes every text."""
+
+    def __init__(self) -> None:
+        self.root = ElementTree.Element("div")
+
+    def add(self, tag: str, text: str | None = None, into=None, **attributes: str):
+        """Add an element with a text; `class_` is the attribute class."""
+        named = {key.rstrip("_"): value for key, value in attributes.items()}
+        element = ElementTree.SubElement(self.root if into is None else into, tag, named)
+        element.text = text
+        return element
+
+    def rows(self, kind: str, texts: list[str], **attributes: str) -> None:
+        """Add a list, cut where it is too long to be read."""
+        block = self.add(kind, **attributes)
+        for text in texts[:MOST_ROWS]:
+            self.add("li", text, block)
+        if len(texts) > MOST_ROWS:
+            self.add("li", f"and {len(texts) - MOST_ROWS} more", block)
+
+    def text(self) -> str:
+        """Return the HTML."""
+        return "".join(ElementTree.tostring(one, encoding="unicode", method="html") for one in self.root)
+
+
+def _verdict(report, other) -> str:
+    page = _Page()
+    for i, one in enumerate(one for one in (report, other) if one):
+        line = page.add("p", class_="verdict")
+        page.add("span", one["verdict"], line, class_=f"badge {one['verdict']}")
+        first, row = one.get("first"), find_row(one)
+        text = verdict_line(one).partition(": ")[2]
+        if first and row:
+            text = f" first at {first['tap']}, pass {first['pass']}: {how_far(one)}"
+        else:
+            text = " " + text.partition(": ")[2]
+        page.add("strong", text, line, **({"id": "first"} if i == 0 else {}))
+        if first:
+            page.add("p", sentence(looks_like(one)), class_="as-if")
+    return page.text()
+
+
+COLUMNS = ("mistake", "coefficient", "left, floors", "", "what it is, and who made it")
+
+
+def _diagnosis(report) -> str:
+    page, rows = _Page(), report.get("diagnosis") or []
+    if not rows:
+        text = "Every tap matches: there is nothing to explain." if report["verdict"] == "match" else "No known mistake was tried here."
+        page.add("p", text)
+    if rows:
+        table = page.add("table", into=page.add("div", class_="scroll"), class_="evidence")
+        head = page.add("tr", into=page.add("thead", into=table))
+        for name in COLUMNS:
+            page.add("th", name, head, scope="col")
+        _evidence(page, rows, table)
+    if report.get("fits"):
+        page.add("h3", "Simple changes of the truth that come near")
+        texts = [f"{fit['kind']}: {fit['what']}: {floors(fit['left'])} floors left" for fit in report["fits"]]
+        page.rows("ul", texts)
+    if report.get("decide"):
+        page.add("h3", "What would decide")
+        page.add("p", sentence(report["decide"]))
+    return page.text()
+
+
+def _evidence(page: _Page, rows, table) -> None:
+    """Add a body to the table for each class of mistakes that this input cannot tell apart."""
+    last, body = None, table
+    for row in rows[:MOST_ROWS]:
+        if (row["class"], row["verdict"]) != last:
+            last = row["class"], row["verdict"]
+            body = page.add("tbody", into=table, class_=row["verdict"])
+        line = page.add("tr", into=body)
+        page.add("th", row["mutant"], line, scope="row")
+        page.add("td", coefficient(row).replace("+-", "±"), line, class_="number")
+        page.add("td", floors(row.get("left")), line, class_="number")
+        page.add("td", row["verdict"], line)
+        what = page.add("td", sentence(row["what"]), line)
+        page.add("span", f" {row['source']}", what, class_="source")
+
+
+def _rest(report, other) -> str:
+    page = _Page()
+    page.add("h2", "Not exercised by this dump")
+    page.rows("ul", report.get("coverage") or ["nothing is known to be missing"])
+    page.add("h2", "Not compared")
+    page.rows("ul", [f"{row['name']}: {row['why']}" for row in report.get("unaligned") or []] or ["nothing"])
+    bad = [f"{row['tap']}, pass {row['pass']}: {nonfinite(row)}" for row in report["taps"] if row.get("nonfinite")]
+    if bad:
+        page.add("h2", "Not finite")
+        page.rows("ul", bad)
+    for one, title in ((report, "What was judged"), (other, "The second dump")):
+        if one:
+            page.add("h2", title)
+            block = page.add("dl")
+            for name, text in judged(one):
+                page.add("dt", name, block)
+                page.add("dd", text or "-", block)
+    return page.text()

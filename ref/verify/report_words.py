@@ -1,0 +1,171 @@
+"""Words and numbers that the reports share: safe texts, multiples of the floor, coefficients, the verdict in a line."""
+
+import math
+from typing import Any
+
+from ref.model.taps import tap_group, tap_names
+
+LONGEST = 300  # characters of a name or sentence that came with a dump
+ORDER = {tap_group(name): i for i, name in enumerate(tap_names(1, cached=True, vision_layers=1))}
+
+
+def printable(value: Any) -> Any:
+    r"""Return a report whose texts are safe to print: what is not a printable character becomes its escape.
+
+    Args:
+        value: a report, or a part of one. Names come from other people's files: they may hold control characters,
+            terminal sequences, characters that reverse the line, lone surrogates.
+
+    Returns:
+        The same, with `\x1b` in the place of an escape character; texts longer than 300 characters are cut.
+    """
+    if isinstance(value, str):
+        cut = value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    if isinstance(value, dict):
+        return {printable(key) if isinstance(key, str) else key: printable(item) for key, item in value.items()}
+    return [printable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def floors(value: float | None) -> str:
+    """Write a multiple of the floor: three digits; `-` where there is none."""
+    if value is None:
+        return "-"
+    if value != value or value in (float("inf"), float("-inf")) or value == 0:
+        return f"{value:g}"
+    if value < 0.005:
+        return "<0.01"
+    return f"{value:.2f}" if value < 10 else f"{value:.3g}" if value < 1000 else f"{value:.1e}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number of things: `1 pass`, `2 passes`."""
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def worst_of(rows: list[dict[str, Any]], key: str) -> dict[str, Any]:
+    """Return the row whose number is the largest; the first of several. None is less than any, NaN more.
+
+    Args:
+        rows: taps of a report, at least one.
+        key: `local_ratio` or `inherited_ratio`.
+    """
+
+    def size(row):
+        value = row.get(key)
+        return -1.0 if value is None else float("inf") if value != value else value
+
+    return max(rows, key=size)
+
+
+def by_group(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Fold the layers and passes of taps: group -> its rows, groups in the order of execution."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: ORDER.get(item[0], len(ORDER))))
+
+
+def sentence(text: str) -> str:
+    """End a text with one full stop."""
+    return text.rstrip(". ") + "."
+
+
+def coefficient(row: dict[str, Any]) -> str:
+    """Write a mutant's coefficient and its standard error, to the error's own digits: `0.9998 +- 0.0003`."""
+    c, stderr = row.get("coefficient"), row.get("stderr")
+    if c is None:
+        return "-"
+    if stderr is None or not 0 < stderr < 10 or abs(c) >= 1e5:
+        return f"{c:.4g}" if not stderr else f"{c:.4g} +- {stderr:.1g}"
+    digits = min(8, max(0, math.ceil(-math.log10(stderr))))
+    return f"{c:.{digits}f} +- {stderr:.{digits}f}"
+
+
+def nonfinite(row: dict[str, Any]) -> str:
+    """Say where a tap's first value that is NaN or infinite stands, and what it ought to be."""
+    one = row["nonfinite"]
+    truth = "-" if one.get("truth") is None else f"{one['truth']:.4g}"
+    where = f"the first at token {one['token']}, channel {one['channel']}"
+    return f"{counted(one['count'], 'value')} NaN or infinite, {where}; the truth there is {truth}"
+
+
+def verdict_line(report: dict[str, Any]) -> str:
+    """Say the verdict, the first divergence and what it looks like, in one line.
+
+    Args:
+        report: what `compare` returns; its texts are taken as they are.
+    """
+    rows, first = report["taps"], report.get("first")
+    row = find_row(report)
+    if row is None:
+        return f"verdict: {report['verdict']}: nothing was compared"
+    if report["verdict"] == "match":
+        worst = worst_of(rows, "local_ratio")
+        values = f"{counted(len(rows), 'value')} of {counted(len(report.get('passes') or [0]), 'pass')}"
+        return f"verdict: match: {values}, at most {floors(worst['local_ratio'])} floors ({worst['tap']})"
+    if not first:
+        count = sum(one["verdict"] == report["verdict"] for one in rows)
+        why = f": {row['why']}" if row["why"] else ""
+        return f"verdict: {report['verdict']}: {count} of {len(rows)}, first {row['tap']} (pass {row['pass']}){why}"
+    where = f"first at {first['tap']} (pass {first['pass']})"
+    return f"verdict: {report['verdict']}, {where}: {how_far(report)}; {looks_like(report)}"
+
+
+def how_far(report: dict[str, Any]) -> str:
+    """Say how far off the first divergence is: in floors, in how many integers, or that it hides below the floor."""
+    row, rows = find_row(report), report.get("diagnosis") or []
+    if row is None:
+        return "no numbers"
+    far = f"{floors(row['local_ratio'])} floors"
+    if rows and rows[0].get("hidden"):
+        return f"below the noise floor, {far}"
+    return row["why"] or far
+
+
+def find_row(report: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the tap of the first divergence, or else the first that has the report's verdict."""
+    first = report.get("first")
+    for row in report["taps"]:
+        here = first and (row["tap"], row["pass"]) == (first["tap"], first["pass"])
+        if here or (not first and row["verdict"] == report["verdict"]):
+            return row
+    return None
+
+
+def looks_like(report: dict[str, Any]) -> str:
+    """Say which known mistake it is, which ones are tied, or that no known mistake explains it."""
+    rows = report.get("diagnosis") or []
+    best = [row for row in rows if row["verdict"] in ("named", "tied")]
+    if not best:
+        return "as if: no mistake that is known here"
+    if len(best) > 1:
+        return f"as if one of: {', '.join(row['mutant'] for row in best)} (c = {coefficient(best[0])})"
+    return f"as if: {best[0]['mutant']} (c = {coefficient(best[0])}): {best[0]['what']}"
+
+
+def judged(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """List what was judged against what: (name, text) of producer, arithmetic, weights and passes.
+
+    Args:
+        report: what `compare` returns; its texts are taken as they are.
+    """
+    producer, policy, weights = (report.get(key) or {} for key in ("producer", "policy", "weights"))
+    passes = [f"{one['ids']} after {one['cached']}" if one["cached"] else str(one["ids"]) for one in report["passes"]]
+    shown = ", ".join(passes[:8]) + (", ..." if len(passes) > 8 else "")
+    rows = [("producer", _settings(producer, joint=" "))]
+    rows += [("arithmetic", _settings(policy)), ("weights", _settings(weights))]
+    return [*rows, ("tokens of each pass", shown), ("seconds", f"{report.get('seconds') or 0:.0f}")]
+
+
+def _settings(values: dict[str, Any], joint: str = ": ") -> str:
+    """Write settings in a line; of a table, such as one digest a tensor, only how long it is."""
+    if set(values) == {"name", "version"}:
+        return f"{values['name']}{joint}{values['version']}"
+    parts = []
+    for key, value in values.items():
+        if value is not None and value != "":
+            text = f"of {counted(len(value), 'item')}" if isinstance(value, (dict, list)) else str(value)
+            parts.append(f"{key.replace('_', ' ')} {text}")
+    return ", ".join(parts)
