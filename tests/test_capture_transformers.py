@@ -20,7 +20,7 @@ from ref.errors import BadInput
 from ref.model.taps import tap_names
 from ref.verify.against_golden import as_kept, judge
 from ref.verify.capture.transformers import build_from, build_model, capture, capture_weights
-from ref.verify.capture.transformers_attention import seen_cells, visible_keys
+from ref.verify.capture.transformers_attention import lead_to, seen_cells, visible_keys
 from ref.verify.dump import load_pass, read_dump
 from ref.verify.golden import golden_root, read_case
 from ref.verify.sample import made_pixels
@@ -396,8 +396,9 @@ def test_a_wrapped_attention_function_is_heard_from_outside(tmp_path, model, mon
     values = only_pass(model, tmp_path / "dump")
     assert gemma3.eager_attention_forward is sharper
     at = "text.layer.0.attn."
-    for name in ("q_rope", "scores"):  # what the function was given is right; what it made of it is not
-        np.testing.assert_array_equal(values[at + name], before[at + name])
+    np.testing.assert_array_equal(values[at + "q_rope"], before[at + "q_rope"])  # what the function was given is right
+    # scores of what it was given are not those that it had, and so are not there
+    assert before.keys() - values.keys() == {f"text.layer.{i}.attn.scores" for i in range(TINY.layers)}
     assert np.abs(values[at + "probs"] - before[at + "probs"]).max() > 0.01
     q, k = (torch.from_numpy(values[f"{at}{name}_rope"]).transpose(1, 2) for name in "qk")
     mask = torch.full((len(IDS), len(IDS)), torch.finfo(torch.float32).min).triu(1)
@@ -418,7 +419,80 @@ def test_a_registered_attention_function_is_heard(tmp_path, model):
     finally:
         del ALL_ATTENTION_FUNCTIONS["eager"]
     assert np.abs(values["text.layer.0.attn.probs"] - before["text.layer.0.attn.probs"]).max() > 0.01
-    np.testing.assert_array_equal(values["text.layer.0.attn.scores"], before["text.layer.0.attn.scores"])
+    np.testing.assert_array_equal(values["text.layer.0.attn.visible"], before["text.layer.0.attn.visible"])
+
+
+def test_scores_are_there_only_where_the_probabilities_are_theirs(tmp_path, model, monkeypatch):
+    inner = gemma3.eager_attention_forward
+
+    def tiled(module, query, key, value, attention_mask, scaling=None, **kwargs):
+        if module.layer_idx != 2:
+            return inner(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        heads = torch.arange(query.shape[1]) % key.shape[1]  # not n div G
+        probs = torch.softmax(query @ key[:, heads].transpose(2, 3) * scaling + attention_mask, -1)
+        return (probs @ gemma3.repeat_kv(value, module.num_key_value_groups)).transpose(1, 2), probs
+
+    before = only_pass(model, tmp_path / "before")
+    monkeypatch.setattr(gemma3, "eager_attention_forward", tiled)
+    values = only_pass(model, tmp_path / "dump")
+    assert before.keys() - values.keys() == {"text.layer.2.attn.scores"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_scores_may_be_infinite(tmp_path, dtype):
+    model = text_only(dtype)
+    with torch.no_grad():
+        model.model.layers[2].self_attn.q_norm.weight.fill_(6e4 if dtype == "float16" else 3e38)
+    values = only_pass(model, tmp_path / "dump")
+    assert sorted(values) == sorted(tap_names(TINY.layers))
+    assert not np.isfinite(values["text.layer.2.attn.scores"].astype(np.float32)).all()
+    assert np.isfinite(values["text.layer.1.out"].astype(np.float32)).all()
+
+
+def test_of_masks_that_are_no_matrix_nothing_is_said():
+    scores = torch.zeros(1, 2, 3, 3)
+    probs = torch.full_like(scores, 1 / 3)
+    assert lead_to(scores, None, probs)
+    assert lead_to(scores, torch.ones(1, 1, 3, 3, dtype=torch.bool), probs)
+    assert not lead_to(scores, torch.ones(1, 1, 3, 3, dtype=torch.bool).tril(), probs)
+    assert not lead_to(scores, torch.ones(1, 3), probs)
+    assert not lead_to(scores, None, probs[..., :2])
+    assert not lead_to(scores, None, probs.bfloat16().float())  # rounded, and said to be float32
+    assert lead_to(scores, None, probs.bfloat16())
+
+
+def test_hooks_of_the_owner_come_first(tmp_path, model):
+    model.model.layers[1].self_attn.q_proj.register_forward_hook(lambda _m, _a, out: out * 2)
+    model.model.layers[3].register_forward_pre_hook(lambda _m, args: (args[0] + 1, *args[1:]))
+    values = only_pass(model, tmp_path / "dump")
+    with torch.no_grad():
+        q = model.model.layers[1].self_attn.q_proj(torch.from_numpy(values["text.layer.1.attn.pre_norm"]))
+    np.testing.assert_array_equal(values["text.layer.1.attn.q"].reshape(q.shape), q.numpy())
+    np.testing.assert_array_equal(values["text.layer.3.in"], values["text.layer.2.out"] + 1)
+
+
+def test_a_norm_that_queries_and_keys_share_is_told_apart(tmp_path, model):
+    attention = model.model.layers[4].self_attn
+    attention.k_norm = attention.q_norm
+    values = only_pass(model, tmp_path / "dump")
+    with torch.no_grad():
+        for name in ("q", "k"):
+            wanted = attention.q_norm(torch.from_numpy(values[f"text.layer.4.attn.{name}"]))
+            np.testing.assert_array_equal(values[f"text.layer.4.attn.{name}_norm"], wanted.numpy())
+
+
+def test_what_the_owner_took_away_is_missing_and_nothing_else(tmp_path, model):
+    mlp = model.model.layers[1].mlp
+    fused = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+    del mlp.gate_proj, mlp.up_proj
+
+    def forward(x):
+        gate, up = nn.functional.linear(x, fused).chunk(2, -1)
+        return mlp.down_proj(mlp.act_fn(gate) * up)
+
+    mlp.forward = forward
+    values = only_pass(model, tmp_path / "dump")
+    assert set(tap_names(TINY.layers)) - values.keys() == {"text.layer.1.ffn.gate", "text.layer.1.ffn.up"}
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

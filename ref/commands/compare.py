@@ -81,22 +81,34 @@ def _judge(args, dump: str):
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
     ids = read_ids(args.ids) if args.ids else None
     bare = not Path(dump).is_dir()
-    prompt = _prompt(args) if args.prompt is not None else None if bare else ids
+    if args.prompt is not None:
+        _check_prompt(args, dump)
+    prompt = None if bare else ids
     with bar:
         return compare_with_profiles(
             dump, args.weights, ids=ids if bare else None, names=args.names, prompt=prompt, progress=progress, **how
         )
 
 
-def _prompt(args) -> list[int]:
-    from ref.weights.resolve import default_tokenizer, load
+def _check_prompt(args, dump: str) -> None:
+    """Refuse a dump whose ids are not those of --prompt, naming the mistake that gives them if it is known."""
+    from ref.verify.claims import check_prompt
+    from ref.verify.mutants.prompts import Prompt, name_prompt_mistake
+    from ref.verify.open_dump import open_dump
+    from ref.weights.resolve import default_tokenizer
 
-    if args.system and not args.chat:
-        raise BadInput("--system: wanted --chat beside it, got none")
     if args.ids:
         raise BadInput("prompt: wanted either --prompt or --ids, got both")
-    tokenizer = load(args.weights).tokenizer() if args.weights else default_tokenizer("--prompt")
-    return encode_prompt(args, tokenizer, args.prompt)
+    if args.system and not args.chat:
+        raise BadInput("--system: wanted --chat beside it, got none")
+    tokenizer, opened = default_tokenizer("--prompt"), open_dump(dump)
+    try:
+        check_prompt(opened, encode_prompt(args, tokenizer, args.prompt))
+    except BadInput as error:
+        turns = [{"role": "system", "content": args.system}] if args.system else []
+        content = [*turns, {"role": "user", "content": args.prompt}] if args.chat else args.prompt
+        mistake = name_prompt_mistake(opened.passes[0].ids.tolist(), tokenizer, Prompt(content))
+        raise BadInput(f"{error}; as if: {mistake.name}: {mistake.what}" if mistake else str(error)) from None
 
 
 def show(args, report: dict, other: dict | None) -> None:

@@ -15,6 +15,7 @@ class Bench:
 
     def __init__(self, number: int, world: World, stored: dict[str, Any], family: str, before: "Bench | None"):
         self.number, self.world, self.stored, self.before = number, world, stored, before
+        self.partial: dict[str, Any] = {}  # taps of which a few values are known
         self.carried: set[str] = set()  # values that earlier stages left
         given = {name: one.load for name, one in stored.items()}
         previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * RUNS))

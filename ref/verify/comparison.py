@@ -153,7 +153,9 @@ def _benches(opened: Dump, loaded, family: str, held: str, composition: Composit
         stored = {tap: tensor for tap, tensor in one.tensors.items() if tap in known}
         for tap in sorted(one.tensors.keys() - known):
             opened.unaligned.append({"name": tap, "why": "no such value in this pass of this model"})
-        benches.append(Bench(one.number, world, stored, family, before))
+        bench = Bench(one.number, world, stored, family, before)
+        bench.partial = {tap: shown for tap, shown in opened.partial.get(one.number, {}).items() if tap in known}
+        benches.append(bench)
     return benches
 
 
@@ -188,7 +190,7 @@ class _Hearing:
             self._diagnose(bench, tap, found)
         elif self.low:
             self.hidden.listen(bench, tap, found)
-        if row["verdict"] == "match":
+        if row["verdict"] == "match" and found.value is not None:
             self.coverage.listen(bench, tap, found)
 
     def _diagnose(self, bench: Bench, tap: str, found: Measured) -> None:
@@ -206,7 +208,7 @@ class _Hearing:
 
 def _measure(benches, loaded, held, hearing, progress):
     rows, profiles = [], {}
-    total = sum(len(bench.stored) for bench in benches)
+    total = sum(len(bench.stored) + len(bench.partial) for bench in benches)
     for found in judge(benches, loaded, benches[0].world.held, hearing):
         rows.append(found.row)
         profiles[found.row["pass"], found.row["tap"]] = found.profile

@@ -7,6 +7,7 @@ import numpy as np
 from ref.verify.at_tap import Measured, measure_tap
 from ref.verify.bench import Bench
 from ref.verify.logits import measure_logits
+from ref.verify.partial import measure_partial
 from ref.verify.stages import Stage, prepare_stage, stage_weights, stages_of, taps_of
 
 Listener = Callable[[Bench, str, Measured], None]
@@ -33,15 +34,22 @@ def judge(benches: list[Bench], loaded, held: str, listen: Listener) -> Iterator
             for run in bench.all_runs():
                 run.weights = wide if run.arithmetic.dtype == np.float64 else narrow
             for tap in _taps(bench, stage):
-                found = measure_logits(bench) if tap == "text.logits" else measure_tap(bench, tap)
+                found = _measure(bench, tap)
                 listen(bench, tap, found)
                 yield found
         for bench in here:
             bench.keep(stage)
 
 
+def _measure(bench: Bench, tap: str) -> Measured:
+    if tap in bench.partial:
+        return measure_partial(bench, tap)
+    return measure_logits(bench) if tap == "text.logits" else measure_tap(bench, tap)
+
+
 def _taps(bench: Bench, stage: Stage) -> list[str]:
-    return [tap for tap in taps_of(stage, True, bool(bench.world.places.any())) if tap in bench.stored]
+    taps = taps_of(stage, True, bool(bench.world.places.any()))
+    return [tap for tap in taps if tap in bench.stored or tap in bench.partial]
 
 
 def _stages(bench: Bench) -> list[Stage]:

@@ -1,12 +1,14 @@
 """The report as one page that needs no network: heat map, tokens and channels of a tap, the diagnosis, coverage."""
 
+import base64
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from ref.errors import wanted
-from ref.verify.report_pack import Profiles, packed
+from ref.verify.report_pack import Profiles, packed, producer_of
 from ref.verify.report_words import (
     coefficient,
     find_row,
@@ -79,6 +81,8 @@ def render_html(report: dict[str, Any], profiles: Profiles, dump_b: dict[str, An
     parts = {name: (PARTS / f"report_page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     fill = {"CSS": parts["css"], "JS": parts["js"], "PLOTLY": get_plotlyjs()}
     fill |= {"VERDICT": _verdict(report, other), "DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
+    hashes = (base64.b64encode(hashlib.sha256(fill[name].encode()).digest()).decode() for name in ("PLOTLY", "JS"))
+    fill["SCRIPTS"] = " ".join(f"'sha256-{digest}'" for digest in hashes)  # no other script may run
     taken = sum(len(text.encode()) for text in (parts["html"], *fill.values()))
     fill["DATA"] = packed(report, profiles, other, MOST_BYTES - taken)
     # split, not replaced one after the other: a text that holds a mark of the template stays as it is
@@ -115,6 +119,8 @@ class _Page:
 def _verdict(report, other) -> str:
     page = _Page()
     for i, one in enumerate(one for one in (report, other) if one):
+        if other:
+            page.add("p", f"{('first', 'second')[i]} dump: {producer_of(one)}", class_="hint")
         line = page.add("p", class_="verdict")
         page.add("span", one["verdict"], line, class_=f"badge {one['verdict']}")
         first, row = one.get("first"), find_row(one)
@@ -125,7 +131,7 @@ def _verdict(report, other) -> str:
             text = " " + text.partition(": ")[2]
         page.add("strong", text, line, **({"id": "first"} if i == 0 else {}))
         if first:
-            page.add("p", sentence(looks_like(one)), class_="as-if")
+            page.add("p", sentence(looks_like(one)).replace("+-", "±"), class_="as-if")
     return page.text()
 
 
@@ -135,8 +141,8 @@ COLUMNS = ("mistake", "coefficient", "left, floors", "", "what it is, and who ma
 def _diagnosis(report) -> str:
     page, rows = _Page(), report.get("diagnosis") or []
     if not rows:
-        text = "Every tap matches: there is nothing to explain." if report["verdict"] == "match" else "No known mistake was tried here."
-        page.add("p", text)
+        nothing = "Every tap matches: there is nothing to explain."
+        page.add("p", nothing if report["verdict"] == "match" else "No known mistake was tried here.")
     if rows:
         table = page.add("table", into=page.add("div", class_="scroll"), class_="evidence")
         head = page.add("tr", into=page.add("thead", into=table))
@@ -163,8 +169,8 @@ def _evidence(page: _Page, rows, table) -> None:
         line = page.add("tr", into=body)
         page.add("th", row["mutant"], line, scope="row")
         page.add("td", coefficient(row).replace("+-", "±"), line, class_="number")
-        page.add("td", floors(row.get("left")), line, class_="number")
-        page.add("td", row["verdict"], line)
+        page.add("td", floors(row.get("left")), line, class_="number left")
+        page.add("td", row["verdict"], line, class_="word")
         what = page.add("td", sentence(row["what"]), line)
         page.add("span", f" {row['source']}", what, class_="source")
 

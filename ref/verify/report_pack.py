@@ -30,18 +30,15 @@ def packed(report: dict[str, Any], profiles: Profiles, other: dict[str, Any] | N
     Returns:
         JSON without `<`, `>` or `&`, so that no text in it can end the element it stands in.
     """
-    whole = report, other
-    left_out = 0
     for step in _steps(profiles, room):
-        text = _json(_content(*whole, profiles, step, left_out))
+        text = _json(_content(report, other, profiles, step, 0))
         if len(text) <= room:
             return text
     keep = _by_need(report)
     while len(keep) > 1:
         keep = keep[: max(1, len(keep) * 2 // 3)]
-        left_out = len(report["passes"]) - len(keep)
-        whole = tuple(one and one | {"taps": [r for r in one["taps"] if r["pass"] in keep]} for one in (report, other))
-        text = _json(_content(*whole, profiles, (0, 32), left_out))
+        a, b = (one and one | {"taps": [r for r in one["taps"] if r["pass"] in keep]} for one in (report, other))
+        text = _json(_content(a, b, profiles, (0, 32), len(report["passes"]) - len(keep)))
         if len(text) <= room:
             break
     return text
@@ -68,14 +65,16 @@ def _content(report, other, profiles: Profiles, step: tuple[int, int], left_out:
     groups = list(dict.fromkeys(row["group"] for one in dumps for row in one["taps"]))
     groups.sort(key=lambda group: ORDER.get(group, len(ORDER)))
     place = {group: i for i, group in enumerate(groups)}
-    shapes = [_profile(profiles.get((row["pass"], row["tap"])), step[row["verdict"] != "match"]) for row in report["taps"]]
+    shapes = [
+        _profile(profiles.get((row["pass"], row["tap"])), step[row["verdict"] != "match"]) for row in report["taps"]
+    ]
     evidence = ("mutant", "coefficient", "stderr", "left", "class", "verdict")
     return {
         "limit": LIMIT,
         "groups": groups,
         "row": ROW,
         "dumps": [[_row(row, place) for row in one["taps"]] for one in dumps],
-        "names": [_name(one) for one in dumps],
+        "names": [producer_of(one) for one in dumps],
         "profiles": shapes,
         "passes": report["passes"],
         "first": report.get("first"),
@@ -84,7 +83,8 @@ def _content(report, other, profiles: Profiles, step: tuple[int, int], left_out:
     }
 
 
-def _name(report) -> str:
+def producer_of(report: dict[str, Any]) -> str:
+    """Name the producer of a dump and its version."""
     producer = report.get("producer") or {}
     return f"{producer.get('name') or 'dump'} {producer.get('version') or ''}".strip()
 
@@ -97,12 +97,9 @@ def _row(row: dict[str, Any], place: dict[str, int]) -> list[Any]:
 def _profile(shape, step: int) -> list[Any] | None:
     if not shape or not step:
         return None
-    joined = [[_largest(values[i : i + step]) for i in range(0, len(values), step)] for values in _axes(shape)]
-    return [*joined, step]
-
-
-def _axes(shape) -> tuple[list[float], list[float]]:
-    return shape.get("tokens") or [], shape.get("channels") or []
+    axes = [shape.get(axis) or [] for axis in ("tokens", "channels")]
+    joined = [[_largest(values[i : i + step]) for i in range(0, len(values), step)] for values in axes]
+    return [*joined, step, [len(values) for values in axes]]
 
 
 def _largest(values: list[float]) -> Any:

@@ -77,7 +77,7 @@ def coefficient(row: dict[str, Any]) -> str:
     c, stderr = row.get("coefficient"), row.get("stderr")
     if c is None:
         return "-"
-    if stderr is None or not 0 < stderr < 10 or abs(c) >= 1e5:
+    if stderr is None or not 0 < stderr < 1e5 or abs(c) >= 1e5:
         return f"{c:.4g}" if not stderr else f"{c:.4g} +- {stderr:.1g}"
     digits = min(8, max(0, math.ceil(-math.log10(stderr))))
     return f"{c:.{digits}f} +- {stderr:.{digits}f}"

@@ -2,10 +2,10 @@
 
     python3.11 -m venv JAX; JAX/bin/pip install --no-deps -r golden/make/requirements-gemma-jax.txt
 
-What gemma 3.3.0 computes, read in `gm/nn/_modules.py`, `_layers.py`, `gm/math/_positional_embeddings.py` and measured on
-the CPU with JAX 0.9.0: a NumPy emulation of the lines below is bit-equal, and products are but for the order of sums. It
-computes in the dtype of its parameters, with no cast anywhere but in RoPE. r() rounds to that dtype; with float32
-parameters it does nothing.
+What gemma 3.3.0 computes, read in `gm/nn/_modules.py`, `_layers.py`, `gm/math/_positional_embeddings.py` and measured
+on the CPU with JAX 0.9.0: a NumPy emulation of the lines below is bit-equal, and products are but for the order of
+sums. It computes in the dtype of its parameters, with no cast anywhere but in RoPE. r() rounds to that dtype; with
+float32 parameters it does nothing.
 
     embed       r(table[id] * r(sqrt(D)))
     norms       v = r(r(mean(r(x * x))) + r(1e-6)), the mean summed in float32; r(r(x * r(1 / sqrt(v))) * r(1 + w))
@@ -19,9 +19,9 @@ parameters it does nothing.
     residuals   r(a + b)
     cache       holds keys after RoPE and values in the same dtype; every key, in local layers too
 
-Compiled (`jit`, which its `__call__` always is) with `xla_allow_excess_precision`, XLA's default, two roundings are gone,
-those of a value that is only summed: r(x * x) before the mean of a norm, and r(exp(d)) inside the sum (e itself is
-rounded). Nothing else is. With `XLA_FLAGS=--xla_allow_excess_precision=false`, or op by op (`compiled=False`), every
+Compiled (`jit`, which its `__call__` always is) with `xla_allow_excess_precision`, XLA's default, two roundings are
+gone, those of a value that is only summed: r(x * x) before the mean of a norm, and r(exp(d)) inside the sum (e itself
+is rounded). Nothing else is. With `XLA_FLAGS=--xla_allow_excess_precision=false`, or op by op (`compiled=False`), every
 rounding above is made, and the two are bit-equal. Listening changes no bit of the logits.
 """
 
@@ -86,8 +86,8 @@ def capture(
         `attn.visible` (read from the mask where it meets the scores).
 
     Raises:
-        BadInput: gemma is missing, the model is no Gemma 3, ids out of range or padded within, no tap matches, the folder is
-            in use.
+        BadInput: gemma is missing, the model is no Gemma 3, ids out of range or padded within, no tap matches, the
+            folder is in use.
 
     Source: google-deepmind/gemma 3.3.0; flax `intercept_methods` and `sow`.
     Differs: `gm.text.Sampler` runs the last token of a prompt again as its first step.
@@ -186,19 +186,17 @@ def _places(run: _Running, todo: list[int], written: int, pads: int, room: int):
 def _write(run: _Running, ids: list[int], out: Any, heard: Any, before: int, pads: int) -> None:
     stop = before + len(ids)
     values = run.listener.values(heard) | {"text.logits": out.logits}
-    for i in range(run.config.layers if out.cache is not None else 0):
-        layer = out.cache[f"layer_{i}"]
-        values |= {f"text.layer.{i}.cache.{name}": layer[name] for name in ("k", "v")}
+    for name, layer in (out.cache or {}).items():
+        prefix = f"text.layer.{name.removeprefix('layer_')}.cache."
+        values |= {prefix + one: layer[one] for one in ("k", "v")}
         # a pad's position is 0 there and -1 here
         places = np.where(np.arange(layer["positions"].shape[1]) < pads, -1, np.asarray(layer["positions"], np.int64))
-        values[f"text.layer.{i}.cache.positions"] = places
+        values[prefix + "positions"] = places
     for tap in tap_names(run.config.layers, cached=True):
         if tap in values and run.listener.recorder.wants(tap):
             run.writer.add_tensor(tap, aligned(tap, np.asarray(values[tap]), run.config, before, stop))
     positions = [-1 if j < pads else j - pads for j in range(before, stop)]
-    run.writer.end_pass(
-        {"ids": ids, "positions": positions, "cached": before, "image_blocks": [], "left_pads": pads}
-    )
+    run.writer.end_pass({"ids": ids, "positions": positions, "cached": before, "image_blocks": [], "left_pads": pads})
 
 
 def _policy(dtype: str) -> dict[str, str]:

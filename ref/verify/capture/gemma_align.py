@@ -10,7 +10,9 @@ from ref.model.inputs import check_ids
 from ref.model.taps import Recorder, tap_names, tap_row
 
 
-def check_prompts(prompts: Sequence[Sequence[int]], config: TextConfig, steps: int, taps: Sequence[str], padded=True) -> None:
+def check_prompts(
+    prompts: Sequence[Sequence[int]], config: TextConfig, steps: int, taps: Sequence[str], padded=True
+) -> None:
     """Refuse what cannot be captured, before anything is run.
 
     Args:
@@ -80,7 +82,7 @@ def aligned(tap: str, value: np.ndarray, config: TextConfig, before: int, stop: 
     if "S" not in axes:
         return value
     window = config.window_of(int(parts[2])) or stop
-    first = 0 if before == 0 and not parts[3] == "cache" else stop - min(window, stop)
+    first = 0 if before == 0 and parts[3] != "cache" else stop - min(window, stop)
     keys: list = [slice(None)] * value.ndim
     keys[axes.index("S")] = slice(first, stop)
     return value[tuple(keys)]

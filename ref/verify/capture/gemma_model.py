@@ -48,9 +48,7 @@ def import_gemma() -> Parts:
     except ImportError as error:
         raise wanted("google-deepmind/gemma", "capture", INSTALL, str(error).splitlines()[0]) from None
     names = f"{version('gemma')} (jax {jax.__version__})"
-    return Parts(
-        jax, linen, _config, _gemma, _layers, _modules, _positional_embeddings, _transformer, _types, names
-    )
+    return Parts(jax, linen, _config, _gemma, _layers, _modules, _positional_embeddings, _transformer, _types, names)
 
 
 def model_of(parts: Parts, config: TextConfig, dtype: str) -> Any:

@@ -1,6 +1,7 @@
 """keras-hub's Gemma 3 of given weights: its parts, its configuration, and its variables filled."""
 
 import warnings
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -33,13 +34,13 @@ def import_keras() -> Parts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import keras
-            import keras_hub
+            # by name: to a type checker `import keras` is the file beside this one
+            keras, hub = import_module("keras"), import_module("keras_hub")
     except ImportError as error:
         raise wanted("keras-hub", "capture", INSTALL, str(error).splitlines()[0]) from None
     backend = keras.config.backend()
-    names = f"{keras_hub.__version__} (keras {keras.__version__}, {backend} {version(backend)})"
-    return Parts(keras, keras_hub, keras.layers.Layer, names)
+    names = f"{hub.__version__} (keras {keras.__version__}, {backend} {version(backend)})"
+    return Parts(keras, hub, keras.layers.Layer, names)
 
 
 def model_of(parts: Parts, config: TextConfig, dtype: str) -> Any:

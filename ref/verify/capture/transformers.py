@@ -164,8 +164,9 @@ def _producer() -> dict[str, str]:
 
 def _name_of(model: Any, weights: str | None) -> str:
     """Name the weights; never by a machine's path."""
-    name = weights or getattr(model.config, "_name_or_path", "")
-    return weights_name(name) if name else "not said"
+    name = weights or getattr(model.config, "_name_or_path", "") or "not said"
+    known = weights_name(name)
+    return Path(known).name if Path(known).is_absolute() else known  # a folder that is gone by now
 
 
 def _model(model: Any, text: TextConfig, vision: VisionConfig | None, name: str) -> dict[str, Any]:

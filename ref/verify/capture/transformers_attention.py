@@ -57,27 +57,29 @@ def hear_attention(stack: ExitStack, listener: Listener, modules: dict[Any, list
     ear = _Ear(listener, modules)
     for owner, name, implementation in list(_held()):
         stack.enter_context(replaced(owner, name, ear.wrap(vars(owner)[name], implementation)))
-    tables = {id(table): table for file in _files() if (table := file.get("ALL_ATTENTION_FUNCTIONS"))}.values()
+    found = [vars(file).get("ALL_ATTENTION_FUNCTIONS") for file in _files()]
+    tables = {id(table): table for table in found if hasattr(table, "get_interface")}.values()
     for table in tables:
         stack.enter_context(replaced(table, "get_interface", _looked_up(ear, table.get_interface)))
     for kind in {type(table) for table in tables}:
         stack.enter_context(replaced(kind, "__getitem__", _looked_up_in(ear, kind.__getitem__)))
 
 
-def _files() -> list[dict[str, Any]]:
-    """Return the names in the models' files; a text model does not load SigLIP's."""
-    return [vars(sys.modules[file]) for file in MODELS if file in sys.modules]
+def _files() -> list[Any]:
+    """Return the models' modules; a text model does not load SigLIP's."""
+    return [sys.modules[file] for file in MODELS if file in sys.modules]
 
 
 def _held() -> Iterator[tuple[Any, str, str]]:
     """List (module, name, implementation) of the places where loaded modules hold an attention function."""
-    own = {file.get(EAGER): "eager" for file in _files()}  # perhaps the owner's
+    own = [vars(file)[EAGER] for file in _files()]  # perhaps the owner's, and perhaps no function
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
         for name, value in list(names.items()) if isinstance(names, dict) else ():
-            if type(value) is FunctionType:  # asking isinstance makes some objects of torch warn
-                place = (value.__module__, value.__name__)
-                implementation = own.get(value) or FUNCTIONS.get(place)
+            if any(value is one for one in own):
+                yield module, name, "eager"
+            elif type(value) is FunctionType:  # asking isinstance makes some objects of torch warn
+                implementation = FUNCTIONS.get((value.__module__, value.__name__))
                 if implementation:
                     yield module, name, implementation
 
@@ -138,9 +140,11 @@ class _Ear:
         if hasattr(probs, "detach"):
             scaling = given.get("scaling")
             if wants(prefix + "attn.scores"):
-                tap(prefix + "attn.scores", scores(q, k, q.shape[-1] ** -0.5 if scaling is None else scaling))
+                found = scores(q, k, q.shape[-1] ** -0.5 if scaling is None else scaling)
+                if lead_to(found, given.get("attention_mask"), probs):
+                    tap(prefix + "attn.scores", found)
             tap(prefix + "attn.probs", probs)
-        if mixed.numel() == q.numel():
+        if hasattr(mixed, "detach") and mixed.numel() == q.numel():
             tap(prefix + "attn.mix", mixed)
 
     def _hear_keys(self, prefix, q, k, v, given, implementation) -> None:
@@ -198,7 +202,40 @@ def scores(q: Any, k: Any, scaling: float) -> Any:
     Source: transformers 5.23 `eager_attention_forward`.
     Differs: no known.
     """
-    return q @ k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).transpose(2, 3) * scaling
+    groups = q.shape[1] // k.shape[1]  # where it is 1 a copy would be multiplied in another order than k itself
+    return q @ (k if groups == 1 else k.repeat_interleave(groups, dim=1)).transpose(2, 3) * scaling
+
+
+def lead_to(found: Any, mask: Any, probs: Any) -> bool:
+    """Tell whether probabilities come from scores: a function that its owner wrote may have had others, unseen.
+
+        probs[b, n] = softmax(scores[b, n] + mask[b], over keys), rounded
+
+    Args:
+        found: [B, N, T, S] tensor, what `scores` makes of the function's arguments.
+        mask: its mask, added or boolean; None adds nothing.
+        probs: [B, N, T, S] tensor, what it gave back.
+
+    Returns:
+        Whether they agree within a few units of rounding; NaN agrees with NaN.
+
+    Source: transformers 5.23 `eager_attention_forward`.
+    Differs: no known.
+    """
+    import torch
+
+    if probs.shape != found.shape or (mask is not None and getattr(mask, "ndim", 0) != 4):
+        return False
+    if mask is None:
+        mask = found.new_zeros(1, 1, 1, 1)
+    elif mask.dtype == torch.bool:
+        mask = found.new_zeros(mask.shape).masked_fill(~mask, torch.finfo(found.dtype).min)
+    near = {"rtol": torch.finfo(probs.dtype).eps, "atol": 4 * torch.finfo(torch.float32).eps, "equal_nan": True}
+    for n in range(found.shape[1]):  # by heads, since those of a tower are a gigabyte together
+        own = torch.softmax(found[:, n] + mask[:, min(n, mask.shape[1] - 1), ..., : found.shape[-1]], -1, torch.float32)
+        if not torch.allclose(own, probs[:, n].float(), **near):
+            return False
+    return True
 
 
 def seen_cells(q: Any, k: Any, given: dict[str, Any], implementation: str) -> np.ndarray | None:

@@ -171,6 +171,12 @@ def text_model(model: Any) -> Any:
     return text
 
 
+def vision_tower(model: Any) -> Any:
+    """Return the vision tower, without the inner level that older versions have; None where there is none."""
+    tower = getattr(model.model, "vision_tower", None)
+    return getattr(tower, "vision_model", tower)
+
+
 def text_config(model: Any) -> TextConfig:
     """Return a model's configuration under our names, whatever its owner made of it.
 
@@ -207,7 +213,7 @@ def text_config(model: Any) -> TextConfig:
 def vision_config(model: Any) -> VisionConfig | None:
     """Return the configuration of a model's vision tower under our names, None where it has none."""
     v = getattr(model.config, "vision_config", None)
-    if v is None or not hasattr(model.model, "vision_tower"):
+    if v is None or vision_tower(model) is None:
         return None
     return VisionConfig(
         width=v.hidden_size,

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ref.verify.capture.transformers_listen import Listener
-from ref.verify.capture.transformers_model import text_model
+from ref.verify.capture.transformers_model import text_model, vision_tower
 
 IN, OUT = "in", "out"  # a module's input or its output
 # (place in the layer, side, tap) in the order of execution. What attention sees is in transformers_attention.
@@ -45,11 +45,13 @@ VISION_LAYER = (
     ("", OUT, "out"),
 )
 TEXT = (("embed_tokens", OUT, "text.embed"), ("norm", OUT, "text.final_norm"))
-VISION = (
-    ("vision_tower", IN, "vision.pixels"),
-    ("vision_tower.embeddings.patch_embedding", OUT, "vision.patch_embed"),
-    ("vision_tower.embeddings", OUT, "vision.embed"),
-    ("vision_tower.post_layernorm", OUT, "vision.post_norm"),
+TOWER = (
+    ("", IN, "vision.pixels"),
+    ("embeddings.patch_embedding", OUT, "vision.patch_embed"),
+    ("embeddings", OUT, "vision.embed"),
+    ("post_layernorm", OUT, "vision.post_norm"),
+)
+MERGE = (
     ("multi_modal_projector.mm_soft_emb_norm", IN, "vision.pool"),
     ("multi_modal_projector.mm_soft_emb_norm", OUT, "vision.soft_norm"),
     ("multi_modal_projector", OUT, "vision.soft_tokens"),
@@ -70,27 +72,26 @@ def attentions(model: Any) -> dict[Any, list[str]]:
     found: dict[Any, list[str]] = defaultdict(list)
     for layers, tower in ((text_model(model).layers, "text"), (_blocks(model), "vision")):
         for i, layer in enumerate(layers):
-            found[find(layer, "self_attn")].append(f"{tower}.layer.{i}.")
+            module = find(layer, "self_attn")
+            if module is not None:
+                found[module].append(f"{tower}.layer.{i}.")
     return found
 
 
 def _blocks(model: Any) -> Any:
-    return find(model, "model.vision_tower.encoder.layers") or ()
+    return find(vision_tower(model), "encoder.layers") or ()
 
 
 def _places(model: Any):
-    """List (module, side, tap) in the order of execution."""
-    for path, side, tap in VISION if hasattr(model.model, "vision_tower") else ():
-        yield find(model.model, path), side, tap
-    for i, layer in enumerate(_blocks(model)):
-        for path, side, tap in VISION_LAYER:
-            yield find(layer, path), side, f"vision.layer.{i}.{tap}"
-    text = text_model(model)
-    for path, side, tap in TEXT:
-        yield find(text, path), side, tap
-    for i, layer in enumerate(text.layers):
-        for path, side, tap in LAYER:
-            yield find(layer, path), side, f"text.layer.{i}.{tap}"
+    """List (module, side, tap); those of one module in the order of execution."""
+    tower, text = vision_tower(model), text_model(model)
+    roots = [(tower, TOWER, ""), (model.model, MERGE, "")] if tower is not None else []
+    roots += [(layer, VISION_LAYER, f"vision.layer.{i}.") for i, layer in enumerate(_blocks(model))]
+    roots += [(text, TEXT, "")]
+    roots += [(layer, LAYER, f"text.layer.{i}.") for i, layer in enumerate(text.layers)]
+    for root, places, prefix in roots:
+        for path, side, tap in places:
+            yield find(root, path), side, prefix + tap
 
 
 def hook_modules(stack: ExitStack, model: Any, listener: Listener) -> None:
@@ -127,6 +128,6 @@ def _on_input(listener: Listener, taps: list[str]):
 def _on_output(listener: Listener, taps: list[str]):
     def hook(module, _, out):
         tap = listener.turn(module, OUT, taps)
-        listener.tap(tap, out if hasattr(out, "detach") else out[0])
+        listener.tap(tap, out[0] if isinstance(out, (tuple, list)) and out else out)
 
     return hook

@@ -8,7 +8,7 @@ import numpy as np
 
 from ref.errors import wanted
 from ref.verify.capture.transformers_listen import Listener, to_numpy
-from ref.verify.capture.transformers_model import import_transformers, text_model, vision_config
+from ref.verify.capture.transformers_model import import_transformers, text_model, vision_config, vision_tower
 from ref.verify.dump import DumpWriter
 
 
@@ -81,7 +81,7 @@ def check_batch(model: Any, ids: Any, pixels: Any, types: Any, left_pads: Sequen
     if pixels is not None:
         if vision is None:
             raise wanted("pixel_values", "capture", "a model with a vision tower", type(model).__name__)
-        weight = model.model.vision_tower.embeddings.patch_embedding.weight
+        weight = vision_tower(model).embeddings.patch_embedding.weight
         pixels = torch.as_tensor(pixels).to(weight.device, weight.dtype)
         _check_pixels(pixels, vision)
         soft = rows == model.config.image_token_id
