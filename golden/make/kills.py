@@ -8,10 +8,12 @@ dump would be. The truth of these cases is the witness's: `gemma3-ref verify --d
 
 import json
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+from write import write_manifest
 
 import ref
 from ref.verify.align import Stored
@@ -29,7 +31,7 @@ from ref.verify.world import Unknown, world_of
 ROOT = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": "gemma-float32", "bfloat16": "transformers-bfloat16", "float16": "transformers-float16"}
 PASSES = 8  # of a decoding case: by then the ring has wrapped several times
-REAL = ("270m/short", "270m/long")
+REAL = ("short", "long")
 
 
 def rows_of(case):
@@ -123,11 +125,7 @@ def judge_case(job):
         except (Unknown, KeyError):
             out[name] = "."
             continue
-        if all(
-            np.array_equal(a[t], b[t], equal_nan=a[t].dtype.kind == "f")
-            for a, b in zip(clean, values, strict=True)
-            for t in a
-        ):
+        if same(clean, values):
             out[name] = "."
             continue
         report, _ = compare_with_profiles(as_dump(loaded, values, passes, held, dtype), loaded=loaded)
@@ -150,30 +148,106 @@ def symbol(report, name):
     return ("N" if len(best) == 1 else "T") if name in best else "C"
 
 
+def done(job, folder):
+    """Do a job, or read what an earlier run that was cut off has left of it."""
+    weights, case, dtype, names = job
+    kept = folder / f"{weights}-{Path(case).name}-{dtype}-{len(names)}.json"
+    if not kept.is_file():
+        part = kept.with_suffix(".part")
+        part.write_text(json.dumps(judge_case(job)))
+        part.replace(kept)
+    return json.loads(kept.read_text())
+
+
+def jobs_of(names):
+    """List the jobs on toy weights."""
+    places = [(weights, folder) for weights in ("tiny", "tiny-long") for folder in find_cases(ROOT, weights)]
+    return [(weights, str(folder), dtype, names) for weights, folder in places for dtype in DTYPES]
+
+
 def main(argv):
-    """Make the file, with results of earlier jobs kept beside it while it runs."""
-    names = list(tap_mutants())
-    jobs = []
-    for weights in ("tiny", "tiny-long"):
-        for folder in find_cases(ROOT, weights):
-            jobs += [(weights, str(folder), dtype, names) for dtype in DTYPES]
-    if argv:
-        jobs = [job for job in jobs if any(word in job[1] + job[2] for word in argv)]
-    results = {}
+    """Run the jobs and write the file; their results are kept in a folder, by default a temporary one."""
+    folder = Path(argv[0] if argv else Path(tempfile.gettempdir()) / "gemma3-ref-kills")
+    folder.mkdir(parents=True, exist_ok=True)
+    names, results = list(tap_mutants()), {}
     with ProcessPoolExecutor(2) as pool:
-        for case, dtype, out in pool.map(judge_case, jobs):
-            results[f"{case} {dtype}"] = out
+        todo = [pool.submit(done, job, folder) for job in jobs_of(names)]
+        for one in as_completed(todo):
+            case, dtype, out = one.result()
+            results[case, dtype] = out
             print(case, dtype, {s: list(out.values()).count(s) for s in "NTC-."}, out["(none)"], flush=True)
     left = [name for name in names if not any(out.get(name) in ("N", "T") for out in results.values())]
-    print("not caught on toys:", left, flush=True)
-    if not argv:
-        for folder in find_cases(ROOT, "270m"):
-            if f"270m/{folder.name}" in REAL:
-                case, dtype, out = judge_case(("270m", str(folder), "float32", left))
-                results[f"{case} {dtype}"] = out
-                print(case, dtype, out, flush=True)
-    (ROOT / "KILLS.json.part").write_text(json.dumps(results, indent=1))
+    for case in REAL if left else ():
+        where = next(place for place in find_cases(ROOT, "270m") if place.name == case)
+        name, dtype, out = done(("270m", str(where), "float32", left), folder)
+        results[name, dtype] = out
+        print(name, dtype, out, flush=True)
+    (ROOT / "KILLS.md").write_text(page(names, results))
+    write_manifest(ROOT)
+    return 0
+
+
+HEAD = """# Kill matrix
+
+Made by `python golden/make/kills.py`; do not edit. Every mutant of the catalogue (`ref/verify/mutants`) runs on every
+golden case in each dtype, and what it computes is judged as a dump. A cell has a letter for float32, bfloat16, float16:
+
+    N  caught, and named alone        T  caught, and in the first class of several that these inputs cannot tell apart
+    C  caught, but called otherwise   -  differs from no mutant, but within the noise        .  no bit differs
+
+"""
+
+
+def page(names, results):
+    """Return the text of KILLS.md."""
+    cases = list(dict.fromkeys(case for case, _ in results))
+    cases.sort(key=lambda case: (case.startswith("270m") or "/" not in case, case))
+    clean = sum(out["(none)"] == "match" for out in results.values())
+    caught = [name for name in names if any(out.get(name) in ("N", "T", "C") for out in results.values())]
+    first = [name for name in caught if any(out.get(name) in ("N", "T") for out in results.values())]
+    wrong = sum(symbol == "C" for out in results.values() for symbol in out.values())
+    lines = [
+        HEAD,
+        f"{len(names)} mutants inside the model: {len(caught)} caught, {len(first)} with their own class first. "
+        f"Cells called otherwise: {wrong}. Runs without a mutant: {len(results)}, {clean} of them match.\n",
+        "| mutant | " + " | ".join(cases) + " |",
+        "|---" * (len(cases) + 1) + "|",
+    ]
+    for name in names:
+        cells = [" ".join(results.get((case, dtype), {}).get(name, "") for dtype in DTYPES).strip() for case in cases]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n" + rules()
+
+
+def rules():
+    """Return the tables of the mutants without weights: how many goldens catch each, and one of them."""
+    from ref.verify.mutants import crops, pixels, prompts
+
+    tokenizer = ref.load("270m").tokenizer()
+    parts = [
+        ("Pan & Scan", "golden/vectors/pan_and_scan.json, golden/images", crops.CROP_MUTANTS, crops.kills()),
+        (
+            "Pixels",
+            "golden/vectors/resize.json, photographs of golden/images",
+            pixels.PIXEL_MUTANTS,
+            pixel_kills(pixels),
+        ),
+        ("Prompts", "golden/tokens, golden/second/expansion.json", prompts.PROMPT_MUTANTS, prompts.kills(tokenizer)),
+    ]
+    lines = []
+    for title, where, mutants, kills in parts:
+        lines += [f"\n## {title}\n", f"Against {where}: how many of them each mutant fails, and one.\n"]
+        lines += ["| mutant | fails | such as |", "|---|---|---|"]
+        for one in mutants:
+            failed = kills[one.name]
+            lines.append(f"| `{one.name}` | {len(failed)} | {failed[0] if failed else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def pixel_kills(pixels):
+    """Return what the pixel mutants fail, photographs too."""
+    return pixels.kills(pixels.photographs())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -26,11 +26,12 @@ TEXTS = [
 def judged(name, dump, weights=None):
     """Judge one dump and print a line."""
     report = compare(dump, weights)
-    local = max((row["local_ratio"], row["tap"]) for row in report["taps"] if row["local_ratio"] is not None)
-    inherited = max((row["inherited_ratio"], row["tap"]) for row in report["taps"] if row["inherited_ratio"] is not None)
+    worst = []
+    for key in ("local_ratio", "inherited_ratio"):
+        ratio, tap = max((row[key], row["tap"]) for row in report["taps"] if row[key] is not None)
+        worst.append(f"{key.removesuffix('_ratio')} {ratio:.2f} {tap:<32}")
     first = report["first"] and report["first"]["tap"]
-    line = f"{name:<44}{report['verdict']:<13}local {local[0]:.2f} {local[1]:<30} inherited {inherited[0]:.2f} {inherited[1]}"
-    print(line, first or "", flush=True)
+    print(f"{name:<44}{report['verdict']:<13}{' '.join(worst)} {first or ''}", flush=True)
     return report["verdict"]
 
 

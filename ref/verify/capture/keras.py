@@ -1,6 +1,24 @@
 """Run keras-hub's Gemma 3 and write every tap of it as a dump.
 
     pip install keras-hub                    # and a backend: TensorFlow, JAX or PyTorch; KERAS_BACKEND chooses
+
+What keras-hub 0.31.0 computes op by op, read in `models/gemma3/*.py` and `layers/modeling/rotary_embedding.py` and
+measured on the CPU with TensorFlow 2.21 and JAX 0.9: a NumPy emulation of the lines below is equal but for the order of
+sums, and float32 functions to an ulp. r() rounds to the dtype of the model; with float32 it does nothing.
+
+    embed       r(table[id] * r(sqrt(D)))
+    norms       float32 throughout: r(x * (1 / sqrt(mean(x * x) + 1e-6)) * (1 + w))
+    products    operands as they are, sums in float32, r() of the sum: q, k, v, out, gate, up, down, the tied head,
+                scores and mix
+    RoPE        angle = position * (base^(-2j/H) / factor) in float32; r(cos), r(sin); r(r(a * cos) - r(b * sin)),
+                r(r(b * cos) + r(a * sin)); it is unscaled
+    softmax     q = r(q_rope * r(H^-1/2)), then the product; softmax of it in float32, masked scores -1e9; r() of it
+    GELU        cube = r(x * x * x) in TensorFlow, r(r(x * x) * x) in JAX; then r() after each of *r(0.044715), x+,
+                *r(sqrt(2/pi)), tanh, 1+; r(0.5 * x) and its product with that; then r(gelu * up)
+    residuals   r(a + b); in float16 clipped to 65,504
+    cache       holds keys after RoPE and values in the same dtype; every key, in local layers too
+
+`predict` and `generate` compile, and XLA may leave roundings out (see `gemma.py`).
 """
 
 from collections.abc import Sequence
