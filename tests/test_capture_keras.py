@@ -127,7 +127,7 @@ def test_listening_changes_no_bit_and_a_backbone_is_enough(tmp_path, parts, dtyp
     model = running(parts, dtype)
     tokens = np.array([IDS], np.int32)
     out = model({"token_ids": tokens, "padding_mask": np.ones_like(tokens)})
-    logits = np.asarray(parts.keras.ops.convert_to_numpy(out)).astype(np.float32)
+    logits = np.asarray(parts.keras.ops.convert_to_numpy(parts.keras.ops.cast(out, "float32")))
     for number, one in enumerate((model, model.backbone)):
         value = only_pass(one, tmp_path / str(number))["text.logits"]
         assert value.dtype == (ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
@@ -163,10 +163,13 @@ def gelu(x, cube):
 CUBES = {"tensorflow": lambda x: r(x * x * x), "jax": lambda x: r(r(x * x) * x)}
 
 
-def assert_near(got, wanted, tap):
-    """Assert that few values fall to the other side of a rounding: sums and functions are ordered differently."""
-    assert (got == wanted).mean() > 0.99, tap
-    assert distance(got, wanted) < 2e-4, tap
+PRODUCTS = ("attn.q", "attn.k", "attn.v", "attn.scores", "attn.mix", "attn.out", "ffn.gate", "ffn.up", "ffn.out")
+
+
+def assert_rounded(got, wanted, tap, equal=0.997):
+    """Assert that few values lie on the other side of a rounding, and next to it: sums differ in order."""
+    assert (got == wanted).mean() > equal, tap
+    assert (abs(got - wanted) <= np.maximum(abs(got), abs(wanted)) * 2.0**-7).all(), tap
 
 
 def assert_stepwise(one, params, cube):
@@ -207,7 +210,8 @@ def assert_stepwise(one, params, cube):
         }
         assert set(wanted) == set(v) - {"in", "attn.visible"}
         for name, value in wanted.items():
-            assert_near(v[name], value.reshape(v[name].shape), f"layer {i} {name}")
+            equal = 0.99 if name in PRODUCTS else 0.997
+            assert_rounded(v[name], value.reshape(v[name].shape), f"layer {i} {name}", equal)
 
 
 @needs_keras
@@ -219,10 +223,14 @@ def test_bfloat16_rounds_where_the_module_says(tmp_path, parts):
     one = only_pass(running(parts, "bfloat16"), tmp_path / "dump")
     assert_stepwise(one, params, CUBES[backend])
     table, last = r(widen(params.embedding)), one["text.layer.6.out"][0].astype(np.float32)
-    assert_near(one["text.embed"][0].astype(np.float32), r(table[IDS] * r(np.sqrt(TINY.width))), "embed")
+    assert_rounded(one["text.embed"][0].astype(np.float32), r(table[IDS] * r(np.sqrt(TINY.width))), "embed")
     final = one["text.final_norm"][0].astype(np.float32)
-    assert_near(final, norm(last, r(params.final_norm)), "final norm")
-    assert_near(one["text.logits"][0].astype(np.float32), r(final @ table.T), "logits")
+    assert_rounded(final, norm(last, r(params.final_norm)), "final norm")
+    assert_rounded(one["text.logits"][0].astype(np.float32), r(final @ table.T), "logits", 0.99)
+    # the backends differ in one rounding, and are told apart
+    [other] = CUBES.keys() - {backend}
+    with pytest.raises(AssertionError, match="ffn.act"):
+        assert_stepwise(one, params, CUBES[other])
 
 
 # Models that their owners have patched
@@ -262,8 +270,8 @@ def test_everything_is_as_it_was_also_after_an_error(tmp_path, parts, tiny, monk
     def breaks(*_, **__):
         raise ZeroDivisionError
 
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(tiny.backbone.transformer_layers[1].attention, "_compute_attention", breaks)
+    monkeypatch.setattr(tiny.backbone.transformer_layers[1].attention, "_compute_attention", breaks)
+    with pytest.raises(ZeroDivisionError):
         capture(tiny, IDS, tmp_path / "broken")
     assert parts.layer.__call__ is before
     assert list(tmp_path.iterdir()) == []
@@ -275,8 +283,8 @@ def test_everything_is_as_it_was_also_after_an_error(tmp_path, parts, tiny, monk
 @needs_keras
 def test_what_it_runs_is_read_from_the_layers_that_run(parts, tiny):
     assert config_of(tiny.backbone) == TINY._replace(name="tiny", max_positions=131_072)
-    monkey = SIZES["270m"]._replace(layers=6, vocabulary=97, width=48, ffn_width=32)
-    assert config_of(model_of(parts, monkey, "float32").backbone)._replace(name="270m", max_positions=32_768) == monkey
+    small = SIZES["270m"]._replace(layers=6, vocabulary=97, width=48, ffn_width=32)
+    assert config_of(model_of(parts, small, "float32").backbone)._replace(name="270m", max_positions=32_768) == small
 
 
 @needs_keras

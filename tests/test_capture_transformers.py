@@ -31,6 +31,7 @@ pytestmark = pytest.mark.witness
 if find_spec("torch") and find_spec("transformers"):
     import torch
     from torch import nn
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward as sdpa_by_name
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
     from transformers.models.gemma3 import modeling_gemma3 as gemma3
     from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward as by_name
@@ -315,6 +316,10 @@ def by_imported_name(module, q, k, v, mask):
     return by_name(module, q, k, v, mask, 0.0, module.scaling)[0]
 
 
+def by_imported_sdpa(module, q, k, v, mask):
+    return sdpa_by_name(module, q, k, v, mask, scaling=module.scaling)[0]
+
+
 def by_keywords(module, q, k, v, mask):
     given = {"module": module, "query": q, "key": k, "value": v, "attention_mask": mask, "scaling": module.scaling}
     return gemma3.eager_attention_forward(**given)[0]
@@ -344,6 +349,16 @@ def test_a_layer_that_rotates_otherwise_is_heard_as_it_is(tmp_path, model, atten
     if attend is not by_item:
         mix = values[at + "attn.probs"] @ np.repeat(values[at + "attn.v"].transpose(0, 2, 1, 3), 4, axis=1)
         np.testing.assert_allclose(values[at + "attn.mix"], mix.transpose(0, 2, 1, 3), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("attend", [by_imported_name, by_imported_sdpa])
+def test_a_function_imported_by_name_is_heard_whatever_stands_in_its_place(tmp_path, model, attend, monkeypatch):
+    inner = gemma3.eager_attention_forward
+    monkeypatch.setattr(gemma3, "eager_attention_forward", lambda *args, **kwargs: inner(*args, **kwargs))
+    values = only_pass(replaced_on(model, 2, interleaved, attend), tmp_path / "dump")
+    missing = set(tap_names(TINY.layers)) - values.keys()
+    fused = {"text.layer.2.attn.scores", "text.layer.2.attn.probs"}
+    assert missing == (fused if attend is by_imported_sdpa else set())
 
 
 def test_of_attention_that_calls_no_function_the_mix_is_left(tmp_path, model):
@@ -549,16 +564,36 @@ def test_a_norm_applied_twice_keeps_its_first_input_and_last_output(tmp_path, mo
         assert_same(values["text.layer.1.ffn.pre_norm"], mid_norm(mid_norm(mid)))
 
 
-def test_a_layer_that_stands_in_two_places_is_heard_in_both(tmp_path, model):
-    model.model.layers[3] = model.model.layers[2]
+def test_a_layer_that_stands_in_three_places_is_heard_in_each(tmp_path, model, monkeypatch):
+    def outer(*args, **kwargs):
+        return by_name(*args, **kwargs)
+
+    monkeypatch.setattr(gemma3, "eager_attention_forward", outer)  # a call in a call is one
+    layers = model.model.layers
+    layers[3] = layers[4] = layers[2]
     values = only_pass(model, tmp_path / "dump")
     assert sorted(values) == sorted(tap_names(TINY.layers))
-    np.testing.assert_array_equal(values["text.layer.3.in"], values["text.layer.2.out"])
-    np.testing.assert_array_equal(values["text.layer.4.in"], values["text.layer.3.out"])
-    assert np.abs(values["text.layer.2.attn.probs"] - values["text.layer.3.attn.probs"]).max() > 1e-3
-    with torch.no_grad():
-        q = model.model.layers[2].self_attn.q_proj(torch.from_numpy(values["text.layer.3.attn.pre_norm"]))
-    np.testing.assert_array_equal(values["text.layer.3.attn.q"].reshape(q.shape), q.numpy())
+    for i in (2, 3, 4):
+        at = f"text.layer.{i}."
+        np.testing.assert_array_equal(values[f"text.layer.{i + 1}.in"], values[at + "out"])
+        with torch.no_grad():
+            q = layers[2].self_attn.q_proj(torch.from_numpy(values[at + "attn.pre_norm"]))
+        np.testing.assert_array_equal(values[at + "attn.q"].reshape(q.shape), q.numpy())
+        mix = values[at + "attn.probs"] @ np.repeat(values[at + "attn.v"].transpose(0, 2, 1, 3), 4, axis=1)
+        np.testing.assert_allclose(values[at + "attn.mix"], mix.transpose(0, 2, 1, 3), rtol=1e-5, atol=1e-6)
+
+
+def add_one(_, args):
+    args[0].add_(1)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_value_that_is_changed_in_place_later_is_shown_as_it_was(tmp_path, model, rows):
+    before = passes_of(capture(model, [IDS] * rows, tmp_path / "before"))
+    model.model.layers[1].register_forward_pre_hook(add_one)
+    for own, values in zip(before, passes_of(capture(model, [IDS] * rows, tmp_path / "dump")), strict=True):
+        np.testing.assert_array_equal(values["text.layer.0.out"], own["text.layer.0.out"])
+        np.testing.assert_array_equal(values["text.layer.1.in"], own["text.layer.0.out"] + 1)
 
 
 def test_a_changed_configuration_is_said(tmp_path, model):

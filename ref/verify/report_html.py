@@ -172,7 +172,7 @@ def _evidence(page: _Page, rows, table) -> None:
         page.add("td", floors(row.get("left")), line, class_="number left")
         page.add("td", row["verdict"], line, class_="word")
         what = page.add("td", sentence(row["what"]), line)
-        page.add("span", f" {row['source']}", what, class_="source")
+        page.add("span", f" Source: {row['source']}", what, class_="source")
 
 
 def _rest(report, other) -> str:

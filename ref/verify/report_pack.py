@@ -2,17 +2,19 @@
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from ref.verify.floor import LIMIT
 from ref.verify.report_words import ORDER
 
 ROW = ("tap", "group", "layer", "pass", "dtype", "verdict", "why", "local", "local_floor", "local_ratio")
 ROW += ("inherited", "floor", "inherited_ratio", "span", "metrics", "nonfinite")
+EVIDENCE = ("mutant", "coefficient", "stderr", "left", "class", "verdict")
 EXACTLY = ("cosine", "slope", "top1", "top5", "truth")  # near 1, or wanted to the last digit
 # how many neighbours of a profile are joined, in taps that match and in those that do not; 0 leaves it out
-STEPS = ((1, 1), (2, 1), (4, 1), (8, 1), (32, 1), (0, 1), (0, 4), (0, 32), (0, 0))
+STEPS = ((1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (32, 1), (0, 1), (0, 4), (0, 32), (0, 0))
 
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
 
@@ -30,57 +32,19 @@ def packed(report: dict[str, Any], profiles: Profiles, other: dict[str, Any] | N
     Returns:
         JSON without `<`, `>` or `&`, so that no text in it can end the element it stands in.
     """
-    for step in _steps(profiles, room):
-        text = _json(_content(report, other, profiles, step, 0))
-        if len(text) <= room:
-            return text
-    keep = _by_need(report)
-    while len(keep) > 1:
-        keep = keep[: max(1, len(keep) * 2 // 3)]
-        a, b = (one and one | {"taps": [r for r in one["taps"] if r["pass"] in keep]} for one in (report, other))
-        text = _json(_content(a, b, profiles, (0, 32), len(report["passes"]) - len(keep)))
-        if len(text) <= room:
-            break
-    return text
-
-
-def _steps(profiles: Profiles, room: int) -> Iterator[tuple[int, int]]:
-    """Skip steps that cannot fit: a number is about six bytes."""
-    numbers = sum(len(values) for one in profiles.values() for values in one.values())
-    for step in STEPS:
-        if not step[0] or 4 * numbers / step[0] <= room:
-            yield step
-
-
-def _by_need(report) -> list[int]:
-    """Order the passes: the first divergence's, those with bugs, the rest."""
-    first = (report.get("first") or {}).get("pass")
-    bugs = {row["pass"] for row in report["taps"] if row["verdict"] != "match"}
-    numbers = dict.fromkeys(row["pass"] for row in report["taps"])
-    return sorted(numbers, key=lambda number: (number != first, number not in bugs, number))
-
-
-def _content(report, other, profiles: Profiles, step: tuple[int, int], left_out: int) -> dict[str, Any]:
     dumps = [report] + ([other] if other else [])
     groups = list(dict.fromkeys(row["group"] for one in dumps for row in one["taps"]))
     groups.sort(key=lambda group: ORDER.get(group, len(ORDER)))
     place = {group: i for i, group in enumerate(groups)}
-    shapes = [
-        _profile(profiles.get((row["pass"], row["tap"])), step[row["verdict"] != "match"]) for row in report["taps"]
-    ]
-    evidence = ("mutant", "coefficient", "stderr", "left", "class", "verdict")
-    return {
-        "limit": LIMIT,
-        "groups": groups,
-        "row": ROW,
-        "dumps": [[_row(row, place) for row in one["taps"]] for one in dumps],
-        "names": [producer_of(one) for one in dumps],
-        "profiles": shapes,
-        "passes": report["passes"],
-        "first": report.get("first"),
-        "diagnosis": [{key: _number(row.get(key)) for key in evidence} for row in report["diagnosis"]],
-        "passes_left_out": left_out,
-    }
+    lines = [[(row["pass"], _json(_row(row, place))) for row in one["taps"]] for one in dumps]
+    kept = _passes_that_fit(report, lines, room)
+    head = _json(_head(report, dumps, groups, len(report["passes"]) - len(kept) if kept else 0))
+    if kept:
+        lines = [[(number, line) for number, line in one if number in kept] for one in lines]
+    parts = ",".join(f"[{','.join(line for _, line in one)}]" for one in lines)
+    rows = [row for row in report["taps"] if not kept or row["pass"] in kept]
+    room -= len(head) + len(parts) + 40
+    return f'{head[:-1]},"dumps":[{parts}],"profiles":[{_shapes(rows, profiles, room)}]}}'
 
 
 def producer_of(report: dict[str, Any]) -> str:
@@ -89,35 +53,78 @@ def producer_of(report: dict[str, Any]) -> str:
     return f"{producer.get('name') or 'dump'} {producer.get('version') or ''}".strip()
 
 
+def _head(report, dumps, groups: list[str], left_out: int) -> dict[str, Any]:
+    return {
+        "limit": LIMIT,
+        "groups": groups,
+        "row": ROW,
+        "names": [producer_of(one) for one in dumps],
+        "passes": report["passes"],
+        "first": report.get("first"),
+        "diagnosis": [{key: _number(row.get(key)) for key in EVIDENCE} for row in report.get("diagnosis") or []],
+        "passes_left_out": left_out,
+    }
+
+
+def _passes_that_fit(report, lines, room: int) -> set[int]:
+    """Choose passes whose rows take most of the room: the first divergence's, those with bugs, the rest. Empty: all."""
+    sizes: dict[int, int] = {}
+    for one in lines:
+        for number, line in one:
+            sizes[number] = sizes.get(number, 0) + len(line) + 1
+    if sum(sizes.values()) <= room * 0.9:
+        return set()
+    first = (report.get("first") or {}).get("pass")
+    bugs = {row["pass"] for row in report["taps"] if row["verdict"] != "match"}
+    order = sorted(sizes, key=lambda number: (number != first, number not in bugs, number))
+    total = np.cumsum([sizes[number] for number in order])
+    return set(order[: max(1, int(np.searchsorted(total, room * 0.9)))])
+
+
 def _row(row: dict[str, Any], place: dict[str, int]) -> list[Any]:
     short = row | {"group": place[row["group"]]}
     return [_number(short.get(key), key) for key in ROW]
 
 
-def _profile(shape, step: int) -> list[Any] | None:
-    if not shape or not step:
-        return None
-    axes = [shape.get(axis) or [] for axis in ("tokens", "channels")]
-    joined = [[_largest(values[i : i + step]) for i in range(0, len(values), step)] for values in axes]
-    return [*joined, step, [len(values) for values in axes]]
+def _shapes(rows, profiles: Profiles, room: int) -> str:
+    """Write the profile of each row, at the first step that fits."""
+    shapes = [profiles.get((row["pass"], row["tap"])) for row in rows]
+    numbers = sum(len(values) for shape in shapes if shape for values in shape.values())
+    text = ""
+    for step in STEPS:
+        if step[0] and 4 * numbers / step[0] > room:  # a number takes about six bytes
+            continue
+        several = (_profile(one, step[row["verdict"] != "match"]) for one, row in zip(shapes, rows, strict=True))
+        text = ",".join(map(_json, several))
+        if len(text) <= room:
+            break
+    return text
 
 
-def _largest(values: list[float]) -> Any:
-    bad = [value for value in values if value is None or value != value]
-    return _number(bad[0] if bad else max(values), digits=3)
+def _profile(shape, step: int) -> list[Any] | bool | None:
+    """Join neighbours; False where there is nothing to be shown, None where there is no room for it."""
+    axes = [(shape or {}).get(axis) or [] for axis in ("tokens", "channels")]
+    if not any(axes) or not step:
+        return None if any(axes) else False
+    return [*(_joined(values, step) for values in axes), step, [len(values) for values in axes]]
+
+
+def _joined(values: list[float], step: int) -> list[Any]:
+    if not values:
+        return []
+    largest = np.maximum.reduceat(np.asarray(values, np.float64), range(0, len(values), step))  # NaN stays NaN
+    return [_number(value, digits=3) for value in largest.tolist()]
 
 
 def _number(value: Any, key: str = "", digits: int = 4) -> Any:
     """Round a number, or those inside; what JSON has no word for becomes `inf`, `-inf` or `nan`."""
-    if isinstance(value, dict):
-        return {name: _number(item, name) for name, item in value.items()}
     if isinstance(value, float):
         if not math.isfinite(value):
             return str(value)
         return float(f"{value:.{9 if key in EXACTLY else digits}g}")
-    return value
+    return {name: _number(item, name) for name, item in value.items()} if isinstance(value, dict) else value
 
 
-def _json(content: dict[str, Any]) -> str:
+def _json(content: Any) -> str:
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -133,7 +133,8 @@
     const table = byId("numbers");
     table.replaceChildren();
     const head = add(add(table, "thead"), "tr");
-    for (const name of ["", "relative L2", "noise floor", "in floors"]) add(head, "th", name);
+    const equal = /\.(visible|positions)$/.test(row.tap); // integers
+    for (const name of ["", equal ? "share that differs" : "relative L2", "noise floor", "in floors"]) add(head, "th", name);
     const body = add(table, "tbody");
     found.forEach((rows, i) => {
       const one = rows.get(keyOf(row));
@@ -176,7 +177,7 @@
     const axis = { tickfont: font(11), gridcolor: colour("line"), zeroline: false };
     const layout = {
       height: 190, autosize: true, margin: { l: 44, r: 8, t: 8, b: 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", bargap: 0,
-      xaxis: { ...axis, title: { text: noun, font: font(11), standoff: 4 }, showgrid: false, fixedrange: true, range: [-0.5, total - 0.5], nticks: 8 },
+      xaxis: { ...axis, title: { text: noun, font: font(11), standoff: 4 }, showgrid: false, fixedrange: true, range: [-0.5, Math.max(total, 4) - 0.5], ...(total <= 8 ? { dtick: 1 } : { nticks: 8 }) },
       yaxis: { ...axis, type: "log", fixedrange: true, range: [Math.log10(bottom), Math.log10(top)], dtick: top / bottom < 2e4 ? 1 : undefined, exponentformat: "power" },
       shapes: [line(1, "dot"), line(data.limit, "solid")], dragmode: false,
     };
@@ -201,7 +202,7 @@
       drawProfile(id, noun, shape[i], shape[2], bins, total);
     }
     if (shape) notes.push(`Lines: 1 floor and ${data.limit} floors. The verdict goes by the whole tap; single ones scatter more.`);
-    else notes.push(row.metrics && Object.keys(row.metrics).length ? "Tokens and channels of this tap were left out to keep the page small." : "No tokens and channels: values are compared for being equal, or were not compared.");
+    else notes.push(shape === null ? "Its tokens and channels are left out to keep the page small." : "It has no errors of tokens and channels.");
     byId("bins").textContent = notes.join(" ");
   }
 
@@ -244,7 +245,7 @@
     const shapes = [upright(0), upright(1)], annotations = [];
     if (tied.length > 1) {
       shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: Math.min(...tied) - 0.5, y1: Math.max(...tied) + 0.5, fillcolor: colour("above"), opacity: 0.15, line: { width: 0 }, layer: "below" });
-      annotations.push({ xref: "paper", x: 0.005, xanchor: "left", y: Math.min(...tied) - 0.45, yanchor: "top", text: "tied: this input cannot tell them apart", showarrow: false, font: font(11) });
+      if (!phone) annotations.push({ xref: "paper", x: 0.005, xanchor: "left", y: Math.min(...tied) - 0.45, yanchor: "top", text: "tied: this input cannot tell them apart", showarrow: false, font: font(11) });
     }
     const label = (row) => plain(row.mutant.length > 34 ? `${row.mutant.slice(0, 33)}…` : row.mutant);
     if (phone) rows.forEach((row, i) => annotations.push({ xref: "paper", x: 0, xanchor: "left", y: i - 0.42, yanchor: "top", text: label(row), showarrow: false, font: font(11) }));
@@ -302,7 +303,7 @@
       const tail = bugs(pass) ? `, bugs: ${bugs(pass)}` : "";
       add(byId("pass"), "option", `${pass}: ${one.ids} ${one.ids === 1 ? "token" : "tokens"}${after}${tail}`).value = String(pass);
     }
-    chosen.pass = data.first ? data.first.pass : numbers[0] ?? "all";
+    chosen.pass = data.first ? data.first.pass : numbers.length === 1 ? numbers[0] : "all";
     byId("pass").value = String(chosen.pass);
     data.names.forEach((name, i) => { add(byId("dump"), "option", `${["first", "second"][i]}: ${name}`).value = String(i); });
     byId("dump-label").hidden = dumps.length < 2;

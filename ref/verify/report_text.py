@@ -27,7 +27,7 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
 
     Args:
         report: what `compare` returns.
-        width: columns; None is 120. The last line, the verdict, is one line whatever its length, for `tail -1`.
+        width: columns, at least 80; None is 120. The last line, the verdict, is one line whatever its length, for `tail -1`.
         everything: a line for every tap, not only for the groups and for taps that are a bug or undetermined.
 
     Returns:
@@ -35,7 +35,7 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
 
     Source: own; README, "What `compare` shows".
     """
-    report, width = printable(report), max(60, width or WIDTH)
+    report, width = printable(report), max(80, width or WIDTH)
     lines = [
         *_table(report, width, everything),
         *_judged(report, width),
@@ -53,10 +53,11 @@ def _wrap(text: str, width: int, first: str = "  ", rest: str = "    ") -> list[
 HEAD = (
     f"  {'tap':<31}{'local':>8}{'floor':>8}{'x floor':>8}{'inherited':>10}{'floor':>8}{'x floor':>8}  {'verdict':<13}"
 )
+NARROW = f"  {'tap; errors in floors':<31}{'local':>8}{'inherited':>10}  {'verdict':<13}"
 
 
 def _table(report, width: int, everything: bool) -> Iterator[str]:
-    yield _narrowed(HEAD, width) + "worst at"
+    yield (HEAD if width >= WIDTH else NARROW) + "worst at"
     for group, rows in by_group(report["taps"]).items():
         local, inherited = worst_of(rows, "local_ratio"), worst_of(rows, "inherited_ratio")
         words = [row["verdict"] for row in rows]
@@ -75,14 +76,15 @@ def _table(report, width: int, everything: bool) -> Iterator[str]:
 
 def _narrowed(line: str, width: int) -> str:
     """Leave out distances and floors where a terminal is narrow: only their ratios and the verdict fit."""
-    return line if width >= WIDTH else line[:33] + line[49:57] + line[75:]
+    return line if width >= WIDTH else f"{line[:33]}{line[49:57]}  {line[75:]}"
 
 
 def _line(name: str, local, inherited, word: str, place: str, width: int, why: str = "") -> Iterator[str]:
     numbers = _numbers(local, "local", "local_floor", "local_ratio", 8)
     numbers += _numbers(inherited, "inherited", "floor", "inherited_ratio", 10)
     name = name if len(name) <= 31 else name[:30] + "…"
-    yield _narrowed(f"  {name:<31}{numbers}  {word:<13}", width) + place
+    line = _narrowed(f"  {name:<31}{numbers}  {word:<13}", width)
+    yield line + textwrap.shorten(place, max(8, width - len(line)), placeholder="")
     if why:
         yield from _wrap(why, width, "      ", "      ")
 
@@ -123,7 +125,8 @@ def _diagnosis(report, width: int) -> Iterator[str]:
         return
     where = rows[0].get("tap") or (report["first"] or {}).get("tap") or "the first bug"
     yield f"diagnosis of {where}"
-    yield "  each known mistake was run on the dump's own inputs: a coefficient of 1 is this mistake, 0 is none of it"
+    how = "each known mistake was run on the dump's own inputs: a coefficient of 1 is this mistake, 0 is none of it"
+    yield from _wrap(how, width, rest="  ")
     yield f"  {'mistake':<32}{'coefficient':>22}{'left':>9}  verdict"
     shown = [row for row in rows if row["verdict"] in ("named", "tied")]
     other = [row for row in rows if row["verdict"] == "undetermined"]

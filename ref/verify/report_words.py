@@ -103,7 +103,7 @@ def verdict_line(report: dict[str, Any]) -> str:
         return f"verdict: {report['verdict']}: nothing was compared"
     if report["verdict"] == "match":
         worst = worst_of(rows, "local_ratio")
-        values = f"{counted(len(rows), 'value')} of {counted(len(report.get('passes') or [0]), 'pass')}"
+        values = f"{counted(len(rows), 'tap')} of {counted(len(report.get('passes') or [0]), 'pass')}"
         return f"verdict: match: {values}, at most {floors(worst['local_ratio'])} floors ({worst['tap']})"
     if not first:
         count = sum(one["verdict"] == report["verdict"] for one in rows)

@@ -21,6 +21,7 @@ sums, and float32 functions to an ulp. r() rounds to the dtype of the model; wit
 `predict` and `generate` compile, and XLA may leave roundings out (see `gemma.py`).
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,9 @@ def _run(parts: Parts, causal, config: TextConfig, listener, writer, prompt: lis
 
 def _array(ops, value) -> np.ndarray:
     """Return a tensor as it is; some backends show bfloat16 as float32, which holds it."""
-    array = np.asarray(ops.convert_to_numpy(value))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TensorFlow's bfloat16 tensors know an older NumPy
+        array = np.asarray(ops.convert_to_numpy(value))
     return array.astype(ml_dtypes.bfloat16) if "bfloat16" in str(value.dtype) else array
 
 

@@ -59,7 +59,8 @@ def model_of(parts: Parts, config: TextConfig, dtype: str) -> Any:
             1,000,000, epsilon 1e-6, and the query scaled by H^-1/2.
 
     Source: keras-hub 0.31.0 `models/gemma3/gemma3_backbone.py`, `gemma3_decoder_block.py`.
-    Differs: its argument `query_head_dim_normalize=False`, the 27B's, does not reach the attention: its blocks say True.
+    Differs: its argument `query_head_dim_normalize=False`, the 27B's, does not reach the attention: its blocks
+        say True.
     """
     backbone = parts.hub.models.Gemma3Backbone(
         vocabulary_size=config.vocabulary,
