@@ -8,8 +8,8 @@ MISSING = "chromium, chromedriver (apt-get install chromium chromium-driver) and
 
 
 @contextmanager
-def chromium(width=1400, height=1000, dark=False):
-    """Start Debian's Chromium, offline, of a given size and colour scheme."""
+def chromium(width=1400, height=1000):
+    """Start Debian's Chromium, offline, of a given size."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -20,8 +20,6 @@ def chromium(width=1400, height=1000, dark=False):
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     try:
         resize(driver, width, height)
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
         driver.execute_cdp_cmd("Network.enable", {})
         offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
         driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
@@ -34,6 +32,12 @@ def resize(driver, width, height):
     """Set the size of the page; a window cannot be as narrow as a phone."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def prefer(driver, scheme):
+    """Let the reader prefer light or dark pages."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def errors(driver) -> list[str]:

@@ -20,7 +20,7 @@ from ref.errors import BadInput
 from ref.model.taps import tap_names
 from ref.verify.against_golden import as_kept, judge
 from ref.verify.capture.transformers import build_from, build_model, capture, capture_weights
-from ref.verify.capture.transformers_attention import lead_to, seen_cells, visible_keys
+from ref.verify.capture.transformers_seen import lead_to, seen_cells, visible_keys
 from ref.verify.dump import load_pass, read_dump
 from ref.verify.golden import golden_root, read_case
 from ref.verify.sample import made_pixels

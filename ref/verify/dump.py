@@ -117,9 +117,7 @@ class DumpWriter:
             (self.new / file).write_bytes(save(arrays))  # save_file would hide it from others
             back = open_safetensors(self.new / file)
             # a writer once stored transposed views wrongly and said nothing
-            changed = next(
-                (name for name, value in arrays.items() if back.array(name).tobytes() != value.tobytes()), None
-            )
+            changed = next((name for name, value in arrays.items() if not _same_bytes(back.array(name), value)), None)
         except Exception as error:  # safetensors has its own exception types, for a full disk too
             raise wanted("tensors", self.new / file, "room to write them", error) from None
         if changed is not None:
@@ -137,6 +135,10 @@ class DumpWriter:
     def abandon(self) -> None:
         """Remove what was written so far."""
         shutil.rmtree(self.new, ignore_errors=True)
+
+
+def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8))
 
 
 def read_dump(folder: Path) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
 
 
 WEIGHTS_KEPT, MOST_KEPT = 8, 2**24  # weights of a layer whose values are kept, and how many values one may have
+PLAIN, MOST_PLAIN = 4, 2**22  # orders from which on small products are plain loops, and how many terms are few
 LOG2_E = 1.4426950408889634
 FLASH_TILE = 64  # queries from which on llama.cpp's fused attention keeps its sums in float32
 
@@ -235,7 +236,7 @@ class _Emulation:
         rows = x.reshape(-1, x.shape[-1])
         rows = rows if order is None else rows[:, order]
         rows = rounded_for(rows, kind_of(weight)) if self.p.by_weight else rows
-        y = rows @ self.shuffled(weight, order).T
+        y = _product(rows, self.shuffled(weight, order), self.order >= PLAIN)
         y = y if bias is None else y + widen(bias).astype(np.float32, copy=False)
         return self.r(y).reshape(*x.shape[:-1], -1)
 
@@ -319,6 +320,13 @@ class _Emulation:
 
     def add(self, a, b):
         return self.r(a + b)
+
+
+def _product(rows, weight, plain: bool):
+    """Multiply; small products also one term after the other, as a plain loop does: its sums err most."""
+    if plain and rows.shape[0] * weight.size <= MOST_PLAIN:
+        return np.add.accumulate(rows[:, None] * weight, axis=-1)[..., -1]
+    return rows @ weight.T
 
 
 def _gelu(x):

@@ -49,16 +49,20 @@ def in_floors(distance: float, floor: float) -> float:
     return float(distance / floor) if floor > 0 and np.isfinite(distance) else float("inf")
 
 
-def least(truth: np.ndarray, stored: str) -> float:
+def least(truth: np.ndarray, stored: str, tokens: int) -> float:
     """Return the least noise that a format can be held to: six runs agree by chance where few values decide.
 
-        step / sqrt(n),    n = (sum t^2)^2 / sum t^4, the number of values that decide: one token's largest channel is 1
+        step * max(1 / sqrt(n), 1 / sqrt(tokens) in float32),    n = (sum t^2)^2 / sum t^4
+
+    n is the number of values that decide: one token's largest channel is 1. An inverse root or a sum of weights is one
+    number a token, whose error all its channels share; in narrower formats it stays below their own rounding.
 
     Args:
         truth: [...] float64.
         stored: the format of the dump's tensor.
+        tokens: how many.
 
-    Source: own; measured on decoded single tokens, where one channel outweighs all others.
+    Source: own; measured on decoded single tokens.
     Differs: no known.
     """
     if stored == "float64":
@@ -66,7 +70,8 @@ def least(truth: np.ndarray, stored: str) -> float:
     square = truth.reshape(-1) ** 2
     fourth = float(square @ square)
     share = float(np.sqrt(fourth)) / float(square.sum()) if fourth > 0 and np.isfinite(fourth) else 0.0
-    return STEP.get(stored, STEP["float32"]) * min(1.0, share)
+    shared = tokens**-0.5 if stored not in ("bfloat16", "float16") else 0.0
+    return STEP.get(stored, STEP["float32"]) * min(1.0, max(share, shared))
 
 
 def floor_of(values: Iterable[np.ndarray], truth: np.ndarray, stored: str, tap: str, valid) -> Floor:
@@ -85,7 +90,7 @@ def floor_of(values: Iterable[np.ndarray], truth: np.ndarray, stored: str, tap: 
     Differs: fixed tolerances elsewhere.
     """
     known = tap_row(tap)
-    floor = Floor(0.0 if known and known.op in EXACT else least(truth, stored))
+    floor = Floor(0.0 if known and known.op in EXACT else least(truth, stored, max(1, int(np.sum(valid)))))
     with np.errstate(over="ignore"):
         nearest = truth if stored == "float64" else ROUND.get(stored, ROUND["float32"])(truth.astype(np.float32))
     floor.add(sums_of(nearest, truth, tap, valid))

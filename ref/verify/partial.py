@@ -33,7 +33,7 @@ def measure_partial(bench: Bench, tap: str) -> Measured:
         return Measured(row | {"verdict": "undetermined", "why": str(error)}, {}, None, None, None)
     size = _rms(truth)
     error = _rms(np.maximum(0, np.abs(shown.values - truth) - shown.step))
-    floor = max(*(_rms(run - truth) for run in runs), size * least(truth, "float32"))
+    floor = max(*(_rms(run - truth) for run in runs), size * least(truth, "float32", len(truth)))
     row |= {"inherited": error / size if size else error, "floor": floor / size if size else floor}
     row["inherited_ratio"] = in_floors(error, floor) * WORST
     if not row["inherited_ratio"] <= LIMIT:

@@ -27,7 +27,7 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
 
     Args:
         report: what `compare` returns.
-        width: columns, at least 80; None is 120. The last line, the verdict, is one line whatever its length, for `tail -1`.
+        width: columns, at least 80; None is 120. The verdict is one line whatever its length, for `tail -1`.
         everything: a line for every tap, not only for the groups and for taps that are a bug or undetermined.
 
     Returns:
