@@ -84,9 +84,7 @@ def attention(module, *, rotate=None, before=None, interface=None, mask=None):
             q, k = turn(q, k, cos, sin)
         if past_key_values is not None:
             k, v = past_key_values.update(k, v, self.layer_idx)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, gemma3.eager_attention_forward
-        )
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, gemma3.eager_attention_forward)
         if mask is not None:
             attention_mask = mask(self, attention_mask, q.shape[2], k.shape[2])
         if interface is not None:
@@ -434,21 +432,41 @@ def _vision_gelu(block):
 
 
 N, A, M = "input_layernorm", "self_attn", "mlp"
-# fmt: off
 INJECTIONS = [
-    Injection("norm_without_plus_one", "text.layer.{i}.attn.pre_norm", on(lambda b: b.input_layernorm, normed(lambda w: w))),
-    Injection("norm_without_plus_one", "text.layer.{i}.attn.q_norm", on(lambda b: b.self_attn.q_norm, normed(lambda w: w))),
-    Injection("norm_plus_one_twice", "text.layer.{i}.ffn.post_norm", on(lambda b: b.post_feedforward_layernorm, normed(lambda w: 2 + w))),
+    Injection(
+        "norm_without_plus_one", "text.layer.{i}.attn.pre_norm", on(lambda b: b.input_layernorm, normed(lambda w: w))
+    ),
+    Injection(
+        "norm_without_plus_one", "text.layer.{i}.attn.q_norm", on(lambda b: b.self_attn.q_norm, normed(lambda w: w))
+    ),
+    Injection(
+        "norm_plus_one_twice",
+        "text.layer.{i}.ffn.post_norm",
+        on(lambda b: b.post_feedforward_layernorm, normed(lambda w: 2 + w)),
+    ),
     Injection("norm_eps_1e-5", "text.layer.{i}.attn.pre_norm", plant_eps, float32_only=True),
-    Injection("norm_subtracts_mean", "text.layer.{i}.ffn.pre_norm",
-              on(lambda b: b.pre_feedforward_layernorm, lambda self, f, x: f(x - x.mean(-1, keepdim=True)))),
+    Injection(
+        "norm_subtracts_mean",
+        "text.layer.{i}.ffn.pre_norm",
+        on(lambda b: b.pre_feedforward_layernorm, lambda self, f, x: f(x - x.mean(-1, keepdim=True))),
+    ),
     Injection("q_norm_missing", "text.layer.{i}.attn.q_norm", on(lambda b: b.self_attn.q_norm, identity)),
     Injection("k_norm_missing", "text.layer.{i}.attn.k_norm", on(lambda b: b.self_attn.k_norm, identity)),
     Injection("qk_norm_shared", "text.layer.{i}.attn.q_norm", shared),
-    Injection("attn_norms_swapped", "text.layer.{i}.attn.pre_norm", gains("input_layernorm", "post_attention_layernorm")),
-    Injection("ffn_norms_swapped", "text.layer.{i}.ffn.pre_norm", gains("pre_feedforward_layernorm", "post_feedforward_layernorm")),
-    Injection("post_attn_norm_missing", "text.layer.{i}.attn.post_norm", on(lambda b: b.post_attention_layernorm, identity)),
-    Injection("post_ffn_norm_missing", "text.layer.{i}.ffn.post_norm", on(lambda b: b.post_feedforward_layernorm, identity)),
+    Injection(
+        "attn_norms_swapped", "text.layer.{i}.attn.pre_norm", gains("input_layernorm", "post_attention_layernorm")
+    ),
+    Injection(
+        "ffn_norms_swapped",
+        "text.layer.{i}.ffn.pre_norm",
+        gains("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    ),
+    Injection(
+        "post_attn_norm_missing", "text.layer.{i}.attn.post_norm", on(lambda b: b.post_attention_layernorm, identity)
+    ),
+    Injection(
+        "post_ffn_norm_missing", "text.layer.{i}.ffn.post_norm", on(lambda b: b.post_feedforward_layernorm, identity)
+    ),
     Injection("final_norm_missing", "text.final_norm", lambda m, i: forward(text(m).norm, identity), "none"),
     Injection("embed_unscaled", "text.embed", plant_embed_scale(lambda d: 1.0), "none"),
     Injection("embed_scaled_twice", "text.embed", plant_embed_scale(float), "none"),
@@ -458,22 +476,58 @@ INJECTIONS = [
     Injection("post_attn_norm_after_residual", "text.layer.{i}.attn.post_norm", decoder(_norm_after)),
     Injection("residual_from_normed", "text.layer.{i}.mid", decoder(_from_normed)),
     Injection("ffn_residual_missing", "text.layer.{i}.out", decoder(_no_ffn_residual)),
-    Injection("rope_interleaved", "text.layer.{i}.attn.q_rope", lambda m, i: attention(layer(m, i).self_attn, rotate=interleaved)),
-    Injection("rope_backwards", "text.layer.{i}.attn.q_rope", lambda m, i: attention(layer(m, i).self_attn, rotate=backwards)),
-    Injection("rope_queries_only", "text.layer.{i}.attn.k_rope", lambda m, i: attention(layer(m, i).self_attn, rotate=queries_only)),
-    Injection("rope_missing", "text.layer.{i}.attn.q_rope", lambda m, i: attention(layer(m, i).self_attn, rotate=unrotated)),
-    Injection("rope_before_norm", "text.layer.{i}.attn.q_norm", lambda m, i: attention(layer(m, i).self_attn, before=True)),
+    Injection(
+        "rope_interleaved",
+        "text.layer.{i}.attn.q_rope",
+        lambda m, i: attention(layer(m, i).self_attn, rotate=interleaved),
+    ),
+    Injection(
+        "rope_backwards", "text.layer.{i}.attn.q_rope", lambda m, i: attention(layer(m, i).self_attn, rotate=backwards)
+    ),
+    Injection(
+        "rope_queries_only",
+        "text.layer.{i}.attn.k_rope",
+        lambda m, i: attention(layer(m, i).self_attn, rotate=queries_only),
+    ),
+    Injection(
+        "rope_missing", "text.layer.{i}.attn.q_rope", lambda m, i: attention(layer(m, i).self_attn, rotate=unrotated)
+    ),
+    Injection(
+        "rope_before_norm", "text.layer.{i}.attn.q_norm", lambda m, i: attention(layer(m, i).self_attn, before=True)
+    ),
     Injection("rope_factor_missing", "text.layer.5.attn.q_rope", plant_factor, "none", needs="factor"),
     Injection("rope_bases_swapped", "text.layer.0.attn.q_rope", plant_bases_swapped, "none"),
     Injection("rope_positions_from_one", "text.layer.0.attn.q_rope", plant_positions(1), "none"),
-    Injection("scale_of_head_dim", "text.layer.{i}.attn.scores", plant_scale(lambda a: a.head_dim**-0.5), needs="scalar"),
+    Injection(
+        "scale_of_head_dim", "text.layer.{i}.attn.scores", plant_scale(lambda a: a.head_dim**-0.5), needs="scalar"
+    ),
     Injection("scale_missing", "text.layer.{i}.attn.scores", plant_scale(lambda a: 1.0)),
     Injection("scale_twice", "text.layer.{i}.attn.scores", plant_scale(lambda a: a.scaling**2)),
     Injection("gqa_tiled_keys", "text.layer.{i}.attn.probs", plant_tiled, needs="heads"),
-    Injection("window_plus_one", "text.layer.{i}.attn.visible", lambda m, i: attention(layer(m, i).self_attn, mask=window_of(1)), needs="long"),
-    Injection("window_minus_one", "text.layer.{i}.attn.visible", lambda m, i: attention(layer(m, i).self_attn, mask=window_of(-1)), needs="long"),
-    Injection("window_ignored", "text.layer.{i}.attn.visible", lambda m, i: attention(layer(m, i).self_attn, mask=causal_only), needs="long"),
-    Injection("no_causal", "text.layer.{i}.attn.visible", lambda m, i: attention(layer(m, i).self_attn, mask=all_seen), "global"),
+    Injection(
+        "window_plus_one",
+        "text.layer.{i}.attn.visible",
+        lambda m, i: attention(layer(m, i).self_attn, mask=window_of(1)),
+        needs="long",
+    ),
+    Injection(
+        "window_minus_one",
+        "text.layer.{i}.attn.visible",
+        lambda m, i: attention(layer(m, i).self_attn, mask=window_of(-1)),
+        needs="long",
+    ),
+    Injection(
+        "window_ignored",
+        "text.layer.{i}.attn.visible",
+        lambda m, i: attention(layer(m, i).self_attn, mask=causal_only),
+        needs="long",
+    ),
+    Injection(
+        "no_causal",
+        "text.layer.{i}.attn.visible",
+        lambda m, i: attention(layer(m, i).self_attn, mask=all_seen),
+        "global",
+    ),
     Injection("kv_swapped", "text.layer.{i}.attn.k", weights("self_attn.k_proj", "self_attn.v_proj")),
     Injection("mix_heads_transposed", "text.layer.{i}.attn.out", plant_heads_transposed),
     Injection("gelu_erf", "text.layer.{i}.ffn.act", plant_activation(nn.GELU())),
@@ -483,22 +537,51 @@ INJECTIONS = [
     Injection("gate_up_swapped", "text.layer.{i}.ffn.act", mlp(lambda s, x: s.act_fn(s.up_proj(x)) * s.gate_proj(x))),
     Injection("gate_up_projections_swapped", "text.layer.{i}.ffn.gate", weights("mlp.gate_proj", "mlp.up_proj")),
     Injection("gelu_of_product", "text.layer.{i}.ffn.act", mlp(lambda s, x: s.act_fn(s.gate_proj(x) * s.up_proj(x)))),
-    Injection("image_causal", "text.layer.{i}.attn.visible", lambda m, i: attention(layer(m, i).self_attn, mask=causal_window),
-              needs="vision", also=("block_only_on_global",)),
-    Injection("images_in_reverse_order", "model.merged", plant_features(lambda x: x[::-1] if isinstance(x, (list, tuple)) else x.flip(0)), "none", needs="vision"),
-    Injection("norm_without_plus_one", "vision.soft_norm",
-              lambda m, i: forward(m.model.multi_modal_projector.mm_soft_emb_norm, normed(lambda w: w)), "none", needs="vision"),
-    Injection("soft_norm_missing", "vision.soft_norm", lambda m, i: forward(m.model.multi_modal_projector.mm_soft_emb_norm, identity), "none", needs="vision"),
+    Injection(
+        "image_causal",
+        "text.layer.{i}.attn.visible",
+        lambda m, i: attention(layer(m, i).self_attn, mask=causal_window),
+        needs="vision",
+        also=("block_only_on_global",),
+    ),
+    Injection(
+        "images_in_reverse_order",
+        "model.merged",
+        plant_features(lambda x: x[::-1] if isinstance(x, (list, tuple)) else x.flip(0)),
+        "none",
+        needs="vision",
+    ),
+    Injection(
+        "norm_without_plus_one",
+        "vision.soft_norm",
+        lambda m, i: forward(m.model.multi_modal_projector.mm_soft_emb_norm, normed(lambda w: w)),
+        "none",
+        needs="vision",
+    ),
+    Injection(
+        "soft_norm_missing",
+        "vision.soft_norm",
+        lambda m, i: forward(m.model.multi_modal_projector.mm_soft_emb_norm, identity),
+        "none",
+        needs="vision",
+    ),
     Injection("pool_consecutive", "vision.pool", plant_pool(_consecutive), "none", needs="vision"),
     Injection("pool_maximum", "vision.pool", plant_pool(_maximum), "none", needs="vision"),
     Injection("patch_bgr", "vision.patch_embed", plant_patch(lambda w: w.flip(1)), "none", needs="vision"),
-    Injection("patch_transposed", "vision.patch_embed", plant_patch(lambda w: w.transpose(2, 3)), "none", needs="vision"),
+    Injection(
+        "patch_transposed", "vision.patch_embed", plant_patch(lambda w: w.transpose(2, 3)), "none", needs="vision"
+    ),
     Injection("position_by_columns", "vision.embed", plant_positions_table(_by_columns), "none", needs="vision"),
     Injection("vision_qkv_bias_missing", "vision.layer.{i}.attn.q", _tower_layer(_no_bias), "vision", needs="vision"),
     Injection("vision_gelu_erf", "vision.layer.{i}.ffn.act", _tower_layer(_vision_gelu), "vision", needs="vision"),
-    Injection("vision_post_norm_missing", "vision.post_norm", lambda m, i: forward(vision(m).post_layernorm, identity), "none", needs="vision"),
+    Injection(
+        "vision_post_norm_missing",
+        "vision.post_norm",
+        lambda m, i: forward(vision(m).post_layernorm, identity),
+        "none",
+        needs="vision",
+    ),
 ]
-# fmt: on
 
 
 def place(injection: Injection, config) -> int:

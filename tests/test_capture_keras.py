@@ -229,7 +229,7 @@ def test_bfloat16_rounds_where_the_module_says(tmp_path, parts):
     assert_rounded(one["text.logits"][0].astype(np.float32), r(final @ table.T), "logits", 0.99)
     # the backends differ in one rounding, and are told apart
     [other] = CUBES.keys() - {backend}
-    with pytest.raises(AssertionError, match="ffn.act"):
+    with pytest.raises(AssertionError, match=r"ffn\.act"):
         assert_stepwise(one, params, CUBES[other])
 
 

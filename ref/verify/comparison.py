@@ -102,9 +102,9 @@ def compare_with_profiles(
 
 
 def _open(dump, ids, names, loaded) -> Dump:
-    config = loaded.params.config._asdict() if loaded else None
-    if loaded and loaded.vision:
-        config |= {"vision": loaded.vision.config._asdict()}
+    config: dict[str, Any] | None = loaded.params.config._asdict() if loaded else None
+    if config is not None and loaded.vision:
+        config["vision"] = loaded.vision.config._asdict()
     if isinstance(dump, Dump):
         return dump
     if isinstance(dump, Mapping):
@@ -139,6 +139,8 @@ def family_of(policy: Mapping[str, Any], producer: str = "") -> str:
     narrow = policy.get("kv_dtype") == "float16" and compute == "float32"
     if quantised or narrow:
         return "llama.cpp-flash" if policy.get("attention_impl") == "flash" else "llama.cpp"
+    if compute == "float64" and policy.get("rope_angle") == "float32":
+        compute = "float32"  # transformers in double keeps float32 in norms, softmax and angles
     own = f"{producer}-{compute}"
     known = own in FAMILIES or (own in POLICIES and compute != "float32")
     return own if known else compute if compute in FAMILIES else "float32"
@@ -201,7 +203,8 @@ class _Hearing:
         evidence = evidence_at(bench, tap, found)
         self.evidence.append((found, evidence, classes_of(evidence, found)))
         unexplained = not evidence or not evidence[0].explains
-        if unexplained and not tap.endswith("attn.visible") and found.floor and found.truth is not None:
+        if unexplained and not tap.endswith("attn.visible") and found.floor and found.value is not None:
+            assert found.truth is not None
             more = fits_of(found.value, found.truth, found.floor, tap, found.row["local_ratio"])
             self.fits += [fit | {"tap": tap, "pass": bench.number} for fit in more]
 

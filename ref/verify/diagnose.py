@@ -108,8 +108,9 @@ def compare_with(bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> 
 
 def mutant_floor(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
     """Measure how far valid runs of the same mistake are from it: some mistakes make noise larger."""
-    values = (mutated(bench, run, mutant, tap) for run in bench.locals)
-    values = (fitted(bench.world, tap, found.value, value)[1] for value in values if value is not None)
+    runs = (mutated(bench, run, mutant, tap) for run in bench.locals)
+    assert found.value is not None
+    values = (fitted(bench.world, tap, found.value, value)[1] for value in runs if value is not None)
     with np.errstate(all="ignore"):
         return floor_of(values, wrong, found.row["dtype"], tap, valid)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import ml_dtypes  # noqa: F401 - teaches NumPy the name bfloat16
 import numpy as np
 from safetensors.numpy import load_file, save
 

@@ -46,7 +46,10 @@ class Context(NamedTuple):
     @property
     def v(self):
         """The vision configuration."""
-        return self.run.world.vision.config
+        vision = self.run.world.vision
+        if vision is None:
+            raise Unknown("the weights have no vision tower")
+        return vision.config
 
     @property
     def p(self):

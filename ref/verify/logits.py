@@ -76,6 +76,7 @@ def _all_columns(bench: Bench) -> tuple[Sums, dict[str, float]]:
     for start in range(0, table.shape[0], TILE):
         weight = table.take_rows(slice(start, start + TILE))
         value = stored[..., start : start + TILE]
+        value = value.astype(np.float32) if value.dtype == np.float16 else value
         truth = local @ weight.T.astype(np.float64)
         parts.append(sums_of(value, truth, "text.logits", valid))
         truths.add((own @ weight.T.astype(np.float32))[0], value[0].astype(np.float32), start)

@@ -33,6 +33,7 @@ POLICIES = {p.name: p for p in [
     Policy("transformers-sdpa-bfloat16",  "bfloat16", attention="fused"),
     Policy("gemma-bfloat16",              "bfloat16", trig="float32", norm="stored", scaled="q", softmax="stored",
            gelu="stored"),
+    Policy("keras-bfloat16",              "bfloat16", scaled="q", gelu="stored"),
     Policy("transformers-float16",        "float16"),
     Policy("transformers-sdpa-float16",   "float16",  attention="fused"),
     Policy("gemma-float16",               "float16",  trig="float32", norm="stored", scaled="q", softmax="stored",

@@ -144,6 +144,8 @@ def _diagnosis(report) -> str:
         nothing = "Every tap matches: there is nothing to explain."
         page.add("p", nothing if report["verdict"] == "match" else "No known mistake was tried here.")
     if rows:
+        if rows[0].get("tap"):
+            page.add("p", f"At {rows[0]['tap']}, pass {rows[0].get('pass', 0)}:")
         table = page.add("table", into=page.add("div", class_="scroll"), class_="evidence")
         head = page.add("tr", into=page.add("thead", into=table))
         for name in COLUMNS:
@@ -169,7 +171,7 @@ def _evidence(page: _Page, rows, table) -> None:
         line = page.add("tr", into=body)
         page.add("th", row["mutant"], line, scope="row")
         page.add("td", coefficient(row).replace("+-", "±"), line, class_="number")
-        page.add("td", floors(row.get("left")), line, class_="number left")
+        page.add("td", floors(row.get("left")), line, class_="number left" if row.get("left") is not None else "number")
         page.add("td", row["verdict"], line, class_="word")
         what = page.add("td", sentence(row["what"]), line)
         page.add("span", f" Source: {row['source']}", what, class_="source")

@@ -198,7 +198,7 @@
       if (!there) { Plotly.purge(byId(id)); continue; }
       const ids = data.passes[row.pass] && data.passes[row.pass].ids;
       const total = i === 0 && text && bins === 512 && ids > bins ? ids : bins; // of more than 512 channels only bins are known
-      if (bins === 512 && total === bins) notes.push(`Of more than 512 ${noun}s a bar is the largest of its neighbours, and the axis counts bars.`);
+      if (bins === 512 && total === bins) notes.push(`Where there are more than 512 ${noun}s, a bar is the largest of neighbours and the axis counts bars.`);
       drawProfile(id, noun, shape[i], shape[2], bins, total);
     }
     if (shape) notes.push(`Lines: 1 floor and ${data.limit} floors. The verdict goes by the whole tap; single ones scatter more.`);

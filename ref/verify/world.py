@@ -89,7 +89,7 @@ class World(NamedTuple):
         return self.config.layers
 
     @property
-    def table(self) -> ByRows:
+    def table(self) -> Table:
         """The embedding, also the head, as the producer held it."""
         weight = self.text.embedding
         table = Table(weight.shape, lambda rows: as_held(take_rows(weight, rows), self.held))

@@ -1,7 +1,7 @@
 """Judge clean captures: none may be called a bug. Not a test: it runs for many minutes.
 
-    python tests/bench/clean.py --transformers      captures transformers in each dtype and attention, judges each
-    python tests/bench/clean.py DUMP ...            judges dumps of any witness; WEIGHTS=DUMP says whose weights
+python tests/bench/clean.py --transformers      captures transformers in each dtype and attention, judges each
+python tests/bench/clean.py DUMP ...            judges dumps of any witness; WEIGHTS=DUMP says whose weights
 """
 
 import shutil

@@ -3,9 +3,9 @@
     python3.11 -m venv JAX; JAX/bin/pip install --no-deps -r golden/make/requirements-gemma-jax.txt
 
 What gemma 3.3.0 computes, read in `gm/nn/_modules.py`, `_layers.py`, `gm/math/_positional_embeddings.py` and measured
-on the CPU with JAX 0.9.0: a NumPy emulation of the lines below is bit-equal, and products are but for the order of
-sums. It computes in the dtype of its parameters, with no cast anywhere but in RoPE. r() rounds to that dtype; with
-float32 parameters it does nothing.
+on the CPU with JAX 0.9.0: a NumPy emulation of the lines below is bit-equal, but for the order of sums in products and,
+in one value in a thousand of RoPE, an ulp of float32's power, sine and cosine. It computes in the dtype of its
+parameters, with no cast anywhere but in RoPE. r() rounds to that dtype; with float32 parameters it does nothing.
 
     embed       r(table[id] * r(sqrt(D)))
     norms       v = r(r(mean(r(x * x))) + r(1e-6)), the mean summed in float32; r(r(x * r(1 / sqrt(v))) * r(1 + w))

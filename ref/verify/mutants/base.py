@@ -27,4 +27,4 @@ class TapMutant(NamedTuple):
 
 def everywhere(groups, rule) -> dict[str, Callable[..., Any]]:
     """Put one rule in the place of several operations."""
-    return dict.fromkeys(groups, rule)
+    return {group: rule for group in groups}
