@@ -221,7 +221,7 @@ class _Emulation:
         if self.p.norm == "stored":
             r = self.r
             square = x * x if self.other else r(x * x)  # compilers keep what is only summed in float32
-            inverse = r(1 / np.sqrt(r(r(self.mean(square)) + eps)))
+            inverse = r(1 / np.sqrt(r(r(self.mean(square)) + r(np.array([eps])))))
             return r(r(x * inverse) * r(1 + scale))
         root = np.sqrt(self.mean(x * x) + eps)
         return self.r(x / root * (1 + scale) if self.other else x * (1 / root * (1 + scale)))
