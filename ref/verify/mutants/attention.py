@@ -150,7 +150,8 @@ S91, E14 = "GEMMA3_SPEC 9.1", "ECOSYSTEM 1.4"
 # fmt: off
 ATTENTION_MUTANTS = [
     TapMutant("scale_of_head_dim", "Scores are divided by sqrt(H) instead of by sqrt(query_pre_attn_scalar).",
-              f"{S91} (12); gemma.cpp; keras-hub 0.31 (no flag reaches its blocks); ferrox #39", "27B", _scaled(lambda c: c.c.head_dim**-0.5)),
+              f"{S91} (12); gemma.cpp; keras-hub 0.31 (no flag reaches its blocks); ferrox #39", "27B",
+              _scaled(lambda c: c.c.head_dim**-0.5)),
     TapMutant("scale_of_width", "Scores are divided by sqrt(D / N).", f"{S91} (13)", "a size where D / N is another",
               _scaled(lambda c: (c.c.width / c.c.query_heads) ** -0.5)),
     TapMutant("scale_missing", "Scores are not scaled.", f"{S91} (12)", "any input", _scaled(lambda c: 1.0)),
