@@ -41,15 +41,24 @@ def round_bfloat16(x):
     return np.where(np.isnan(x), ((u >> 16) | 0x40).astype(np.uint16), rounded)
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+PART = 65_536  # values a thread takes at once, and below which one thread is enough
+
+
+@njit(cache=True, error_model="numpy")
 def _round_values(u, out):
-    for i in prange(u.size):
+    for i in range(u.size):
         bits = u[i]
         if bits & np.uint32(0x7FFFFFFF) > np.uint32(0x7F800000):
             out[i] = (bits | np.uint32(0x00400000)) & np.uint32(0xFFFF0000)  # NaN stays NaN
         else:
             lowest = (bits >> np.uint32(16)) & np.uint32(1)
             out[i] = (bits + np.uint32(0x7FFF) + lowest) & np.uint32(0xFFFF0000)
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def _round_parts(u, out):
+    for part in prange((u.size + PART - 1) // PART):
+        _round_values(u[part * PART : (part + 1) * PART], out[part * PART : (part + 1) * PART])
 
 
 def bfloat16_values(x):
@@ -68,5 +77,5 @@ def bfloat16_values(x):
     """
     u = np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint32)
     out = np.empty_like(u)
-    _round_values(u, out)
+    (_round_values if u.size <= PART else _round_parts)(u, out)
     return out.view(np.float32).reshape(np.shape(x))

@@ -20,6 +20,7 @@ class Measured(NamedTuple):
     value: np.ndarray | None
     truth: np.ndarray | None
     floor: Floor | None
+    runs: tuple[np.ndarray, ...] | list[np.ndarray] = ()  # what valid runs have there, on the dump's own inputs
 
     def conclude(self) -> None:
         """Write the verdict into the row."""
@@ -49,8 +50,8 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
     value, local_truth, own_truth, valid = fitted(bench.world, tap, value, local_truth, own_truth)
     row["nonfinite"] = first_nonfinite(value, local_truth, tap, valid)
     with np.errstate(all="ignore"):
-        runs = (fit_tail(tap, run.recompute(tap)[0], value) for run in bench.locals)
-        floor = floor_of(runs, local_truth, row["dtype"], tap, valid)
+        valid_runs = [fit_tail(tap, run.recompute(tap)[0], value) for run in bench.locals]
+        floor = floor_of(valid_runs, local_truth, row["dtype"], tap, valid)
         sums = sums_of(value, local_truth, tap, valid)
         runs = (fit_tail(tap, run.value(tap), value) for run in bench.owns)
         inherited_floor = floor_of(runs, own_truth, row["dtype"], tap, valid)
@@ -71,7 +72,7 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
     _conclude(row, local_truth)
     with np.errstate(all="ignore"):
         shapes = {axis: profile(sums, getattr(floor, axis), axis) for axis in ("tokens", "channels")}
-    return Measured(row, shapes, value, local_truth, floor)
+    return Measured(row, shapes, value, local_truth, floor, valid_runs)
 
 
 def blank_row(tap: str, number: int, dtype: str) -> dict[str, Any]:

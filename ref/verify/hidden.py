@@ -54,7 +54,7 @@ class Hidden:
             self.seen_clear.add(mutant.name)  # it would not have matched
             return
         c, stderr = project(value - truth, direction)
-        runs = (fitted(bench.world, tap, value, run.recompute(tap)[0])[1] for run in bench.locals)
+        runs = (fitted(bench.world, tap, value, run)[1] for run in found.runs)
         biases = [project(run - truth, direction)[0] for run in runs]
         bias, spread = float(np.mean(biases)), float(np.ptp(biases)) / 2
         one = Trace(tap, bench.number, c - bias, float(np.hypot(stderr, spread)))
