@@ -19,6 +19,7 @@ from ref.errors import wanted
 from ref.model.taps import tap_row
 from ref.verify.golden import schema
 from ref.weights.safetensors_file import open_safetensors
+from ref.weights.untrusted import parse_json
 
 FORMAT_VERSION = 1
 MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
@@ -153,7 +154,7 @@ def read_dump(folder: Path) -> dict[str, Any]:
     """
     path = folder / "dump.json"
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes(), path, "dump.json")
         jsonschema.validate(content, schema("dump"))
     except OSError as error:
         raise wanted("dump", path, "a readable dump.json", error.strerror) from None
