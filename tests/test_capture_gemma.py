@@ -21,8 +21,8 @@ from ref.model.taps import LAYER_TAPS, Recorder, tap_names
 from ref.model.text import How, forward
 from ref.ops import DEFINITION
 from ref.ops.linear import widen
+from ref.verify.capture.common import aligned, check_prompts, key_ranges
 from ref.verify.capture.gemma import capture, capture_weights
-from ref.verify.capture.gemma_align import aligned, check_prompts, key_ranges
 from ref.verify.capture.gemma_model import INSTALL, config_of, import_gemma, model_of, params_of
 from ref.verify.dump import axes_of, load_pass, read_dump
 from ref.weights.synthetic import synthetic_params

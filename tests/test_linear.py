@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from strategies import dtypes, seeds
 from threads import TWO_THREADS, threads
 
-from ref.ops.linear import FEW, embed, embed_jit, linear, linear_jit, widen
+from ref.ops.blocks import FORMATS, Blocks
+from ref.ops.linear import FEW, embed, embed_jit, linear, linear_jit, widen, widen_jit
 from ref.ops.rounding import round_bfloat16
 
 LINEAR = pytest.mark.parametrize("project", [linear, linear_jit])
@@ -138,3 +139,14 @@ def test_bits_do_not_depend_on_threads_where_a_sum_is_no_multiple_of_32_long(inp
     np.testing.assert_array_equal(*results)
     wide = x.astype(np.longdouble) @ weight.T.astype(np.longdouble)
     assert (np.abs(results[0] - wide) <= limit(x, weight)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.float64, np.uint16, "Q8_0", "Q4_K"])
+def test_the_kernel_of_widen_gives_the_same_values(kind):
+    rng = np.random.default_rng(1)
+    if isinstance(kind, str):
+        size = FORMATS[kind].size * 256 // FORMATS[kind].length
+        weight = Blocks(rng.integers(0, 64, (3, size), np.uint8), kind)
+    else:
+        weight = rng.integers(0, 9, (3, 256)).astype(kind)
+    np.testing.assert_array_equal(widen_jit(weight), widen(weight))

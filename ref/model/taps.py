@@ -1,10 +1,12 @@
 """Taps: named values of a forward pass, given to whoever listens. A tap never changes a value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from ref.errors import wanted
 
 
 class Taps(Protocol):
@@ -59,6 +61,22 @@ class Recorder:
                 raise AssertionError(f"tap {name} was reported twice in one pass")
             self.values[name] = self.keep(name, value)
         return value
+
+
+def check_patterns(patterns: Sequence[str], names: Iterable[str], where: object) -> None:
+    """Refuse patterns of which none matches a tap.
+
+    Args:
+        patterns: as `Recorder`.
+        names: of the taps that there are.
+        where: what was asked, for the refusal.
+
+    Raises:
+        BadInput: no tap matches.
+    """
+    wants = Recorder(*patterns).wants
+    if not any(map(wants, names)):
+        raise wanted("taps", where, "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
 
 
 class Scope:

@@ -61,6 +61,11 @@ def widen(weight):
     return widen_bfloat16(weight) if weight.dtype == np.uint16 else weight
 
 
+def widen_jit(weight):
+    """Kernel of `widen`: blocks are decoded by theirs."""
+    return decode_jit(weight) if isinstance(weight, Blocks) else widen(weight)
+
+
 def linear(x, weight, bias=None):
     """Project: multiply by the transpose of a weight.
 

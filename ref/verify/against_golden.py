@@ -12,9 +12,8 @@ from ref.model.taps import Recorder
 from ref.model.text import How, forward
 from ref.ops.visibility import prompt_starts
 from ref.verify.golden import Case, Pass
-from ref.verify.sample import blank_padding, made_pixels, relative_l2, take_samples
+from ref.verify.sample import LIMIT, blank_padding, made_pixels, relative_l2, take_samples
 
-LIMIT = 2.0  # multiples of the noise floor that still are a match
 SUMMING = 1e-12  # by so much lengths may differ for the order in which float64 squares were added
 
 

@@ -34,7 +34,7 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
         bench: the pass.
         tap: its name; the dump has it.
 
-    Source: README, "What `compare` shows".
+    Source: README, "Judging your implementation".
     Differs: others compare with one run from the prompt, so that one wrong layer blames all that follow.
     """
     row = blank_row(tap, bench.number, bench.stored[tap].dtype)

@@ -1,26 +1,38 @@
 """A bench: one pass of a dump, and the runs that it is measured with."""
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
-from ref.verify.emulate import TRUTH, emulate
+from ref.verify.emulate import TRUTH, Arithmetic
 from ref.verify.graph import Run
-from ref.verify.policy import RUNS, members_of
 from ref.verify.stages import Stage
 from ref.verify.world import World
+
+LEFT = {  # by stages that are no layers
+    "vision.start": ["vision.layer.0.in"],
+    "vision.end": ["vision.soft_tokens"],
+    "embed": ["text.layer.0.in"],
+    "final": ["text.final_norm"],
+}
 
 
 class Bench:
     """One pass of a dump, and all the runs it is measured with."""
 
-    def __init__(self, number: int, world: World, stored: dict[str, Any], family: str, before: "Bench | None"):
-        self.number, self.world, self.stored, self.before = number, world, stored, before
+    def __init__(
+        self,
+        number: int,
+        world: World,
+        stored: dict[str, Any],
+        members: Sequence[Arithmetic],
+        before: "Bench | None",
+    ):
+        self.number, self.world, self.stored = number, world, stored
         self.partial: dict[str, Any] = {}  # taps of which a few values are known
         self.carried: set[str] = set()  # values that earlier stages left
         given = {name: one.load for name, one in stored.items()}
-        previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * RUNS))
-        members = [emulate(policy, order) for policy, order in members_of(family)]
-        self.by_weight = any(policy.by_weight for policy, _ in members_of(family))
+        previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * len(members)))
         self.own = Run(world, TRUTH, {}, next(previous))
         self.local = Run(world, TRUTH, given, next(previous))
         self.owns = [Run(world, arithmetic, {}, next(previous)) for arithmetic in members]
@@ -32,28 +44,22 @@ class Bench:
 
     def keep(self, stage: Stage) -> None:
         """Drop what later stages do not need."""
-        last = {
-            "vision.start": ["vision.layer.0.in"],
-            "vision.end": ["vision.soft_tokens"],
-            "embed": ["text.layer.0.in"],
-            "final": ["text.final_norm"],
-        }.get(stage.name)
-        if stage.name.endswith("layer"):
-            tower = stage.name.startswith("vision")
-            name = f"{'vision' if tower else 'text'}.layer."
-            last = [f"{name}{stage.layer}.out"]
-            last += [] if stage.last else [f"{name}{(stage.layer or 0) + 1}.in"]
+        if stage.layer is not None:
+            name = "text.layer." if stage.name == "layer" else "vision.layer."
+            left = [f"{name}{stage.layer}.out", *([] if stage.last else [f"{name}{stage.layer + 1}.in"])]
+        else:
+            left = LEFT.get(stage.name, [])
         for run in self.all_runs():
-            for tap in last or []:
+            for tap in left:
                 if not run.is_given(tap):
                     run.value(tap)
-            run.forget(last or [])
-        self.carried = set(last or [])
+            run.forget(left)
+        self.carried = set(left)
 
     def with_world(self, world: World, stored: dict[str, Any]) -> "Bench":
         """Return a bench of another head: its runs know what these know, and it has the dump's taps given."""
         other = copy(self)
         other.world, other.stored = world, stored
         other.own, other.local, *rest = (run.with_world(world, stored) for run in self.all_runs())
-        other.owns, other.locals = rest[:RUNS], rest[RUNS:]
+        other.owns, other.locals = rest[: len(self.owns)], rest[len(self.owns) :]
         return other

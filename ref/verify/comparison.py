@@ -13,16 +13,17 @@ from ref.verify.claims import check_model, check_prompt, differing_settings
 from ref.verify.consistency import contradictions
 from ref.verify.coverage import Coverage
 from ref.verify.diagnose import classes_of, conclusions, evidence_at
+from ref.verify.emulate import emulate
 from ref.verify.fits import fits_of
 from ref.verify.floor import LIMIT
 from ref.verify.hidden import Hidden
 from ref.verify.judge import judge
 from ref.verify.open_dump import Dump, arrays_as_dump, open_dump
-from ref.verify.policy import FAMILIES, POLICIES
+from ref.verify.policy import FAMILIES, POLICIES, members_of
 from ref.verify.stages import stages_of, taps_of
 from ref.verify.world import World, world_of
 
-TWO_SIDED = ("gemma", "keras-hub", "keras")
+TWO_SIDED = ("gemma", "keras")
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
 DIAGNOSED = 4  # bad taps of one group that are diagnosed: those after it tell the same
 
@@ -67,7 +68,7 @@ def compare_with_profiles(
     Raises:
         BadInput: an unreadable dump, one of another model, ids unlike the prompt, tensors of impossible shapes.
 
-    Source: README, "What `compare` shows".
+    Source: README, "Judging your implementation".
     Differs: no known.
     """
     start = time.perf_counter()
@@ -87,8 +88,8 @@ def compare_with_profiles(
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
     benches = _benches(opened, loaded, family, held, composition)
     hearing = _Hearing(family)
-    rows, profiles = _measure(benches, loaded, held, hearing, progress)
-    report = _report(rows, hearing, benches, loaded, held) | {
+    rows, profiles = _measure(benches, loaded, hearing, progress)
+    report = _report(rows, hearing, benches, loaded) | {
         "coverage": hearing.coverage.lines(benches, rows),
         "settings": differing_settings(opened, loaded.params.config),
         "unaligned": opened.unaligned,
@@ -148,6 +149,7 @@ def family_of(policy: Mapping[str, Any], producer: str = "") -> str:
 
 def _benches(opened: Dump, loaded, family: str, held: str, composition: Composition) -> list[Bench]:
     benches: list[Bench] = []
+    members = [emulate(policy, order) for policy, order in members_of(family)]  # they share what they make of weights
     for one in opened.passes:
         before = benches[-1] if one.cached else None
         world = _world(one, loaded, held, composition, before.world if before else None)
@@ -155,7 +157,7 @@ def _benches(opened: Dump, loaded, family: str, held: str, composition: Composit
         stored = {tap: tensor for tap, tensor in one.tensors.items() if tap in known}
         for tap in sorted(one.tensors.keys() - known):
             opened.unaligned.append({"name": tap, "why": "no such value in this pass of this model"})
-        bench = Bench(one.number, world, stored, family, before)
+        bench = Bench(one.number, world, stored, members, before)
         bench.partial = {tap: shown for tap, shown in opened.partial.get(one.number, {}).items() if tap in known}
         benches.append(bench)
     return benches
@@ -209,7 +211,7 @@ class _Hearing:
             self.fits += [fit | {"tap": tap, "pass": bench.number} for fit in more]
 
 
-def _measure(benches, loaded, held, hearing, progress):
+def _measure(benches, loaded, hearing, progress):
     rows, profiles = [], {}
     total = sum(len(bench.stored) + len(bench.partial) for bench in benches)
     for found in judge(benches, loaded, benches[0].world.held, hearing):
@@ -230,7 +232,7 @@ def _all_taps(benches) -> list[str]:
     return list(names)
 
 
-def _report(rows, hearing: _Hearing, benches, loaded, held) -> dict[str, Any]:
+def _report(rows, hearing: _Hearing, benches, loaded) -> dict[str, Any]:
     hidden = hearing.hidden.found()
     for one in hidden:
         for row in rows:
@@ -239,14 +241,11 @@ def _report(rows, hearing: _Hearing, benches, loaded, held) -> dict[str, Any]:
     bugs = [row for row in rows if row["verdict"] == "bug"]
     first = {key: bugs[0][key] for key in ("tap", "layer", "pass")} if bugs else None
     diagnosis = _first_diagnosis(rows, hearing, benches, loaded, first) or hidden
-    open_rows = [row for row in rows if row["verdict"] == "undetermined"]
-    verdict = "bug" if bugs else "undetermined" if open_rows or not rows else "match"
     if not bugs:
         _mark_inherited(rows)
-        if any(row["verdict"] == "undetermined" for row in rows):
-            verdict = "undetermined"
+    undetermined = not rows or any(row["verdict"] == "undetermined" for row in rows)
     return {
-        "verdict": verdict,
+        "verdict": "bug" if bugs else "undetermined" if undetermined else "match",
         "first": first,
         "taps": rows,
         "diagnosis": diagnosis,

@@ -39,6 +39,8 @@ def reference_producer() -> dict[str, str]:
 class DumpWriter:
     """Write a dump pass by pass into a temporary folder that takes its name when it is complete.
 
+    In a `with` statement it is closed at the end, and abandoned after an error.
+
     Args:
         folder: where the dump will be; must not exist or be empty.
         model: {"config": ..., "weights": {"name", "dtype", "sha256"}}.
@@ -125,6 +127,18 @@ class DumpWriter:
         if changed is not None:
             raise wanted(f"tensor {changed}", self.new / file, "to read back as written", "other bytes")
         return file
+
+    def __enter__(self) -> "DumpWriter":
+        return self
+
+    def __exit__(self, kind, error, _trace) -> None:
+        """Complete the dump; after an error leave nothing behind, and name a full disk as one."""
+        if error is None:
+            self.close()
+            return
+        self.abandon()
+        if isinstance(error, OSError):
+            raise wanted("output folder", self.folder, "room to write", error.strerror) from None
 
     def close(self) -> Path:
         """Check the whole against the schema, write `dump.json` and give the folder its name."""

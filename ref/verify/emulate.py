@@ -5,15 +5,15 @@ own kernels are no measure of what float32 must cost, since they are wider insid
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.ops import KERNEL
-from ref.ops.blocks import Blocks, decode_jit
+from ref.ops.blocks import Blocks
 from ref.ops.gelu import CUBIC, SQRT_2_OVER_PI
-from ref.ops.linear import ByRows, take_rows, widen
+from ref.ops.linear import ByRows, take_rows, widen, widen_jit
 from ref.ops.rope import rope_table
 from ref.ops.rounding import bfloat16_values
 from ref.verify.policy import Policy
@@ -23,6 +23,7 @@ class Arithmetic(NamedTuple):
     """The operations as the judge calls them: those of `ref.ops`, and what lies between them."""
 
     dtype: Any  # of the arrays
+    by_weight: bool  # weights are wanted as they lie in their file, since their format tells what inputs are rounded to
     embed: Callable
     rms_norm: Callable
     linear: Callable
@@ -52,6 +53,7 @@ def _attend(q, k, v, seen, scale):
 
 TRUTH = Arithmetic(
     np.float64,
+    False,
     partial(KERNEL.embed, dtype=np.float64),
     KERNEL.rms_norm,
     KERNEL.linear,
@@ -80,7 +82,6 @@ def to_float16(x):
 ROUND: dict[str, Callable] = {"float32": _same, "bfloat16": bfloat16_values, "float16": to_float16}
 
 
-@lru_cache(maxsize=64)
 def emulate(policy: Policy, order: int) -> Arithmetic:
     """Return the operations of a policy, summing in one order.
 
@@ -94,26 +95,8 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
     """
     if policy.stored == "float64":
         return TRUTH
-    e = _Emulation(policy, order)
-    return Arithmetic(
-        np.float32,
-        e.embed,
-        e.rms_norm,
-        e.linear,
-        e.table,
-        e.rotate,
-        e.scores,
-        e.softmax,
-        e.mix,
-        e.attend,
-        e.geglu,
-        e.gelu,
-        e.layer_norm,
-        e.average_pool,
-        e.add,
-        e.keep,
-        e.r,
-    )
+    made = _Emulation(policy, order)
+    return Arithmetic(np.float32, policy.by_weight, *(getattr(made, name) for name in Arithmetic._fields[2:]))
 
 
 WEIGHTS_KEPT, MOST_KEPT = 8, 2**24  # weights of a layer whose values are kept, and how many values one may have
@@ -142,11 +125,6 @@ def kind_of(weight) -> str:
     if isinstance(weight, ByRows):
         return getattr(weight, "kind", "F32")
     return {"uint16": "BF16", "float16": "F16"}.get(str(weight.dtype), "F32")
-
-
-def float_values(weight):
-    """Return a weight's values as floats, quickly."""
-    return decode_jit(weight) if isinstance(weight, Blocks) else widen(weight)
 
 
 def rounded_for(rows, kind: str):
@@ -182,7 +160,7 @@ class _Emulation:
     def __init__(self, policy: Policy, order: int):
         self.p, self.order = policy, order
         self.other = order % 2 == 1  # the other usual way to write the same formula
-        self.r = ROUND[policy.stored]
+        self.r = self.round = ROUND[policy.stored]
         self.fine = self.r if policy.attention == "steps" else _same
         self.operand = to_float16 if policy.operands == "float16" else _same
         self.keep = self.r if policy.keys == "stored" else ROUND[policy.keys]
@@ -195,7 +173,7 @@ class _Emulation:
     def shuffled(self, weight, order):
         """Return a weight's values with its inputs in an order; those of the newest few weights are kept."""
         if id(weight) not in self.ready:
-            values = float_values(weight).astype(np.float32, copy=False)
+            values = widen_jit(weight).astype(np.float32, copy=False)
             values = values if order is None else np.take(values, order, axis=1)
             if values.size > MOST_KEPT:
                 return values
@@ -205,8 +183,7 @@ class _Emulation:
         return self.ready[id(weight)][1]
 
     def embed(self, ids, table, scale):
-        scale = np.float32(scale)
-        scale = self.r(np.array([scale]))[0] if self.p.embed_scale == "stored" else scale
+        scale = self.r(np.array([scale], np.float32))
         unique, place = np.unique(ids, return_inverse=True)
         rows = self.r(widen(take_rows(table, unique)).astype(np.float32) * scale)
         return rows[place.reshape(ids.shape)]
@@ -241,18 +218,15 @@ class _Emulation:
         return self.r(y).reshape(*x.shape[:-1], -1)
 
     def table(self, positions, head_dim, base, factor):
-        if self.p.angle == "float64":
-            cos, sin = rope_table(positions, head_dim, base, factor, np.float32)
-        elif self.p.angle == "recurrence":
+        if self.p.angle == "recurrence":
             theta = np.full((*np.shape(positions), head_dim // 2), np.float32(base) ** np.float32(-2 / head_dim))
             theta[..., 0] = positions
             angle = np.multiply.accumulate(theta, axis=-1) * np.float32(1 / factor)
-            cos, sin = np.cos(angle), np.sin(angle)
         else:
             j = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
             scale, at = np.float32(base) ** j, np.asarray(positions)[..., None].astype(np.float32)
             angle = at / scale / np.float32(factor) if self.other else at * (1 / scale / np.float32(factor))
-            cos, sin = np.cos(angle), np.sin(angle)
+        cos, sin = np.cos(angle), np.sin(angle)
         return (self.r(cos), self.r(sin)) if self.p.trig == "stored" else (cos, sin)
 
     def rotate(self, x, cos, sin):
@@ -304,7 +278,7 @@ class _Emulation:
             g = self.stepwise_gelu(gate)
         else:
             g = _gelu_by_exp(gate) if self.other else _gelu(gate)
-        return self.r((self.r(g) if self.p.gate == "rounded" else g) * up)
+        return self.r(self.r(g) * up)
 
     def stepwise_gelu(self, x):
         """Round after each step, as google-deepmind/gemma's does in its parameters' dtype."""

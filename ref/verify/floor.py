@@ -7,8 +7,8 @@ import numpy as np
 from ref.model.taps import tap_row
 from ref.verify.emulate import ROUND
 from ref.verify.measure import Distance, Sums, distance_of, relative, sums_of
+from ref.verify.sample import LIMIT as LIMIT
 
-LIMIT = 2.0  # multiples of the floor that still are a match
 STEP = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # relative distance of neighbouring numbers
 FLOAT64 = 5e-11  # the truth itself is float64; it agrees with the witness's to twice this
 EXACT = ("residual stream", "cache", "visible_keys")  # operations that only move values

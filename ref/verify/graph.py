@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ref.model.inputs import insert
 from ref.model.taps import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS, tap_group
 from ref.ops.patches import split_patches
+from ref.ops.visibility import as_matrix
 from ref.verify.emulate import Arithmetic
 from ref.verify.world import Unknown, World
 
@@ -91,9 +93,9 @@ class Context(NamedTuple):
 
 def as_seen(visible, keys: int, origin: int, total: int):
     """Return ranges, or a matrix whose last column is the newest key, as a matrix of keys origin .. origin + keys."""
-    key = origin + np.arange(keys)
     if visible.dtype != bool:
-        return (key >= visible[..., :1]) & (key < visible[..., 1:])
+        return as_matrix(visible - origin, keys)
+    key = origin + np.arange(keys)
     first = total - visible.shape[-1]
     inside = (key >= first) & (key < total)
     return np.where(inside, visible[..., np.clip(key - first, 0, visible.shape[-1] - 1)], False)
@@ -276,7 +278,7 @@ def _flat(x):
 
 TEXT_RULES: dict[str, Rule] = {
     "text.embed": lambda c: c.a.embed(c.world.ids, c.world.table, np.sqrt(np.float64(c.c.width))),
-    "model.merged": lambda c: insert_rows(c["text.embed"], c["vision.soft_tokens"], c.world.places),
+    "model.merged": lambda c: insert(c["text.embed"], c["vision.soft_tokens"], c.world.places),
     L + "in": _in,
     L + "attn.q": lambda c: _heads(c, c.a.linear(c["attn.pre_norm"], c.p.q), c.c.query_heads),
     L + "attn.k": lambda c: _heads(c, c.a.linear(c["attn.pre_norm"], c.p.k), c.c.kv_heads),
@@ -300,13 +302,6 @@ TEXT_RULES: dict[str, Rule] = {
     "text.logits": lambda c: c.a.linear(c["text.final_norm"], c.world.table),
     **dict.fromkeys(NORMS, _norm),
 }
-
-
-def insert_rows(h, rows, places):
-    """Put rows of image features in the soft tokens' places."""
-    merged = h.copy()
-    merged[places] = rows.reshape(-1, h.shape[-1])
-    return merged
 
 
 V = "vision.layer.*."

@@ -31,7 +31,6 @@ class Hidden:
 
     def __init__(self) -> None:
         self.traces: dict[str, list[Trace]] = {}
-        self.seen_clear: set[str] = set()  # mutants that a match rules out somewhere
 
     def listen(self, bench: Bench, tap: str, found: Measured) -> None:
         """Look for every subtle mutant at a tap that matches and whose truth is known."""
@@ -51,8 +50,7 @@ class Hidden:
         if not np.isfinite(wrong).all() or not direction.any() or not valid.all():
             return
         if floor.ratio(distance_of(sums_of(wrong, truth, tap, valid))) > 2 * LIMIT:
-            self.seen_clear.add(mutant.name)  # it would not have matched
-            return
+            return  # with it the tap would not have matched
         c, stderr = project(value - truth, direction)
         runs = (fitted(bench.world, tap, value, run)[1] for run in found.runs)
         biases = [project(run - truth, direction)[0] for run in runs]

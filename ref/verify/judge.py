@@ -29,7 +29,8 @@ def judge(benches: list[Bench], loaded, held: str, listen: Listener) -> Iterator
     for stage in sorted({stage for stage, _ in plan}, key=_place):
         here = [bench for other, bench in plan if other == stage]
         wide = prepare_stage(loaded, stage, held, np.float64)
-        narrow = stage_weights(loaded, stage) if here[0].by_weight else prepare_stage(loaded, stage, held, np.float32)
+        by_weight = here[0].owns[0].arithmetic.by_weight
+        narrow = stage_weights(loaded, stage) if by_weight else prepare_stage(loaded, stage, held, np.float32)
         for bench in here:
             for run in bench.all_runs():
                 run.weights = wide if run.arithmetic.dtype == np.float64 else narrow

@@ -41,7 +41,7 @@ def measure_logits(bench: Bench) -> Measured:
     Returns:
         Measured, whose row has `kl`, `top1` and `top5` among its metrics; value and truth are of the columns.
 
-    Source: README, "What `compare` shows"; KL and top-k as llama.cpp's perplexity tool reports them.
+    Source: README, "Judging your implementation"; KL and top-k as llama.cpp's perplexity tool reports them.
     Differs: no known.
     """
     vocabulary = bench.world.text.embedding.shape[0]

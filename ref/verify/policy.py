@@ -10,10 +10,9 @@ class Policy(NamedTuple):
 
     name: str
     stored: Format
-    angle: Literal["float64", "float32", "recurrence"] = "float32"  # of the rotation; each from the one before, or not
+    angle: Literal["float32", "recurrence"] = "float32"  # of the rotation; each from the one before, or not
     trig: Literal["stored", "float32"] = "stored"  # cosines and sines are rounded to it, and the rotation's products
     norm: Literal["float32", "stored"] = "float32"  # the steps inside RMSNorm
-    embed_scale: Literal["stored", "float32"] = "stored"  # what sqrt(D) is rounded to
     scaled: Literal["scores", "q"] = "scores"  # what is multiplied by the scale of the attention
     attention: Literal["steps", "fused"] = "steps"  # whether scores and probs are rounded to `stored`
     keys: Format | Literal["stored"] = "stored"  # of the KV cache
@@ -21,7 +20,6 @@ class Policy(NamedTuple):
     by_weight: bool = False  # inputs of a product are rounded as the format of its weight wants: q8_0, float16 ...
     softmax: Literal["float32", "stored"] = "float32"  # the steps inside
     gelu: Literal["float32", "stored", "float16 table"] = "float32"  # the steps inside
-    gate: Literal["rounded", "float32"] = "rounded"  # gelu(gate) before its product with up
 
 
 # fmt: off
@@ -42,7 +40,7 @@ POLICIES = {p.name: p for p in [
            by_weight=True, gelu="float16 table"),
     Policy("llama.cpp-flash",             "float32",  "recurrence", scaled="q", keys="float16", operands="float16",
            by_weight=True, gelu="float16 table", attention="fused"),
-    Policy("float64",                     "float64",  angle="float64"),
+    Policy("float64",                     "float64"),
 ]}
 # fmt: on
 _EAGER_AND_FUSED = {

@@ -33,7 +33,7 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
     Returns:
         Lines without a newline at the end. Columns `x floor` are errors in multiples of the noise floor.
 
-    Source: own; README, "What `compare` shows".
+    Source: own; README, "Judging your implementation".
     """
     report, width = printable(report), max(80, width or WIDTH)
     lines = [

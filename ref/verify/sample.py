@@ -2,6 +2,7 @@
 
 import numpy as np
 
+LIMIT = 2.0  # multiples of the noise floor that still are a match
 SAMPLES = 512
 STRIDE, OFFSET = 2_654_435_761, 97  # Knuth's multiplicative hash: any language can list the same places
 

@@ -10,7 +10,7 @@ from ref.errors import wanted
 from ref.model.cache import empty_cache
 from ref.model.gemma import Images, embed_images, soft_places
 from ref.model.inputs import check_ids
-from ref.model.taps import Recorder, tap_names
+from ref.model.taps import Recorder, check_patterns, tap_names
 from ref.model.text import How, forward
 from ref.ops import KERNEL
 from ref.ops.visibility import image_blocks
@@ -66,18 +66,10 @@ def trace(
                 len(ids) + steps,
             )
     names = tap_names(config.layers, cached=steps > 0, vision_layers=vision.layers if vision else 0)
-    if not any(Recorder(*patterns).wants(name) for name in names):
-        raise wanted("taps", "trace", "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
-    writer = DumpWriter(folder, _model(loaded, vision), _policy(how, patterns, names))
-    try:
+    check_patterns(patterns, names, "trace")
+    with DumpWriter(folder, _model(loaded, vision), _policy(how, patterns, names)) as writer:
         for ids in prompts:
             _trace_prompt(writer, loaded.params, ids, how, patterns, steps, images)
-        writer.close()
-    except BaseException as error:
-        writer.abandon()
-        if isinstance(error, OSError):
-            raise wanted("output folder", folder, "room to write", error.strerror) from None
-        raise
     files = list(folder.glob("*.safetensors"))
     tensors = sum(len(one["tensors"]) for one in writer.content["passes"])
     return {

@@ -7,8 +7,7 @@ import numpy as np
 from ref.config import PAD, TextConfig
 from ref.model.gemma import soft_token_id
 from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionParams
-from ref.ops.blocks import Blocks, decode_jit
-from ref.ops.linear import ByRows, take_rows, widen
+from ref.ops.linear import ByRows, take_rows, widen_jit
 from ref.ops.rounding import bfloat16_values
 from ref.ops.visibility import Composition, image_blocks, visible_ranges
 from ref.verify.emulate import kind_of, to_float16
@@ -32,7 +31,7 @@ def as_held(weight, held: str) -> np.ndarray:
     Source: torch's `.to(dtype)`; it changes 97 % of the values of the quantised 270M.
     Differs: no known.
     """
-    wide = decode_jit(weight) if isinstance(weight, Blocks) else widen(weight)
+    wide = widen_jit(weight)
     if held == "bfloat16":
         return bfloat16_values(wide)
     return to_float16(wide) if held == "float16" else wide

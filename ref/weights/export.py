@@ -100,7 +100,8 @@ def save_hugging_face(
     config = config_to_hugging_face(params.config)
     if vision:
         config = vision_to_hugging_face(vision.config, params.config) | {"text_config": config}
-    tensors = dict(_tensors(params, STYLES[style][0] if vision else HUGGING_FACE_PREFIXES[0]))
+    prefix = STYLES[style][0] if vision else HUGGING_FACE_PREFIXES[0]
+    tensors = {name: _as_file(weight) for name, weight in named_weights(params, prefix)}
     if vision:
         tensors |= _vision_tensors(vision, *STYLES[style][1:])
     _write_shards(tensors, folder, shards)
@@ -119,23 +120,40 @@ def _write_shards(tensors: dict[str, np.ndarray], folder: Path, shards: int):
         (folder / "model.safetensors.index.json").write_text(json.dumps(listing, indent=1))
 
 
-def _tensors(params: TextParams, prefix: str):
-    yield hugging_face_name(EMBEDDING, None, prefix), _as_file(params.embedding)
+def named_weights(params: TextParams, prefix: str):
+    """Yield (name, Weight) of every tensor of the text model, as transformers names them.
+
+    Args:
+        params: of the text model.
+        prefix: one of HUGGING_FACE_PREFIXES.
+    """
+    yield hugging_face_name(EMBEDDING, None, prefix), params.embedding
     for i, layer in enumerate(params.layers):
         for field in LAYER_NAMES:
-            yield hugging_face_name(field, i, prefix), _as_file(getattr(layer, field))
-    yield hugging_face_name(FINAL_NORM, None, prefix), _as_file(params.final_norm)
+            yield hugging_face_name(field, i, prefix), getattr(layer, field)
+    yield hugging_face_name(FINAL_NORM, None, prefix), params.final_norm
+
+
+def named_vision_weights(vision: VisionParams, tower: str, projector: str):
+    """Yield (name, Weight) of every tensor of tower and projector; the patch embedding as the matrix it is here.
+
+    Args:
+        vision: tower and projector.
+        tower: one of TOWER_PREFIXES.
+        projector: one of PROJECTOR_PREFIXES.
+    """
+    for field in VISION_NAMES:
+        yield vision_name(field, None, tower, projector), getattr(vision, field)
+    for i, layer in enumerate(vision.layers):
+        for field, weight in layer._asdict().items():
+            yield vision_name(field, i, tower, projector), weight
 
 
 def _vision_tensors(vision: VisionParams, tower: str, projector: str):
-    v = vision.config
-    for field in VISION_NAMES:
-        array = _as_file(getattr(vision, field))
-        shaped = array.reshape(v.width, v.channels, v.patch, v.patch) if field == "patch" else array
-        yield vision_name(field, None, tower, projector), shaped
-    for i, layer in enumerate(vision.layers):
-        for field, weight in layer._asdict().items():
-            yield vision_name(field, i, tower, projector), _as_file(weight)
+    v, patch = vision.config, vision_name("patch", None, tower, projector)
+    for name, weight in named_vision_weights(vision, tower, projector):
+        array = _as_file(weight)
+        yield name, array.reshape(v.width, v.channels, v.patch, v.patch) if name == patch else array
 
 
 def _as_file(weight):

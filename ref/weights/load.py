@@ -9,8 +9,8 @@ from tqdm import tqdm
 from ref.config import TextConfig
 from ref.errors import wanted
 from ref.model.params import LayerParams, TextParams, VisionParams, layer_shapes
-from ref.ops.blocks import FORMATS, Blocks, decode_jit
-from ref.ops.linear import take_rows, widen
+from ref.ops.blocks import FORMATS
+from ref.ops.linear import take_rows, widen, widen_jit
 from ref.ops.rounding import round_bfloat16
 from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, MATRICES, is_norm
 
@@ -214,6 +214,6 @@ def _convert(weight, dtype):
     for start in range(0, weight.shape[0], ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
         part = take_rows(weight, rows)
-        wide = decode_jit(part) if isinstance(part, Blocks) else widen(part)
+        wide = widen_jit(part)
         out[rows] = round_bfloat16(wide) if dtype == np.uint16 else wide
     return out

@@ -36,7 +36,7 @@ import numpy as np
 from ref.config import TextConfig
 from ref.errors import wanted
 from ref.model.taps import tap_names
-from ref.verify.capture.gemma_align import aligned, check_prompts, pads_of
+from ref.verify.capture.common import aligned, check_prompts, pads_of
 from ref.verify.capture.gemma_listen import Listener
 from ref.verify.capture.gemma_model import Parts, config_of, import_gemma, model_of, params_of
 from ref.verify.dump import DumpWriter
@@ -100,16 +100,13 @@ def capture(
     dtype = str(params["embedder"]["input_embedding"].dtype)
     held = weights or {"name": type(model).__name__, "dtype": dtype, "sha256": None}
     producer = {"name": "gemma", "version": parts.version}
-    writer = DumpWriter(Path(out_dir), {"config": config._asdict(), "weights": held}, _policy(dtype), producer)
-    running = _Running(parts, model, params, config, dtype, Listener(parts, taps), writer)
-    try:
+    model_row = {"config": config._asdict(), "weights": held}
+    with DumpWriter(Path(out_dir), model_row, _policy(dtype), producer) as writer:
+        running = _Running(parts, model, params, config, dtype, Listener(parts, taps), writer)
         with running.listener.listening(), nullcontext() if compiled else parts.jax.disable_jit():
             for prompt in prompts:
                 _run(running, [int(token) for token in prompt], steps)
-        return writer.close()
-    except BaseException:
-        writer.abandon()
-        raise
+    return writer.folder
 
 
 def capture_weights(

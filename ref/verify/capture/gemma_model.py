@@ -10,7 +10,7 @@ import numpy as np
 from ref.config import SIZES, TextConfig
 from ref.errors import wanted
 from ref.model.params import TextParams
-from ref.ops.linear import widen
+from ref.ops.linear import widen_jit
 
 INSTALL = "pip install --no-deps -r golden/make/requirements-gemma-jax.txt, in an environment of its own"
 OFFICIAL = {"270m": "Gemma3_270M"}
@@ -193,4 +193,4 @@ def _inputs(held, q, k, v):
 
 
 def _float32(weight) -> np.ndarray:
-    return np.asarray(widen(weight), np.float32)
+    return np.asarray(widen_jit(weight), np.float32)

@@ -32,7 +32,7 @@ import numpy as np
 from ref.config import TextConfig
 from ref.errors import wanted
 from ref.model.taps import tap_names
-from ref.verify.capture.gemma_align import aligned, check_prompts
+from ref.verify.capture.common import aligned, check_prompts
 from ref.verify.capture.keras_listen import Listener
 from ref.verify.capture.keras_model import Parts, config_of, fill, import_keras, model_of
 from ref.verify.dump import DumpWriter
@@ -80,16 +80,13 @@ def capture(
     dtype = str(causal.backbone.token_embedding.compute_dtype)
     held = weights or {"name": type(model).__name__, "dtype": dtype, "sha256": None}
     producer = {"name": "keras", "version": parts.version}
-    writer = DumpWriter(Path(out_dir), {"config": config._asdict(), "weights": held}, _policy(dtype), producer)
-    try:
+    model_row = {"config": config._asdict(), "weights": held}
+    with DumpWriter(Path(out_dir), model_row, _policy(dtype), producer) as writer:
         listener = Listener(parts, causal.backbone, taps)
         with listener.listening():
             for prompt in prompts:
                 _run(parts, causal, config, listener, writer, [int(token) for token in prompt], steps)
-        return writer.close()
-    except BaseException:
-        writer.abandon()
-        raise
+    return writer.folder
 
 
 def capture_weights(

@@ -11,7 +11,7 @@ import numpy as np
 from ref.config import SIZES, TextConfig
 from ref.errors import wanted
 from ref.model.params import TextParams
-from ref.ops.linear import widen
+from ref.ops.linear import widen_jit
 
 INSTALL = "pip install keras-hub, with TensorFlow, JAX or PyTorch for a backend"
 
@@ -164,4 +164,4 @@ def _assign(variable, value) -> None:
 
 
 def _float32(weight) -> np.ndarray:
-    return np.asarray(widen(weight), np.float32)
+    return np.asarray(widen_jit(weight), np.float32)

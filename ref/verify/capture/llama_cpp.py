@@ -44,10 +44,8 @@ from typing import Any
 
 import numpy as np
 
-from ref.config import TextConfig
 from ref.errors import wanted
-from ref.model.inputs import check_ids
-from ref.model.taps import Recorder, tap_names
+from ref.verify.capture.common import check_prompts
 from ref.verify.capture.llama_cpp_copy import copy_as
 from ref.verify.capture.llama_cpp_ggml import Ggml, import_llama_cpp
 from ref.verify.capture.llama_cpp_listen import Listener
@@ -92,38 +90,22 @@ def capture(
     Source: llama.cpp 0c1e57098 `src/models/gemma3.cpp`; `llama_context_params.cb_eval`.
     Differs: keys outside a local layer's window stay in its cache (`swa_full`); they are left out here, as in ours.
     """
-    if len(ids) == 0:
-        raise wanted("token ids", "capture", "at least one prompt of at least one", "none")
-    path, prompts = Path(gguf_path), [ids] if np.ndim(ids[0]) == 0 else ids
+    path, prompts = Path(gguf_path), [ids] if len(ids) and np.ndim(ids[0]) == 0 else ids
     file = open_gguf(path)
     config = config_from_gguf(file.metadata, file.shape("token_embd.weight")[0], path)
-    _check(prompts, config, steps, taps)
+    check_prompts(prompts, config, steps, taps, padded=False)
     llama = import_llama_cpp()
     ggml = Ggml(llama)
     held = weights or {"name": weights_name(str(path)), "dtype": "as in the file", "sha256": None}
     model = {"config": config._asdict(), "weights": held}
     producer = {"name": "llama.cpp", "version": f"llama-cpp-python {llama.__version__} ({ggml.version})"}
-    writer = DumpWriter(Path(out_dir), model, _policy(file, flash_attention), producer)
-    try:
-        with loaded(llama, path) as running:
-            for prompt in prompts:
-                listener = Listener(ggml, config, taps, writer.add_tensor, cached=steps > 0)
-                with context(running, listener, len(prompt) + steps, flash_attention, n_threads) as made:
-                    run(llama, made, listener, prompt, steps, writer.end_pass)
-        return writer.close()
-    except BaseException:
-        writer.abandon()
-        raise
-
-
-def _check(prompts: Sequence[Sequence[int]], config: TextConfig, steps: int, taps: Sequence[str]) -> None:
-    for number, prompt in enumerate(prompts):
-        check_ids([prompt], config, f"prompt {number}")
-        if len(prompt) + steps > config.max_positions:
-            most = f"at most {config.max_positions}"
-            raise wanted("prompt and new tokens", f"prompt {number}", most, len(prompt) + steps)
-    if not any(Recorder(*taps).wants(name) for name in tap_names(config.layers, cached=steps > 0)):
-        raise wanted("taps", "capture", "a pattern that matches a tap, such as 'text.layer.0.*'", list(taps))
+    policy = _policy(file, flash_attention)
+    with DumpWriter(Path(out_dir), model, policy, producer) as writer, loaded(llama, path) as running:
+        for prompt in prompts:
+            listener = Listener(ggml, config, taps, writer.add_tensor, cached=steps > 0)
+            with context(running, listener, len(prompt) + steps, flash_attention, n_threads) as made:
+                run(llama, made, listener, prompt, steps, writer.end_pass)
+    return writer.folder
 
 
 def capture_weights(

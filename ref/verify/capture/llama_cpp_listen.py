@@ -9,6 +9,7 @@ import numpy as np
 
 from ref.config import TextConfig
 from ref.model.taps import Recorder, tap_row
+from ref.verify.capture.common import key_ranges
 from ref.verify.capture.llama_cpp_ggml import POINTER, Ggml
 from ref.verify.capture.llama_cpp_names import place, tap_of
 
@@ -141,8 +142,5 @@ def visible_keys(mask: np.ndarray, tokens: int) -> np.ndarray:
     Differs: no known.
     """
     seen = np.asarray(mask, np.float32)[0, 0, :tokens] > -np.inf
-    start, last = seen.argmax(1), seen.shape[1] - seen[:, ::-1].argmax(1)
-    stop = np.where(seen.any(1), last, start)
-    if (seen.sum(1) != stop - start).any():
-        return seen[None, :, : stop.max()]
-    return np.stack([start, stop], 1)[None].astype(np.int64)
+    keys = np.flatnonzero(seen.any(0))
+    return key_ranges(seen[:, : keys[-1] + 1 if keys.size else 1])

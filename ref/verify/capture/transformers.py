@@ -14,7 +14,7 @@ import numpy as np
 
 from ref.config import TextConfig, VisionConfig
 from ref.errors import wanted
-from ref.model.taps import Recorder, tap_names
+from ref.model.taps import check_patterns, tap_names
 from ref.verify.capture.transformers_attention import hear_attention
 from ref.verify.capture.transformers_listen import Listener
 from ref.verify.capture.transformers_model import (
@@ -127,19 +127,13 @@ def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str
     _check_taps(text, vision if sees else None, steps, taps)
     listener = Listener(taps, text, vision, cached=steps > 0)
     name = _name_of(model, weights)
-    writer = DumpWriter(out, _model(model, text, vision, name), _policy(model), _producer())
-    try:
-        with _listening(model, listener):
-            for batch in batches:
-                rows = Rows(writer, len(batch.ids))
-                run(model, batch, steps, listener, rows)
-                rows.finish()
-        return writer.close()
-    except BaseException as error:
-        writer.abandon()
-        if isinstance(error, OSError):
-            raise wanted("output folder", out, "room to write", error.strerror) from None
-        raise
+    described = _model(model, text, vision, name)
+    with DumpWriter(out, described, _policy(model), _producer()) as writer, _listening(model, listener):
+        for batch in batches:
+            rows = Rows(writer, len(batch.ids))
+            run(model, batch, steps, listener, rows)
+            rows.finish()
+    return writer.folder
 
 
 @contextmanager
@@ -154,8 +148,7 @@ def _check_taps(text: TextConfig, vision: VisionConfig | None, steps: int, taps:
     if steps < 0:
         raise wanted("steps", "capture", "0 or more", steps)
     names = tap_names(text.layers, cached=steps > 0, vision_layers=vision.layers if vision else 0)
-    if not any(Recorder(*taps).wants(name) for name in names):
-        raise wanted("taps", "capture", "a pattern that matches a tap, such as 'text.layer.0.*'", list(taps))
+    check_patterns(taps, names, "capture")
 
 
 def _producer() -> dict[str, str]:

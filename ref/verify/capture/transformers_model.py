@@ -8,20 +8,13 @@ import numpy as np
 
 from ref.config import SIZES, TextConfig, VisionConfig
 from ref.errors import wanted
-from ref.ops.blocks import Blocks, decode_jit
-from ref.ops.linear import ByRows, widen
+from ref.ops.linear import widen_jit
 from ref.weights.config_files import read_json
-from ref.weights.export import config_to_hugging_face
+from ref.weights.export import config_to_hugging_face, named_vision_weights, named_weights
 from ref.weights.names import (
-    EMBEDDING,
-    FINAL_NORM,
     HUGGING_FACE_PREFIXES,
-    LAYER_NAMES,
     PROJECTOR_PREFIXES,
     TOWER_PREFIXES,
-    VISION_NAMES,
-    hugging_face_name,
-    vision_name,
 )
 from ref.weights.resolve import TOYS, Loaded, load
 from ref.weights.vision_config import vision_to_hugging_face
@@ -134,26 +127,14 @@ def build_from(loaded: Loaded, dtype: str = "float32", attention: str = "eager")
 
 def _tensors(loaded: Loaded):
     """Name every weight as transformers' model does."""
-    text, vision = loaded.params, loaded.vision
-    prefix = HUGGING_FACE_PREFIXES[2 if vision else 0]
-    yield hugging_face_name(EMBEDDING, None, prefix), text.embedding
-    yield hugging_face_name(FINAL_NORM, None, prefix), text.final_norm
-    for i, layer in enumerate(text.layers):
-        for field in LAYER_NAMES:
-            yield hugging_face_name(field, i, prefix), getattr(layer, field)
-    if vision:
-        for field in VISION_NAMES:
-            yield vision_name(field, None, TOWER, PROJECTOR), getattr(vision, field)
-        for i, layer in enumerate(vision.layers):
-            for field, weight in layer._asdict().items():
-                yield vision_name(field, i, TOWER, PROJECTOR), weight
+    yield from named_weights(loaded.params, HUGGING_FACE_PREFIXES[2 if loaded.vision else 0])
+    if loaded.vision:
+        yield from named_vision_weights(loaded.vision, TOWER, PROJECTOR)
 
 
 def _floats(weight) -> np.ndarray:
     """Return a weight's values as floats, in memory that may be written to."""
-    if isinstance(weight, ByRows):
-        weight = weight.take_rows(slice(None))
-    return decode_jit(weight) if isinstance(weight, Blocks) else np.array(widen(weight))
+    return np.require(widen_jit(weight), requirements="W")
 
 
 def text_model(model: Any) -> Any:

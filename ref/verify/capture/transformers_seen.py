@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from ref.verify.capture.common import intervals
+
 HIDDEN = -104.0  # added to a score: exp of it is 0 in float32
 
 
@@ -109,9 +111,9 @@ def visible_keys(seen: np.ndarray, total: int, pads: int) -> np.ndarray:
     T, S = seen.shape
     index = total - T + np.arange(T)
     real = index >= pads
-    start, stop = seen.argmax(1), S - seen[:, ::-1].argmax(1)
-    some = seen.any(1)
-    if (seen.sum(1) != np.where(some, stop - start, 0))[real].any():
+    of_text = seen & real[:, None]
+    found = intervals(of_text)
+    if found is None:
         return seen[None]
-    keys = total - S + np.stack([start, stop], 1)
-    return np.where((some & real)[:, None], keys, index[:, None])[None].astype(np.int64)
+    keys = total - S + np.stack(found, 1)
+    return np.where(of_text.any(1)[:, None], keys, index[:, None])[None].astype(np.int64)

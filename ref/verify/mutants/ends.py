@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ref.model.inputs import insert
 from ref.ops.rounding import bfloat16_values
-from ref.verify.graph import L, insert_rows
+from ref.verify.graph import L
 from ref.verify.mutants.base import TapMutant
 
 
@@ -21,7 +22,7 @@ def _next_row(c):
 
 
 def _merge(c, rows):
-    return insert_rows(c["text.embed"], rows, c.world.places)
+    return insert(c["text.embed"], rows, c.world.places)
 
 
 def _shifted_rows(c):

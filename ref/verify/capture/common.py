@@ -1,4 +1,4 @@
-"""What a capture of a JAX or Keras model does to be a dump: which keys a mask lets queries see, and which are there."""
+"""What captures share: prompts that can be run, what a mask lets queries see, and which keys are there."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from ref.config import PAD, TextConfig
 from ref.errors import wanted
 from ref.model.inputs import check_ids
-from ref.model.taps import Recorder, tap_names, tap_row
+from ref.model.taps import check_patterns, tap_names, tap_row
 
 
 def check_prompts(
@@ -34,13 +34,29 @@ def check_prompts(
             raise wanted("token ids", where, f"{PAD}, which is padding there, on the left only", ids.tolist())
         if len(ids) + steps > config.max_positions:
             raise wanted("prompt and new tokens", where, f"at most {config.max_positions}", len(ids) + steps)
-    if not any(Recorder(*taps).wants(name) for name in tap_names(config.layers, cached=steps > 0)):
-        raise wanted("taps", "capture", "a pattern that matches a tap, such as 'text.layer.0.*'", list(taps))
+    check_patterns(taps, tap_names(config.layers, cached=steps > 0), "capture")
 
 
 def pads_of(ids: np.ndarray) -> int:
     """Count the padding on the left of ids that are not all padding."""
     return int((np.asarray(ids) != PAD).argmax())
+
+
+def intervals(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return where each row's True cells start and stop, if they are one range in every row.
+
+    Args:
+        seen: [T, S] bool.
+
+    Returns:
+        (start, stop), two [T] integer arrays, half-open; (0, 0) of a row without any. None where a row has gaps.
+
+    Source: definition.
+    Differs: no known.
+    """
+    start, last = seen.argmax(1), seen.shape[1] - seen[:, ::-1].argmax(1)
+    stop = np.where(seen.any(1), last, start)
+    return None if (seen.sum(1) != stop - start).any() else (start, stop)
 
 
 def key_ranges(seen: np.ndarray) -> np.ndarray:
@@ -55,11 +71,8 @@ def key_ranges(seen: np.ndarray) -> np.ndarray:
     Source: ARCHITECTURE, visibility is an interval.
     Differs: no known.
     """
-    start, stop = seen.argmax(1), seen.shape[1] - seen[:, ::-1].argmax(1)
-    stop = np.where(seen.any(1), stop, start)
-    if (seen.sum(1) != stop - start).any():
-        return seen[None]
-    return np.stack([start, stop], 1)[None].astype(np.int64)
+    found = intervals(seen)
+    return seen[None] if found is None else np.stack(found, 1)[None].astype(np.int64)
 
 
 def aligned(tap: str, value: np.ndarray, config: TextConfig, before: int, stop: int) -> np.ndarray:
