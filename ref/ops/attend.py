@@ -33,7 +33,7 @@ def attend(q, k, v, visible, scale, origin=0):
     return mix(softmax(scores(q, k, scale), visible, origin), v)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dot(x, y):
     # sums in vector lanes of the input's dtype
     total = x.dtype.type(0)
@@ -42,13 +42,13 @@ def _dot(x, y):
     return total
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _add2(out, p, x, r, y):
     for h in range(out.size):
         out[h] += p * x[h] + r * y[h]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _attend_row(q, k, v, b, kv, begin, stop, origin, scale, out):
     # one query. k and v come whole: only k[b, slot, kv], with every index given, is known to be contiguous
     S, count = k.shape[1], stop - begin
@@ -70,7 +70,7 @@ def _attend_row(q, k, v, b, kv, begin, stop, origin, scale, out):
         out[h] = out[h] / total if count > 0 else 0
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _attend_rows(q, k, v, visible, scale, origin, out):
     T, N, G = q.shape[1], q.shape[2], q.shape[2] // k.shape[2]
     for row in prange(q.shape[0] * T * N):

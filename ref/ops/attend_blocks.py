@@ -58,7 +58,7 @@ def _four_rows(a, at, row, step, b, depth):
     return y0, y1, y2, y3
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _score(queries, keys, begin, end, scale, scores):
     L = BYTES // scores.itemsize
     W, factor = queries.size // L, like(load(queries, 0), scale)
@@ -70,7 +70,7 @@ def _score(queries, keys, begin, end, scale, scores):
         store(scores, (j + 3) * L, y3 * factor)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _hide(scores, first, begin, end, start, stop):
     for j in range(begin, end):
         row = scores[j * start.size : (j + 1) * start.size]
@@ -79,7 +79,7 @@ def _hide(scores, first, begin, end, start, stop):
             row[i] = row[i] if visible else -np.inf
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _exponentiate(scores, begin, end, largest, total, few):
     # online softmax: scores become weights, and few[0] what older weights have to be multiplied by
     L = total.size
@@ -101,7 +101,7 @@ def _exponentiate(scores, begin, end, largest, total, few):
             total[i] += np.float64(few[L + i])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _mix(weights, values, begin, end, shrink, sums):
     L = BYTES // sums.itemsize
     W, older = sums.size // L, load(shrink, 0)
@@ -113,7 +113,7 @@ def _mix(weights, values, begin, end, shrink, sums):
         store(sums, (h + 3) * L, fma(load(sums, (h + 3) * L), older, y3))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _copy_keys(k, kv, slot, begin, end, out):
     # keys begin .. end of a tile, the first from `slot`, on around the ring; zeros in front and behind
     W = out.size // KEYS
@@ -125,7 +125,7 @@ def _copy_keys(k, kv, slot, begin, end, out):
         slot = slot + 1 if slot + 1 < k.shape[0] else 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _gather(given, b, kv, row, some):
     # rows from `row` on, as many as the blocks have columns; those past the last repeat it
     T, G, L = given.q.shape[1], given.q.shape[2] // given.k.shape[2], some.total.shape[1]
@@ -138,7 +138,7 @@ def _gather(given, b, kv, row, some):
             some.queries[i // L, h * L + i % L] = given.q[b, t, kv * G + g, h]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _scatter(some, b, kv, row, G, out):
     L = some.total.shape[1]
     for i in range(min(some.total.size, out.shape[1] * G - row)):
@@ -148,7 +148,7 @@ def _scatter(some, b, kv, row, G, out):
             out[b, t, kv * G + g, h] = some.sums[i // L, h * L + i % L] / total if total != 0 else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _ends(start, stop):
     # the first key that a query of the block sees, one past the last that one sees; the last start, the first stop
     low, high, last_start, first_stop = stop.max(), 0, start.max(), stop.min()
@@ -158,7 +158,7 @@ def _ends(start, stop):
     return low, high, last_start, first_stop
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _visit(some, block, tile, first, scale):
     # one block and one tile; of its keys, those that some query of the block sees, in eights
     start, stop, L = some.start[block], some.stop[block], some.total.shape[1]

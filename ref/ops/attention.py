@@ -104,7 +104,7 @@ def mix(probs, v):
     return np.ascontiguousarray(grouped.reshape(B, N, T, H).transpose(0, 2, 1, 3))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dot(x, y):
     # sums in vector lanes of the input's dtype
     total = x.dtype.type(0)
@@ -113,7 +113,7 @@ def _dot(x, y):
     return total
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _scores(q, k, scale, out):
     B, T, N, G = q.shape[0], q.shape[1], q.shape[2], q.shape[2] // k.shape[2]
     for row in prange(B * N * T):
@@ -129,7 +129,7 @@ def scores_jit(q, k, scale):
     return out
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _softmax(scores, visible, out):
     B, N, T, S = scores.shape
     for row in prange(B * N * T):
@@ -156,13 +156,13 @@ def softmax_jit(scores, visible, origin=0):
 MIXED = 64  # keys whose values are added up before the sum joins the others: 4,096 in a row would lose three bits
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _add(out, p, v):
     for h in range(out.size):
         out[h] += p * v[h]
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _mix(probs, v, out):
     B, N, T, G = probs.shape[0], probs.shape[1], probs.shape[2], probs.shape[1] // v.shape[2]
     for row in prange(B * N * T):

@@ -151,7 +151,7 @@ def decode(blocks):
     return values.reshape(blocks.shape)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _widen_half(low, high):
     # Numba has no float16. Below 0x400 a half is subnormal, an integer times 2^-24; from 0x7C00 on it is no
     # number. Integer arithmetic, so that a processor set to flush subnormals to zero changes nothing.
@@ -170,7 +170,7 @@ def _widen_half(low, high):
 # loop's index.
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _row_q8_0(row, out):
     for b in range(row.shape[0]):
         d = _widen_half(row[b, 0], row[b, 1])
@@ -178,7 +178,7 @@ def _row_q8_0(row, out):
             out[b, 0, j] = d * np.float32(np.int8(row[b, 2 + j]))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _row_q4_0(row, out):
     for b in range(row.shape[0]):
         d = _widen_half(row[b, 0], row[b, 1])
@@ -188,7 +188,7 @@ def _row_q4_0(row, out):
             out[b, 1, j] = d * (np.float32(np.uint8(q >> 4)) - np.float32(8))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _row_q5_0(row, out):
     for b in range(row.shape[0]):
         d = _widen_half(row[b, 0], row[b, 1])
@@ -202,7 +202,7 @@ def _row_q5_0(row, out):
             out[b, 1, j] = d * (np.float32(np.uint8(q >> 4)) - high_offset)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _scale_k(row, b, part, d, dmin):
     if part < 4:
         scale, minimum = row[b, 4 + part] & 63, row[b, 8 + part] & 63
@@ -213,7 +213,7 @@ def _scale_k(row, b, part, d, dmin):
     return d * np.float32(scale), dmin * np.float32(minimum)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _row_q4_k(row, out):
     for b in range(row.shape[0]):
         d, dmin = _widen_half(row[b, 0], row[b, 1]), _widen_half(row[b, 2], row[b, 3])
@@ -226,7 +226,7 @@ def _row_q4_k(row, out):
                 out[b, 2 * pair + 1, j] = high_step * np.float32(np.uint8(q >> 4)) - high_floor
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _row_q5_k(row, out):
     for b in range(row.shape[0]):
         d, dmin = _widen_half(row[b, 0], row[b, 1]), _widen_half(row[b, 2], row[b, 3])
@@ -242,7 +242,7 @@ def _row_q5_k(row, out):
                 out[b, 2 * pair + 1, j] = high_step * high - high_floor
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _row_q6_k(row, out):
     for b in range(row.shape[0]):
         d = _widen_half(row[b, 208], row[b, 209])
@@ -260,7 +260,7 @@ def _row_q6_k(row, out):
                 high[j] = high_step * (np.float32(np.uint8(q[j] >> 4 | h & 48)) - np.float32(32))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _decode_row(type_id, row, out):
     if type_id == 8:
         _row_q8_0(row, out)
@@ -276,19 +276,19 @@ def _decode_row(type_id, row, out):
         _row_q6_k(row, out)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _decode_rows(type_id, data, out, start, stop):
     for r in range(start, stop):
         _decode_row(type_id, data[r], out[r])
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _decode_parallel(type_id, data, out, chunk):
     for c in prange((data.shape[0] + chunk - 1) // chunk):
         _decode_rows(type_id, data, out, c * chunk, min(data.shape[0], (c + 1) * chunk))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dot(a, b):
     total = np.float32(0)
     for i in range(a.size):
@@ -296,7 +296,7 @@ def _dot(a, b):
     return total
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dot_q8_0(row, x):
     # the head of a decoding step: multiplies the integers and scales once a block, without a scratch row
     total = np.float32(0)
@@ -308,7 +308,7 @@ def _dot_q8_0(row, x):
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _linear_rows(type_id, data, x, out, parts, run, start, stop):
     if type_id == 8 and x.shape[0] == 1:
         vector = x.reshape(data.shape[1], run)
@@ -323,7 +323,7 @@ def _linear_rows(type_id, data, x, out, parts, run, start, stop):
                 out[t, r] = _dot(flat, x[t])
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _linear_parallel(type_id, data, x, out, parts, run, chunk):
     for c in prange((data.shape[0] + chunk - 1) // chunk):
         _linear_rows(type_id, data, x, out, parts, run, c * chunk, min(data.shape[0], (c + 1) * chunk))

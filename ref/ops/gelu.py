@@ -61,13 +61,13 @@ def _gelu(x):
     return x * where_less(x, like(x, 0.0), e, one) / (one + e)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _gelu_part(x, out):
     for i in range(x.size):
         out[i] = _gelu(x[i])
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _gelu_parts(x, out):
     for part in prange((x.size + STEP - 1) // STEP):
         _gelu_part(x[part * STEP : (part + 1) * STEP], out[part * STEP : (part + 1) * STEP])
@@ -81,13 +81,13 @@ def gelu_tanh_jit(x):
     return out.reshape(x.shape)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _geglu_part(gate, up, out):
     for i in range(gate.size):
         out[i] = _gelu(np.float64(gate[i])) * np.float64(up[i])
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _geglu_parts(gate, up, out):
     for part in prange((gate.size + STEP - 1) // STEP):
         where = slice(part * STEP, (part + 1) * STEP)

@@ -116,7 +116,7 @@ STEP = 32  # sums of another length (588 and 4304 in the tower) OpenBLAS splits 
 TILE = 4 * 2**20  # elements widened at a time: 16 MB of float32 stay in the last-level cache
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dot(x, w):
     # sums in vector lanes of x's dtype
     total = x.dtype.type(0)
@@ -125,7 +125,7 @@ def _dot(x, w):
     return total
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dot_bfloat16(x, bits):
     total = np.float32(0)
     for c in range(x.size):
@@ -133,14 +133,14 @@ def _dot_bfloat16(x, bits):
     return total
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _few_rows(x, w, out):
     for r in prange(w.shape[0]):
         for t in range(x.shape[0]):
             out[t, r] = _dot(x[t], w[r])
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _few_rows_bfloat16(x, bits, out):
     for r in prange(bits.shape[0]):
         for t in range(x.shape[0]):
@@ -155,7 +155,7 @@ def _few(x, weight):
     return out
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _widen_rows(bits, out):
     for r in prange(bits.shape[0]):
         for c in range(bits.shape[1]):
@@ -174,14 +174,14 @@ def _tile(weight, start, stop, dtype):
     return out
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _add_bias(y, bias):
     for t in prange(y.shape[0]):
         for o in range(bias.size):
             y[t, o] += bias[o]
 
 
-@njit(cache=True, error_model="numpy", parallel=True, fastmath={"contract"})
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True, fastmath={"contract"})
 def _add_rest(x, w, out):
     # w [inputs left over, outputs]: one input after the other
     for t in prange(x.shape[0]):

@@ -27,7 +27,7 @@ def rms_norm(x, scale, eps):
     return (wide / np.sqrt(mean_square + eps) * (1.0 + scale.astype(np.float64))).astype(x.dtype)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _norm_row(x, gain, eps, out):
     # float64 accumulator; `reassoc` lets the sum run in vector lanes (6x faster at D = 640)
     total = 0.0
@@ -38,13 +38,13 @@ def _norm_row(x, gain, eps, out):
         out[d] = np.float64(x[d]) * inverse * gain[d]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _norm_rows(x, gain, eps, out):
     for row in range(x.shape[0]):
         _norm_row(x[row], gain, eps, out[row])
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _norm_rows_parallel(x, gain, eps, out):
     for row in prange(x.shape[0]):
         _norm_row(x[row], gain, eps, out[row])
@@ -86,7 +86,7 @@ def layer_norm(x, gain, bias, eps):
     return (centred / np.sqrt(variance + eps) * gain.astype(np.float64) + bias.astype(np.float64)).astype(x.dtype)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _layer_norm_row(x, gain, bias, eps, out):
     # float64 accumulators in vector lanes; the mean first, so that a row far from 0 keeps its digits
     total = squares = 0.0
@@ -100,7 +100,7 @@ def _layer_norm_row(x, gain, bias, eps, out):
         out[d] = (np.float64(x[d]) - mean) * inverse * gain[d] + bias[d]
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _layer_norm_rows(x, gain, bias, eps, out):
     for row in prange(x.shape[0]):
         _layer_norm_row(x[row], gain, bias, eps, out[row])

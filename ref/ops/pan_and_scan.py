@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def count_crops(longer, shorter, min_ratio, min_crop, max_crops):
     """Return into how many strips the longer side is cut; 0: the image is seen whole only.
 
@@ -29,7 +29,7 @@ def count_crops(longer, shorter, min_ratio, min_crop, max_crops):
     return 0 if min((longer + count - 1) // count, shorter) < min_crop else count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def crop_boxes(height, width, min_ratio, min_crop, max_crops, clip):
     """Return the boxes of an image's crops, in reading order; the whole image is not one of them.
 

@@ -48,7 +48,7 @@ def average_pool(x, pool):
     return squares.mean(axis=(2, 4)).astype(x.dtype).reshape(B, -1, D)
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _pool(x, side, pool, out):
     across = side // pool
     for token in prange(out.shape[0] * out.shape[1]):

@@ -48,7 +48,7 @@ class Taps(NamedTuple):
     weights: np.ndarray  # [O, longest run]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def taps_of(inputs, outputs):
     """Kernel of `triangle_weights`: the weights that are not zero, each row summed in order."""
     scale = inputs / outputs
@@ -124,13 +124,13 @@ def _weigh_bytes(weights, image, axis):
     return np.minimum(levels, 255).astype(np.uint8)  # the rounded weights of a long run may sum to more than 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fixed(weights):
     # a sum of 255 * weight stays below 2^31: rounding up at most doubles a weight, and their sum from 1
     return (0.5 + weights * 2**FRACTION_BITS).astype(np.int32)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True, parallel=True)
 def _weigh_columns(image, taps, out):
     channels = image.shape[2]
     weights = _fixed(taps.weights)
@@ -145,7 +145,7 @@ def _weigh_columns(image, taps, out):
     return out
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True, parallel=True)
 def _weigh_rows(image, taps, out):
     weights = _fixed(taps.weights)
     for y in prange(out.shape[0]):
@@ -196,7 +196,7 @@ def resize_float(image, height, width):
     return np.einsum("oi,ixc->oxc", rows, wide).astype(dtype)
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _weigh_floats(image, rows, columns, channels, out):
     for y in prange(out.shape[0]):
         line = np.zeros(image.shape[1])

@@ -53,7 +53,7 @@ def rotate(x, cos, sin):
     return np.concatenate([low * c - high * s, high * c + low * s], axis=-1).astype(x.dtype)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _rotate_token(x, cos, sin, out):
     half = cos.size
     for n in range(x.shape[0]):
@@ -64,13 +64,13 @@ def _rotate_token(x, cos, sin, out):
             out[n, j + half] = high * c + low * s
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _rotate_serial(x, cos, sin, out):
     for token in range(x.shape[0]):
         _rotate_token(x[token], cos[token], sin[token], out[token])
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _rotate_parallel(x, cos, sin, out):
     for token in prange(x.shape[0]):
         _rotate_token(x[token], cos[token], sin[token], out[token])

@@ -18,7 +18,7 @@ def widen_bfloat16(bits):
     Source: bfloat16 is the upper half of IEEE 754 binary32.
     Differs: no known.
     """
-    return (np.asarray(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.left_shift(np.asarray(bits, np.uint16), np.uint32(16), dtype=np.uint32).view(np.float32)
 
 
 def round_bfloat16(x):
@@ -44,7 +44,7 @@ def round_bfloat16(x):
 PART = 65_536  # values a thread takes at once, and below which one thread is enough
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _round_values(u, out):
     for i in range(u.size):
         bits = u[i]
@@ -55,7 +55,7 @@ def _round_values(u, out):
             out[i] = (bits + np.uint32(0x7FFF) + lowest) & np.uint32(0xFFFF0000)
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _round_parts(u, out):
     for part in prange((u.size + PART - 1) // PART):
         _round_values(u[part * PART : (part + 1) * PART], out[part * PART : (part + 1) * PART])

@@ -40,7 +40,7 @@ def filtered_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
     return probs
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _filtered(wide, top_k, top_p):
     floor = -np.inf
     if 0 < top_k < wide.size:

@@ -10,7 +10,7 @@ COMPOSITIONS: tuple[Composition, ...] = ("current", "before_46850", "two_sided")
 _BEFORE_46850, _TWO_SIDED = 1, 2
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def visible_keys(index, first, window, block_start=-1, block_stop=-1, composition=0):
     """Return the half-open range (start, stop) of key indices that one query sees.
 
@@ -60,7 +60,7 @@ def visible_keys(index, first, window, block_start=-1, block_stop=-1, compositio
     return start, stop
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill(first, start, window, blocks, composition, out):
     for b in range(out.shape[0]):
         for t in range(out.shape[1]):
@@ -92,7 +92,7 @@ def visible_ranges(first, start, window, blocks=None, composition: Composition =
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill_blocks(soft, first, start, out):
     T = soft.shape[1]
     for b in range(soft.shape[0]):

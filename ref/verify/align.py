@@ -8,6 +8,7 @@ import einops
 import numpy as np
 
 from ref.errors import BadInput, wanted
+from ref.ops.rounding import widen_bfloat16
 from ref.verify.aliases import Part
 from ref.verify.claims import check_model as check_model
 from ref.verify.claims import check_prompt as check_prompt
@@ -26,12 +27,23 @@ from ref.weights.untrusted import quoted
 
 
 class Stored(NamedTuple):
-    """A tensor of a dump, aligned: `shape` and what `load` returns are in the registry's axes."""
+    """A tensor of a dump, aligned: `shape` and what is read are in the registry's axes."""
 
     foreign: str
-    dtype: str  # as it is stored: float16, bfloat16 (loaded as float32), float32, float64, int64, bool
+    dtype: str  # as it is stored: float16, bfloat16, float32, float64, int64, bool
     shape: tuple[int, ...]
-    load: Callable[[], np.ndarray]
+    read: Callable[[], np.ndarray]  # as it is stored, bfloat16 as its bits
+
+    def load(self) -> np.ndarray:
+        """Return the values."""
+        return values_of(self.read())
+
+
+def values_of(stored: np.ndarray) -> np.ndarray:
+    """Return what has been read as values: bfloat16's bits and float16 as float32 (Numba has neither), others as is."""
+    if stored.dtype == np.uint16:
+        return widen_bfloat16(stored)
+    return stored.astype(np.float32) if stored.dtype == np.float16 else stored
 
 
 class Raw(NamedTuple):
@@ -39,7 +51,7 @@ class Raw(NamedTuple):
 
     dtype: str  # as in Stored
     shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]  # bfloat16 widened to float32, integers to int64
+    read: Callable[[], np.ndarray]  # integers as int64, bfloat16 as its bits
     layout: str = ""  # its axes, as `B N T H`; empty: the table's
 
 
@@ -98,13 +110,13 @@ def _place(foreign: str, one: Found, raw: Raw, lengths: Lengths, where, row: int
         raise _misfit(what, where, axes, known, lengths.keys, shape, left)
     batched = axes[0] == "b" and lengths.text["b"] > 1
 
-    def load() -> np.ndarray:
+    def read() -> np.ndarray:
         value = raw.read()
         value = value[cut] if cut else value
         value = einops.rearrange(value, way.pattern, **way.sizes)
         return value[row : row + 1] if batched else value
 
-    return Stored(foreign, raw.dtype, (1, *way.shape[1:]) if batched else way.shape, load)
+    return Stored(foreign, raw.dtype, (1, *way.shape[1:]) if batched else way.shape, read)
 
 
 def _cut(part: Part, shape, known: Mapping[str, int], what: str, where) -> tuple[slice, ...]:

@@ -8,7 +8,8 @@ from ref.model.taps import tap_group, tap_row
 from ref.verify.bench import Bench
 from ref.verify.floor import EXACT, LIMIT, Floor, floor_of
 from ref.verify.graph import as_seen
-from ref.verify.measure import by_token, distance_of, metrics_of, profile, sums_of
+from ref.verify.measure import by_token, errors_of, metrics_of, profile, sums_of
+from ref.verify.parallel import side_by_side
 from ref.verify.world import Unknown, World
 
 
@@ -39,26 +40,30 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
     """
     row = blank_row(tap, bench.number, bench.stored[tap].dtype)
     try:
-        local_truth, row["span"] = bench.local.recompute(tap)
-        own_truth = bench.own.value(tap)
+        truths = side_by_side(lambda make: make(tap), [bench.local.recompute, bench.own.value])
     except Unknown as error:
         return Measured(row | {"verdict": "undetermined", "why": str(error)}, {}, None, None, None)
-    value = bench.stored[tap].load()
-    value = value.astype(np.float32) if value.dtype == np.float16 else value  # Numba has no float16
+    (local_truth, row["span"]), own_truth = truths
+    value = bench.load(tap)
     if tap.endswith(("attn.visible", "cache.positions")):
         return _measure_exact(row, bench.world, tap, value, local_truth)
     value, local_truth, own_truth, valid = fitted(bench.world, tap, value, local_truth, own_truth)
     row["nonfinite"] = first_nonfinite(value, local_truth, tap, valid)
+
+    def against(truth, one):
+        return errors_of(sums_of(fit_tail(tap, one, value), truth, tap, valid))
+
+    def member(pair):
+        own_inputs, from_prompt = pair[0].recompute(tap)[0], pair[1].value(tap)
+        return fit_tail(tap, own_inputs, value), against(local_truth, own_inputs), against(own_truth, from_prompt)
+
     with np.errstate(all="ignore"):
-        valid_runs = [fit_tail(tap, run.recompute(tap)[0], value) for run in bench.locals]
-        floor = floor_of(valid_runs, local_truth, row["dtype"], tap, valid)
+        runs = side_by_side(member, zip(bench.locals, bench.owns, strict=True))
+        floors = [([run[1] for run in runs], local_truth), ([run[2] for run in runs], own_truth)]
+        floor, inherited_floor = side_by_side(lambda one: floor_of(*one, row["dtype"], tap, valid), floors)
         sums = sums_of(value, local_truth, tap, valid)
-        runs = (fit_tail(tap, run.value(tap), value) for run in bench.owns)
-        inherited_floor = floor_of(runs, own_truth, row["dtype"], tap, valid)
-        inherited = distance_of(sums_of(value, own_truth, tap, valid))
-        local = distance_of(sums)
-        largest = float(np.abs(value - local_truth).max(initial=0)) if valid.all() else 0.0
-        metrics = metrics_of(sums, largest, row["dtype"])
+        local, inherited = errors_of(sums).distance, against(own_truth, value).distance
+        metrics = metrics_of(sums, _largest(value, local_truth) if valid.all() else 0.0, row["dtype"])
     row |= {
         "local": local.whole,
         "local_floor": floor.distance.whole,
@@ -72,7 +77,12 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
     _conclude(row, local_truth)
     with np.errstate(all="ignore"):
         shapes = {axis: profile(sums, getattr(floor, axis), axis) for axis in ("tokens", "channels")}
-    return Measured(row, shapes, value, local_truth, floor, valid_runs)
+    return Measured(row, shapes, value, local_truth, floor, [run[0] for run in runs])
+
+
+def _largest(value, truth) -> float:
+    error = value - truth
+    return float(np.abs(error, out=error).max(initial=0))
 
 
 def blank_row(tap: str, number: int, dtype: str) -> dict[str, Any]:

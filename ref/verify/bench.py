@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from ref.verify.emulate import TRUTH, Arithmetic
 from ref.verify.graph import Run
@@ -31,12 +34,19 @@ class Bench:
         self.number, self.world, self.stored = number, world, stored
         self.partial: dict[str, Any] = {}  # taps of which a few values are known
         self.carried: set[str] = set()  # values that earlier stages left
-        given = {name: one.load for name, one in stored.items()}
+        self.loaded: dict[str, np.ndarray] = {}  # of the stage, since all runs ask for the same
+        given = {name: partial(self.load, name) for name in stored}
         previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * len(members)))
         self.own = Run(world, TRUTH, {}, next(previous))
         self.local = Run(world, TRUTH, given, next(previous))
         self.owns = [Run(world, arithmetic, {}, next(previous)) for arithmetic in members]
         self.locals = [Run(world, arithmetic, given, next(previous)) for arithmetic in members]
+
+    def load(self, tap: str) -> np.ndarray:
+        """Return the dump's value of a tap."""
+        if tap not in self.loaded:
+            self.loaded[tap] = self.stored[tap].load()
+        return self.loaded[tap]
 
     def all_runs(self) -> list[Run]:
         """List the runs, always in the same order."""
@@ -54,12 +64,13 @@ class Bench:
                 if not run.is_given(tap):
                     run.value(tap)
             run.forget(left)
+        self.loaded.clear()
         self.carried = set(left)
 
     def with_world(self, world: World, stored: dict[str, Any]) -> "Bench":
         """Return a bench of another head: its runs know what these know, and it has the dump's taps given."""
         other = copy(self)
-        other.world, other.stored = world, stored
+        other.world, other.stored, other.loaded = world, stored, {}
         other.own, other.local, *rest = (run.with_world(world, stored) for run in self.all_runs())
         other.owns, other.locals = rest[: len(self.owns)], rest[len(self.owns) :]
         return other

@@ -10,6 +10,8 @@ from ref.verify.bench import Bench
 from ref.verify.diagnose import candidates, compare_with, prepared
 from ref.verify.floor import LIMIT
 from ref.verify.mutants import tap_mutants
+from ref.verify.mutants.base import TapMutant
+from ref.verify.parallel import side_by_side
 
 OTHER_MODELS = ("27B", "4B,", "a depth that")  # what no input of this model shows
 SURE = 10.0  # standard errors a mutant's projection must have to show below the floor
@@ -30,13 +32,17 @@ class Coverage:
         if found.row["verdict"] == "undetermined" or (kind in self.groups and not tap.endswith("attn.visible")):
             return
         self.groups.add(kind)
-        for mutant in candidates(tap, found.row["span"]):
-            if mutant.name in self.shown or mutant.needs.startswith(("any ", "a token", "a few")):
-                continue
-            self.tried.add(mutant.name)
-            one = compare_with(prepared(bench, tap), mutant, tap, found)
+        several = [one for one in candidates(tap, found.row["span"]) if self._may_hide(one)]
+        if not several:
+            return
+        self.tried |= {mutant.name for mutant in several}
+        there = prepared(bench, tap)
+        for one in side_by_side(lambda mutant: compare_with(there, mutant, tap, found), several):
             if one and (one.power > LIMIT or SURE * one.stderr < 1):
-                self.shown.add(mutant.name)
+                self.shown.add(one.mutant.name)
+
+    def _may_hide(self, mutant: TapMutant) -> bool:
+        return mutant.name not in self.shown and not mutant.needs.startswith(("any ", "a token", "a few"))
 
     def lines(self, benches: list[Bench], rows: list[dict[str, Any]]) -> list[str]:
         """Say in sentences what was not exercised.

@@ -11,9 +11,10 @@ from ref.verify.bench import Bench
 from ref.verify.floor import LIMIT, Floor, floor_of, in_floors
 from ref.verify.graph import Run, as_seen
 from ref.verify.logits import narrowed, some_columns
-from ref.verify.measure import distance_of, sums_of
+from ref.verify.measure import Errors, distance_of, dots_of, errors_of, sums_of
 from ref.verify.mutants import tap_mutants
 from ref.verify.mutants.base import TapMutant
+from ref.verify.parallel import side_by_side
 from ref.verify.world import Unknown
 
 NEAR = 0.2  # a coefficient within so much of 1 makes a mutant worth a floor of its own
@@ -38,27 +39,29 @@ class Evidence(NamedTuple):
         return self.left <= LIMIT or (self.left <= self.before / 50 and abs(self.coefficient - 1) < 0.02)
 
 
-def project(residual: np.ndarray, direction: np.ndarray) -> tuple[float, float]:
-    """Project a residual on the direction of a mistake.
+def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
+    """Project an error on the direction of a mistake.
 
         c = <y - truth, mutant - truth> / ||mutant - truth||^2
         stderr^2 = ||y - truth - c (mutant - truth)||^2 / (n - 1) / ||mutant - truth||^2
 
     Args:
-        residual: [...] what a dump has less the truth.
-        direction: [...] what the mutant gives less the truth; not all 0.
+        value: y, [...] what a dump has.
+        truth: [...] what it should be.
+        wrong: [...] what the mutant gives.
 
     Returns:
-        (c, its standard error): c is about 1 for this mistake, about 0 without it.
+        (c, its standard error): c is about 1 for this mistake, about 0 without it; (0, inf) where it changes nothing.
 
     Source: the matched filter of signal detection; it finds what lies below the noise of single values.
     Differs: no known.
     """
-    r, d = residual.reshape(-1).astype(np.float64), direction.reshape(-1).astype(np.float64)
-    square = float(d @ d)
-    c = float(r @ d) / square
-    rest = max(0.0, float(r @ r) - c * c * square)
-    return c, float(np.sqrt(rest / max(1, r.size - 1) / square))
+    along, error, square = dots_of(value, truth, wrong)
+    if square == 0:
+        return 0.0, float("inf")
+    c = along / square
+    rest = max(0.0, error - c * c * square)
+    return c, float(np.sqrt(rest / max(1, value.size - 1) / square))
 
 
 def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
@@ -93,26 +96,29 @@ def compare_with(bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> 
     _, wrong, valid = fitted(bench.world, tap, value, wrong)
     if wrong.shape != value.shape or not np.isfinite(wrong).all():
         return None
-    keep = _weights(valid, value.ndim, tap)
-    direction = (wrong - truth) * keep
-    if not direction.any():
+    c, stderr = project(*(_without_pads(x, valid, tap) for x in (value, truth, wrong)))
+    if stderr == np.inf:
         return None
-    c, stderr = project((value - truth) * keep, direction)
     own = floor
     if abs(c - 1) < NEAR:
         own = mutant_floor(bench, mutant, tap, found, wrong, valid)
-    left = own.ratio(distance_of(sums_of(value, wrong, tap, valid)))
-    power = floor.ratio(distance_of(sums_of(wrong, truth, tap, valid)))
+    left = own.ratio(distance_of(value, wrong, tap, valid))
+    power = floor.ratio(distance_of(wrong, truth, tap, valid))
     return Evidence(mutant, tap, bench.number, c, stderr, left, power, wrong, found.row["local_ratio"])
 
 
 def mutant_floor(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
     """Measure how far valid runs of the same mistake are from it: some mistakes make noise larger."""
-    runs = (mutated(bench, run, mutant, tap) for run in bench.locals)
-    assert found.value is not None
-    values = (fitted(bench.world, tap, found.value, value)[1] for value in runs if value is not None)
+
+    def errors(run: Run) -> Errors | None:
+        value = mutated(bench, run, mutant, tap)
+        if value is None or found.value is None:
+            return None
+        return errors_of(sums_of(fitted(bench.world, tap, found.value, value)[1], wrong, tap, valid))
+
     with np.errstate(all="ignore"):
-        return floor_of(values, wrong, found.row["dtype"], tap, valid)
+        runs = [one for one in side_by_side(errors, bench.locals) if one]
+        return floor_of(runs, wrong, found.row["dtype"], tap, valid)
 
 
 def _compare_seen(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong) -> Evidence | None:
@@ -124,18 +130,16 @@ def _compare_seen(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wr
     wrong = as_seen(wrong, keys, total - keys, total)[:, bench.world.valid].astype(np.float64)
     if np.array_equal(wrong, truth):
         return None
-    c, stderr = project(value - truth, wrong - truth)
+    c, stderr = project(value, truth, wrong)
     left = in_floors(float((wrong != value).mean()), 0.0)
     return Evidence(mutant, tap, bench.number, c, stderr, left, float("inf"), wrong, 0.0)
 
 
-def _weights(valid, ndim: int, tap: str):
-    """Return 0 for padding, shaped to multiply a value."""
+def _without_pads(x, valid, tap: str):
+    """Return a value's tokens that are no padding."""
     if valid.all():
-        return 1.0
-    shape = [1] * ndim
-    shape[2 if tap.endswith(("attn.scores", "attn.probs")) else 1] = len(valid)
-    return valid.reshape(shape).astype(np.float64)
+        return x
+    return np.compress(valid, x, axis=2 if tap.endswith(("attn.scores", "attn.probs")) else 1)
 
 
 def candidates(tap: str, span: Iterable[str]) -> list[TapMutant]:
@@ -179,7 +183,7 @@ def _same(a: Evidence, b: Evidence, found: Measured) -> bool:
         return False
     if a.tap.endswith("attn.visible"):
         return bool(np.array_equal(a.value, b.value))
-    return found.floor.ratio(distance_of(sums_of(a.value, b.value, a.tap))) <= 1
+    return found.floor.ratio(distance_of(a.value, b.value, a.tap)) <= 1
 
 
 def conclusions(evidence: list[Evidence], classes: list[int]) -> list[dict[str, Any]]:

@@ -190,7 +190,7 @@ class _Emulation:
 
     def mean(self, x):
         order = self.shuffle(x.shape[-1])
-        x = x if order is None else x[..., order]
+        x = x if order is None else np.take(x, order, axis=-1)  # several times faster than indexing
         return np.mean(x, axis=-1, keepdims=True, dtype=np.float32)
 
     def rms_norm(self, x, scale, eps):
@@ -211,7 +211,7 @@ class _Emulation:
     def linear(self, x, weight, bias=None):
         order = self.shuffle(x.shape[-1])
         rows = x.reshape(-1, x.shape[-1])
-        rows = rows if order is None else rows[:, order]
+        rows = rows if order is None else np.take(rows, order, axis=1)
         rows = rounded_for(rows, kind_of(weight)) if self.p.by_weight else rows
         y = _product(rows, self.shuffled(weight, order), self.order >= PLAIN)
         y = y if bias is None else y + widen(bias).astype(np.float32, copy=False)
@@ -238,7 +238,7 @@ class _Emulation:
     def scores(self, q, k, scale):
         order, scale = self.shuffle(q.shape[-1]), np.float32(scale)
         if order is not None:
-            q, k = q[..., order], k[..., order]
+            q, k = np.take(q, order, axis=-1), np.take(k, order, axis=-1)
         if self.p.scaled == "q":
             return self.fine(_products(self.operand(self.fine(q * scale)), k))
         return self.fine(self.fine(_products(q, k)) * scale)
@@ -258,7 +258,7 @@ class _Emulation:
         (B, N, T, S), (K, H) = probs.shape, v.shape[2:]
         order = self.shuffle(S)
         if order is not None:
-            probs, v = probs[..., order], v[:, order]
+            probs, v = np.take(probs, order, axis=-1), np.take(v, order, axis=1)
         grouped = self.operand(probs).reshape(B, K, N // K * T, S) @ v.transpose(0, 2, 1, 3)
         return self.r(grouped.reshape(B, N, T, H).transpose(0, 2, 1, 3))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ref.verify.floor import LIMIT, Floor
-from ref.verify.measure import distance_of, sums_of
+from ref.verify.measure import distance_of
 
 MOST_CHANNELS = 4096  # for which an order is looked for: the matrix of correlations must fit
 
@@ -32,7 +32,7 @@ def fits_of(value: np.ndarray, truth: np.ndarray, floor: Floor, tap: str, before
     rows = []
     for kind, what, changed in _changes(value, truth):
         if changed.shape == value.shape and np.isfinite(changed).all():
-            left = floor.ratio(distance_of(sums_of(value, changed, tap)))
+            left = floor.ratio(distance_of(value, changed, tap))
             if left < before / 2:
                 rows.append({"kind": kind, "what": what, "left": left})
     return sorted(rows, key=lambda row: max(LIMIT, row["left"]))[:3]  # of those that leave noise the simplest is first

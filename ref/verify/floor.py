@@ -6,7 +6,7 @@ import numpy as np
 
 from ref.model.taps import tap_row
 from ref.verify.emulate import ROUND
-from ref.verify.measure import Distance, Sums, distance_of, relative, sums_of
+from ref.verify.measure import Distance, Errors, errors_of, sums_of
 from ref.verify.sample import LIMIT as LIMIT
 
 STEP = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # relative distance of neighbouring numbers
@@ -23,15 +23,13 @@ class Floor:
         self.tokens: np.ndarray = np.zeros(0)
         self.channels: np.ndarray = np.zeros(0)
 
-    def add(self, sums: Sums) -> None:
+    def add(self, errors: Errors) -> None:
         """Take a valid run into account."""
-        got = distance_of(sums)
-        if not np.isfinite(got.whole):  # float16 runs that overflow tell nothing
+        if not np.isfinite(errors.distance.whole):  # float16 runs that overflow tell nothing
             return
-        self.distance = Distance(*map(max, self.distance, got))
-        tokens, channels = relative(sums.tokens), relative(sums.channels)
-        self.tokens = np.maximum(self.tokens, tokens) if self.tokens.size else tokens
-        self.channels = np.maximum(self.channels, channels) if self.channels.size else channels
+        self.distance = Distance(*map(max, self.distance, errors.distance))
+        self.tokens = np.maximum(self.tokens, errors.tokens) if self.tokens.size else errors.tokens
+        self.channels = np.maximum(self.channels, errors.channels) if self.channels.size else errors.channels
 
     def ratio(self, distance: Distance) -> float:
         """Return the largest of the five distances in multiples of the floor's: 0 where equal, infinite above none.
@@ -74,13 +72,13 @@ def least(truth: np.ndarray, stored: str, tokens: int) -> float:
     return STEP.get(stored, STEP["float32"]) * min(1.0, max(share, shared))
 
 
-def floor_of(values: Iterable[np.ndarray], truth: np.ndarray, stored: str, tap: str, valid) -> Floor:
+def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, valid) -> Floor:
     """Measure the noise floor at a tap.
 
         floor = max over valid runs of distance(run, truth), and at least `least`; what only moves values has no least
 
     Args:
-        values: the tap's value in each valid run.
+        runs: the errors of each valid run.
         truth: [...] float64.
         stored: the format of the dump's tensor.
         tap: its name.
@@ -93,7 +91,7 @@ def floor_of(values: Iterable[np.ndarray], truth: np.ndarray, stored: str, tap: 
     floor = Floor(0.0 if known and known.op in EXACT else least(truth, stored, max(1, int(np.sum(valid)))))
     with np.errstate(over="ignore"):
         nearest = truth if stored == "float64" else ROUND.get(stored, ROUND["float32"])(truth.astype(np.float32))
-    floor.add(sums_of(nearest, truth, tap, valid))
-    for value in values:
-        floor.add(sums_of(value, truth, tap, valid))
+    floor.add(errors_of(sums_of(nearest, truth, tap, valid)))
+    for errors in runs:
+        floor.add(errors)
     return floor

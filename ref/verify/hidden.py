@@ -9,9 +9,10 @@ from ref.verify.at_tap import Measured, fitted
 from ref.verify.bench import Bench
 from ref.verify.diagnose import mutated, project
 from ref.verify.floor import LIMIT
-from ref.verify.measure import distance_of, sums_of
+from ref.verify.measure import distance_of
 from ref.verify.mutants import tap_mutants
 from ref.verify.mutants.base import TapMutant
+from ref.verify.parallel import side_by_side
 
 SIGMAS = 6.0  # standard errors that a coefficient must be away from 0: hundreds of taps are tried
 SLACK = 0.3  # by which it may miss 1, beside its standard errors
@@ -36,27 +37,27 @@ class Hidden:
         """Look for every subtle mutant at a tap that matches and whose truth is known."""
         if found.row["verdict"] != "match" or found.value is None or tap == "text.logits":
             return
-        for mutant in tap_mutants().values():
-            if mutant.subtle and tap_group(tap) in mutant.rules:
-                self._look(bench, mutant, tap, found)
+        here = [one for one in tap_mutants().values() if one.subtle and tap_group(tap) in one.rules]
+        traces = side_by_side(lambda mutant: self._look(bench, mutant, tap, found), here)
+        for mutant, trace in zip(here, traces, strict=True):
+            if trace:
+                self.traces.setdefault(mutant.name, []).append(trace)
 
-    def _look(self, bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> None:
+    def _look(self, bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> Trace | None:
         value, truth, floor = found.value, found.truth, found.floor
         wrong = mutated(bench, bench.local, mutant, tap)
         if wrong is None or value is None or truth is None or floor is None:
-            return
+            return None
         _, wrong, valid = fitted(bench.world, tap, value, wrong)
-        direction = wrong - truth
-        if not np.isfinite(wrong).all() or not direction.any() or not valid.all():
-            return
-        if floor.ratio(distance_of(sums_of(wrong, truth, tap, valid))) > 2 * LIMIT:
-            return  # with it the tap would not have matched
-        c, stderr = project(value - truth, direction)
+        c, stderr = project(value, truth, wrong)
+        if stderr == np.inf or not np.isfinite(wrong).all() or not valid.all():
+            return None
+        if floor.ratio(distance_of(wrong, truth, tap, valid)) > 2 * LIMIT:
+            return None  # with it the tap would not have matched
         runs = (fitted(bench.world, tap, value, run)[1] for run in found.runs)
-        biases = [project(run - truth, direction)[0] for run in runs]
+        biases = [project(run, truth, wrong)[0] for run in runs]
         bias, spread = float(np.mean(biases)), float(np.ptp(biases)) / 2
-        one = Trace(tap, bench.number, c - bias, float(np.hypot(stderr, spread)))
-        self.traces.setdefault(mutant.name, []).append(one)
+        return Trace(tap, bench.number, c - bias, float(np.hypot(stderr, spread)))
 
     def found(self) -> list[dict[str, Any]]:
         """Return a row of the report for each mutant that is there: in one tap, or in all taps together."""

@@ -1,15 +1,18 @@
 """The logits: too many to hold in float64, so they are measured on some columns like any tap, and on all in tiles."""
 
-from typing import Any
+from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 
+from ref.verify.align import values_of
 from ref.verify.at_tap import Measured, measure_tap
 from ref.verify.bench import Bench
-from ref.verify.measure import Sums, distance_of, sums_of
+from ref.verify.measure import Sums, errors_of, sums_of
+from ref.verify.parallel import side_by_side
 from ref.verify.world import Table
 
-COLUMNS = 16_384  # of the vocabulary for which valid runs are made; a smaller one is taken whole
+COLUMNS = 8_192  # of the vocabulary for which valid runs are made; a smaller one is taken whole
 TILE = 8_192
 TOP = 5
 
@@ -27,7 +30,7 @@ def narrowed(bench: Bench, columns: np.ndarray) -> Bench:
     held.kind = table.kind
     text = world.text._replace(embedding=held)
     stored = bench.stored["text.logits"]
-    part = stored._replace(load=lambda: np.ascontiguousarray(stored.load()[..., columns]))
+    part = stored._replace(read=lambda: np.take(stored.read(), columns, axis=-1))
     other = bench.with_world(world._replace(text=text, held="file"), {"text.logits": part})
     return other
 
@@ -53,7 +56,7 @@ def measure_logits(bench: Bench) -> Measured:
     if found.truth is None:
         return found
     sums, agreement = _all_columns(bench)
-    local = distance_of(sums)
+    local = errors_of(sums).distance
     found.row["metrics"] |= agreement
     found.row["local"] = local.whole
     if found.floor and not found.row["nonfinite"]:
@@ -68,60 +71,68 @@ def measure_logits(bench: Bench) -> Measured:
 
 def _all_columns(bench: Bench) -> tuple[Sums, dict[str, float]]:
     """Compare all columns with the truth on the dump's own inputs, and distributions with those from the prompt."""
-    stored = bench.stored["text.logits"].load()
+    stored = bench.stored["text.logits"].read()
     valid, table = bench.world.valid, bench.world.table
-    own, local = bench.own.value("text.final_norm"), bench.local.value("text.final_norm")
-    own, truths = own.astype(np.float32), _Softmax(own.shape[1])
-    parts: list[Sums] = []
-    for start in range(0, table.shape[0], TILE):
-        weight = table.take_rows(slice(start, start + TILE))
-        value = stored[..., start : start + TILE]
-        value = value.astype(np.float32) if value.dtype == np.float16 else value
-        truth = local @ weight.T.astype(np.float64)
-        parts.append(sums_of(value, truth, "text.logits", valid))
-        truths.add((own @ weight.T.astype(np.float32))[0], value[0].astype(np.float32), start)
+    local = bench.local.value("text.final_norm")
+    own = bench.own.value("text.final_norm").astype(np.float32)
+
+    def tile(start: int) -> tuple[Sums, _Part]:
+        weight = table.take_rows(slice(start, start + TILE)).T
+        value = values_of(stored[..., start : start + TILE])
+        sums = sums_of(value, local @ weight.astype(np.float64), "text.logits", valid)
+        return sums, _part((own @ weight.astype(np.float32))[0], value[0].astype(np.float32, copy=False), start)
+
+    tiles = side_by_side(tile, range(0, table.shape[0], TILE))
+    parts = [sums for sums, _ in tiles]
     tokens = np.sum([part.tokens for part in parts], axis=0)
     channels = np.concatenate([part.channels for part in parts])
     cross, square = sum(part.cross for part in parts), sum(part.square for part in parts)
     sums = Sums(tokens, channels, cross, square, sum(part.count for part in parts))
-    return sums, truths.agreement(valid)
+    with np.errstate(all="ignore"):
+        return sums, _agreement(reduce(_joined, (part for _, part in tiles)), valid)
 
 
-class _Softmax:
-    """KL divergence and largest logits of two sets of rows, from tiles of columns."""
+class _Part(NamedTuple):
+    """Rows of the truth's logits and of the dump's, as far as some columns go."""
 
-    def __init__(self, rows: int):
-        self.most = np.full((2, rows), -np.inf)
-        self.total, self.cross = np.zeros((2, rows)), np.zeros(rows)
-        self.top: Any = [(np.zeros((rows, 0)), np.zeros((rows, 0), np.int64))] * 2
-
-    def add(self, truth, value, start: int) -> None:
-        """Take a tile into account: of the truth and of the dump."""
-        for which, logits in enumerate((truth, value)):
-            most = np.maximum(self.most[which], logits.max(-1))
-            shrink = np.exp(self.most[which] - most, where=np.isfinite(self.most[which]), out=np.zeros_like(most))
-            weights = np.exp(logits - most[:, None].astype(np.float32))
-            if which == 0:
-                self.cross = self.cross * shrink + np.einsum("tv,tv->t", weights, truth - value, dtype=np.float64)
-            self.total[which] = self.total[which] * shrink + weights.sum(-1, dtype=np.float64)
-            self.most[which] = most
-            self.top[which] = _merge(self.top[which], logits, start)
-
-    def agreement(self, valid) -> dict[str, float]:
-        """Return the mean KL divergence in nats, and the shares of equal arg-max and top-5."""
-        log_total = self.most + np.log(self.total)
-        kl = self.cross / self.total[0] - log_total[0] + log_total[1]
-        same = [len(set(a) & set(b)) / max(1, len(a)) for a, b in zip(self.top[0][1], self.top[1][1], strict=True)]
-        first = self.top[0][1][:, 0] == self.top[1][1][:, 0]
-        mean = lambda x: float(np.mean(np.asarray(x)[valid])) if valid.any() else 0.0  # noqa: E731
-        return {"kl": mean(kl), "top1": mean(first), "top5": mean(same)}
+    most: np.ndarray  # [2, rows] the largest logit
+    total: np.ndarray  # [2, rows] sum of exp(logit - most)
+    cross: np.ndarray  # [rows] sum of exp(truth - most) times what the truth is above the dump
+    values: np.ndarray  # [2, rows, TOP] the largest few
+    ids: np.ndarray  # [2, rows, TOP] their columns
 
 
-def _merge(top, logits, start: int):
-    """Keep the largest few of what was largest so far and of a tile, largest first."""
-    count = min(TOP, logits.shape[-1])
-    some = np.argpartition(logits, -count, axis=-1)[:, -count:]
-    values = np.concatenate([top[0], np.take_along_axis(logits, some, -1)], axis=-1)
-    ids = np.concatenate([top[1], some + start], axis=-1)
-    order = np.argsort(-values, axis=-1)[:, :TOP]
-    return np.take_along_axis(values, order, -1), np.take_along_axis(ids, order, -1)
+def _part(truth, value, start: int) -> _Part:
+    """Reduce a tile whose first column is `start`."""
+    count, found = min(TOP, truth.shape[-1]), []
+    for logits in (truth, value):
+        most = logits.max(-1)
+        weights = np.exp(logits - most[:, None])
+        some = np.argpartition(logits, -count, axis=-1)[:, -count:]
+        found.append((most, weights.sum(-1, dtype=np.float64), np.take_along_axis(logits, some, -1), some + start))
+        if logits is truth:
+            cross = np.einsum("tv,tv->t", weights, truth - value, dtype=np.float64)
+    most, total, values, ids = (np.stack(both) for both in zip(*found, strict=True))
+    return _Part(most, total, cross, values, ids)
+
+
+def _joined(a: _Part, b: _Part) -> _Part:
+    """Return both parts as one."""
+    most = np.maximum(a.most, b.most)
+    share = [np.where(part.most == -np.inf, 0, np.exp(part.most - most, dtype=np.float64)) for part in (a, b)]
+    total = a.total * share[0] + b.total * share[1]
+    cross = a.cross * share[0][0] + b.cross * share[1][0]
+    values, ids = np.concatenate([a.values, b.values], -1), np.concatenate([a.ids, b.ids], -1)
+    order = np.argsort(-values, axis=-1)[..., :TOP]
+    return _Part(most, total, cross, np.take_along_axis(values, order, -1), np.take_along_axis(ids, order, -1))
+
+
+def _agreement(part: _Part, valid) -> dict[str, float]:
+    """Return the mean KL divergence in nats, and the shares of equal arg-max and top-5."""
+    log_total = part.most + np.log(part.total)
+    kl = part.cross / part.total[0] - log_total[0] + log_total[1]
+    order = np.argsort(-part.values, axis=-1)
+    truth, dump = np.take_along_axis(part.ids, order, -1)
+    same = [len(set(a) & set(b)) / max(1, len(a)) for a, b in zip(truth, dump, strict=True)]
+    mean = lambda x: float(np.mean(np.asarray(x)[valid])) if valid.any() else 0.0  # noqa: E731
+    return {"kl": mean(kl), "top1": mean(truth[:, 0] == dump[:, 0]), "top5": mean(same)}

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit, prange
 
 PART = 64  # tokens a thread sums at once
+VALUES = 2**16  # values a thread multiplies at once
 
 
 class Sums(NamedTuple):
@@ -18,7 +19,7 @@ class Sums(NamedTuple):
     count: int  # values
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _row(y, t, errors, truths):
     # sums in vector lanes; each channel's are added to those of the tokens before
     error = truth = cross = square = 0.0
@@ -33,7 +34,7 @@ def _row(y, t, errors, truths):
     return error, truth, cross, square
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _sums(y, t, valid, tokens, channels, extra):
     P, T, Q = y.shape
     for part in prange(channels.shape[0]):
@@ -53,6 +54,39 @@ def _sums(y, t, valid, tokens, channels, extra):
         if P == 1:
             channels[part, :, 0] = errors
             channels[part, :, 1] = truths
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _dots(y, t, w):
+    rd = rr = dd = 0.0
+    for i in range(y.size):
+        r, d = np.float64(y[i]) - np.float64(t[i]), np.float64(w[i]) - np.float64(t[i])
+        rd += r * d
+        rr += r * r
+        dd += d * d
+    return rd, rr, dd
+
+
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+def _part_dots(y, t, w):
+    out = np.zeros((-(-y.size // VALUES), 3))
+    for part in prange(out.shape[0]):
+        here = slice(part * VALUES, (part + 1) * VALUES)
+        out[part] = _dots(y[here], t[here], w[here])
+    return out
+
+
+def dots_of(value: np.ndarray, truth: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Return <y - t, w - t>, ||y - t||^2 and ||w - t||^2, in float64.
+
+    Args:
+        value: y, [...] float.
+        truth: t, the same shape.
+        other: w, the same shape.
+    """
+    flat = (np.ascontiguousarray(x).reshape(-1) for x in (value, truth, other))
+    a, b, c = _part_dots(*flat).sum(0)
+    return float(a), float(b), float(c)
 
 
 def by_token(value: np.ndarray, tap: str) -> np.ndarray:
@@ -101,6 +135,14 @@ class Distance(NamedTuple):
     worst_channel: float
 
 
+class Errors(NamedTuple):
+    """What sums come down to."""
+
+    distance: Distance
+    tokens: np.ndarray  # [tokens] relative L2
+    channels: np.ndarray
+
+
 def relative(pairs: np.ndarray) -> np.ndarray:
     """Return the relative L2 of each row of [n, 2] sums; a truth next to nothing is seen beside the median's tenth.
 
@@ -109,13 +151,14 @@ def relative(pairs: np.ndarray) -> np.ndarray:
     """
     error, truth = pairs[:, 0], pairs[:, 1]
     some = truth[truth > 0]
-    least = np.median(some) / 10 if some.size else 0.0
+    middle = some.size // 2
+    least = np.partition(some, middle)[middle] / 10 if some.size else 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         out = np.sqrt(error / np.maximum(truth, least))
     return np.where(error == 0, 0.0, out)
 
 
-def distance_of(sums: Sums) -> Distance:
+def errors_of(sums: Sums) -> Errors:
     """Reduce sums to distances.
 
         whole = ||y - t|| / ||t||,    tokens = sqrt(mean over tokens of (||y_t - t_t|| / ||t_t||)^2), channels alike
@@ -129,10 +172,16 @@ def distance_of(sums: Sums) -> Distance:
     error, truth = sums.tokens.sum(0)
     whole = 0.0 if error == 0 else float(np.sqrt(error / truth)) if truth else float("inf")
     tokens, channels = relative(sums.tokens), relative(sums.channels)
-    tokens = tokens[sums.tokens.sum(1) > 0] if (sums.tokens.sum(1) > 0).any() else np.zeros(1)
-    channels = channels if channels.size else np.zeros(1)
+    there = tokens[sums.tokens.sum(1) > 0]
+    there = there if there.size else np.zeros(1)
+    each = channels if channels.size else np.zeros(1)
     rms = lambda x: float(np.sqrt(np.mean(x * x)))  # noqa: E731
-    return Distance(whole, rms(tokens), rms(channels), float(tokens.max()), float(channels.max()))
+    return Errors(Distance(whole, rms(there), rms(each), float(there.max()), float(each.max())), tokens, channels)
+
+
+def distance_of(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray | None = None) -> Distance:
+    """Return the distances of a value from its truth: see `sums_of` and `errors_of`."""
+    return errors_of(sums_of(value, truth, tap, valid)).distance
 
 
 def profile(sums: Sums, floors: np.ndarray, axis: str, most: int = 512) -> list[float]:
@@ -149,7 +198,8 @@ def profile(sums: Sums, floors: np.ndarray, axis: str, most: int = 512) -> list[
         return []
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(value == 0, 0.0, value / floors)
-    return [float(part.max()) for part in np.array_split(ratio, min(most, max(1, ratio.size)))]
+    bins = np.linspace(0, ratio.size, min(most, max(1, ratio.size)), endpoint=False).astype(np.int64)
+    return np.maximum.reduceat(ratio, bins).tolist() if ratio.size else [0.0]
 
 
 def metrics_of(sums: Sums, largest: float, dtype: str) -> dict[str, float]:
@@ -169,7 +219,7 @@ def metrics_of(sums: Sums, largest: float, dtype: str) -> dict[str, float]:
     bits = {"float32": 24, "bfloat16": 8, "float16": 11, "float64": 53}.get(dtype, 24)
     step = 2.0 ** (np.floor(np.log2(size)) - bits + 1) if size > 0 and np.isfinite(size) else 1.0
     return {
-        "max_abs": float(largest),
+        "max_abs": largest,
         "ulp": float(largest / step),
         "cosine": float(sums.cross / both) if both else 1.0,
         "slope": float(sums.cross / truth) if truth else 1.0,

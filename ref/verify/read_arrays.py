@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ref.errors import wanted
-from ref.ops.rounding import widen_bfloat16
 from ref.verify.align import Raw
 from ref.weights.safetensors_file import DTYPES, SafetensorsFile, open_safetensors
 from ref.weights.untrusted import quoted
@@ -25,13 +24,13 @@ def judged(value: np.ndarray, dtype: str) -> np.ndarray:
         dtype: as it was stored.
 
     Returns:
-        bfloat16 widened to float32, integers as int64, the rest as it is, in the machine's byte order.
+        bfloat16 as its bits, integers as int64, the rest as it is, in the machine's byte order.
 
     Source: `ref.verify.align.Stored`.
     Differs: no known.
     """
     if dtype == "bfloat16":
-        return widen_bfloat16(value)
+        return value
     if value.dtype.kind in "iu":
         return value.astype(np.int64, copy=False)
     return value.astype(value.dtype.newbyteorder("="), copy=False)

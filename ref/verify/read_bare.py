@@ -18,7 +18,7 @@ from ref.errors import wanted
 from ref.model.inputs import rows_of
 from ref.ops.visibility import image_blocks
 from ref.verify.aliases import TABLES
-from ref.verify.align import Raw, align_all
+from ref.verify.align import Raw, align_all, values_of
 from ref.verify.claims import check_same_ids
 from ref.verify.layouts import lengths_of
 from ref.verify.opened import Dump, DumpPass
@@ -124,7 +124,7 @@ def _inputs(raw: Mapping[str, Raw], given: Any, where: object) -> Inputs:
     positions = _integers(raw, POSITIONS, ids.shape, where)
     index = np.arange(ids.shape[1]) - pads[:, None]
     positions = np.where(index < 0, -1, index if positions is None else positions)
-    pixels = next((raw[name].read() for name in PIXELS if name in raw and len(raw[name].shape) == 4), None)
+    pixels = next((values_of(raw[name].read()) for name in PIXELS if name in raw and len(raw[name].shape) == 4), None)
     return Inputs(ids, pads, positions, pixels if len(ids) == 1 else None)
 
 

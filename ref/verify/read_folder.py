@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ref.errors import wanted
-from ref.verify.align import Raw, Stored, align_all
+from ref.verify.align import Raw, Stored, align_all, values_of
 from ref.verify.claims import check_vocabulary
 from ref.verify.dump import read_dump
 from ref.verify.layouts import Lengths, lengths_of
@@ -130,7 +130,7 @@ def inside(folder: Path, file: str) -> Path:
 
 def _pixels(folder: Path, files: Files, file: str | None) -> np.ndarray | None:
     """Return the pixels that went in, a view of their file."""
-    return None if file is None else files.raw(inside(folder, file), "pixels").read()
+    return None if file is None else values_of(files.raw(inside(folder, file), "pixels").read())
 
 
 def _check_pixels(pixels: np.ndarray, row: Mapping[str, Any], lengths: Lengths, where: Path) -> None:

@@ -28,7 +28,7 @@ def look_up(table, key, first, blocks):
     return table[words.astype("<u8", copy=False).view("<u2")]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _upper(a, b):
     # Of the product of two 64-bit numbers, out of four of 32-bit halves. LLVM knows the pattern and makes one
     # multiplication of it; with inline="always" it does not (5 times slower).
@@ -38,7 +38,7 @@ def _upper(a, b):
     return (a >> half) * (b >> half) + (cross >> half) + (other >> half)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _fill(table, key, first, out):
     bits, key_0, key_1 = np.uint64(0xFFFF), key[0], key[1]
     for block in range(out.size // BLOCK):
@@ -57,7 +57,7 @@ def _fill(table, key, first, out):
             out[BLOCK * block + 12 + j] = table[(d >> shift) & bits]
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _fill_parallel(table, key, first, out, chunk):
     count = out.size // BLOCK
     for piece in prange((count + chunk - 1) // chunk):

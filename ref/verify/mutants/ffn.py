@@ -11,7 +11,7 @@ from ref.verify.mutants.base import TapMutant
 ACT = L + "ffn.act"
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _erf(x, out):
     for i in range(x.size):
         out[i] = erf(x[i])

@@ -1,0 +1,54 @@
+"""Valid runs side by side: each is ordinary NumPy on one thread, and there are six of them at every tap."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numba
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ref.ops.rounding import PART, bfloat16_values
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Call a function on each item, on as many threads as Numba has been given, and return the results in order.
+
+    Args:
+        function: must not touch what another item's call touches. Floating-point warnings are silent inside.
+        items: what to call it on.
+
+    Raises:
+        Whatever the function raises first, in the order of the items.
+    """
+
+    def call(item: Item) -> Result:
+        with np.errstate(all="ignore"):  # threads begin with NumPy's defaults
+            return function(item)
+
+    threads = _threads()
+    if threads == 1:
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(call, items))
+
+
+@contextmanager
+def blas_on_one_thread() -> Iterator[None]:
+    """Leave the cores to runs side by side: products that each want all of them wait for each other."""
+    bfloat16_values(np.zeros(2 * PART, np.float32))  # Numba tells its thread pool only once a parallel kernel has run
+    with threadpool_limits(1 if _threads() > 1 else None, "blas"):
+        yield
+
+
+def _threads() -> int:
+    """Return 1 where Numba's kernels may not be called from several threads at once: its own thread pool dies of it."""
+    try:
+        layer = numba.threading_layer()
+    except ValueError:  # no parallel kernel has run yet
+        return 1
+    return 1 if layer == "workqueue" else numba.get_num_threads()
