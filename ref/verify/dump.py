@@ -172,7 +172,10 @@ def read_dump(folder: Path) -> dict[str, Any]:
         jsonschema.validate(content, schema("dump"))
     except OSError as error:
         raise wanted("dump", path, "a readable dump.json", error.strerror) from None
-    except (ValueError, RecursionError, jsonschema.ValidationError) as error:
+    except jsonschema.ValidationError as error:
+        got = f"{error.json_path}: {error.message}"
+        raise wanted("dump", path, "dump format version 1", got) from None
+    except (ValueError, RecursionError) as error:
         raise wanted("dump", path, "dump format version 1", str(error).splitlines()[0]) from None
     return content
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 
 from ref.ops import KERNEL
 from ref.ops.blocks import Blocks
@@ -190,8 +191,10 @@ class _Emulation:
 
     def mean(self, x):
         order = self.shuffle(x.shape[-1])
-        x = x if order is None else np.take(x, order, axis=-1)  # several times faster than indexing
-        return np.mean(x, axis=-1, keepdims=True, dtype=np.float32)
+        if order is None:
+            return np.mean(x, axis=-1, keepdims=True, dtype=np.float32)
+        rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+        return (_plain_sums(rows, order) / np.float32(x.shape[-1])).reshape(*x.shape[:-1], 1)
 
     def rms_norm(self, x, scale, eps):
         scale, eps = np.asarray(scale, np.float32), np.float32(eps)
@@ -294,6 +297,16 @@ class _Emulation:
 
     def add(self, a, b):
         return self.r(a + b)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _plain_sums(rows, order):
+    # one value after the other, as a plain loop does; NumPy adds in pairs, which errs least
+    out = np.zeros(rows.shape[0], np.float32)
+    for row in range(rows.shape[0]):
+        for i in order:
+            out[row] += rows[row, i]
+    return out
 
 
 def _product(rows, weight, plain: bool):
