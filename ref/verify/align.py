@@ -32,7 +32,7 @@ class Stored(NamedTuple):
     foreign: str
     dtype: str  # as it is stored: float16, bfloat16, float32, float64, int64, bool
     shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]  # as it is stored, bfloat16 as its bits
+    read: Callable[[], np.ndarray]  # as it is stored; bfloat16 as its bits, or widened already
 
     def load(self) -> np.ndarray:
         """Return the values."""
@@ -51,7 +51,7 @@ class Raw(NamedTuple):
 
     dtype: str  # as in Stored
     shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]  # integers as int64, bfloat16 as its bits
+    read: Callable[[], np.ndarray]  # integers as int64; bfloat16 as its bits, or widened already
     layout: str = ""  # its axes, as `B N T H`; empty: the table's
 
 

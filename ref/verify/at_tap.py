@@ -63,7 +63,7 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
         floor, inherited_floor = side_by_side(lambda one: floor_of(*one, row["dtype"], tap, valid), floors)
         sums = sums_of(value, local_truth, tap, valid)
         local, inherited = errors_of(sums).distance, against(own_truth, value).distance
-        metrics = metrics_of(sums, _largest(value, local_truth) if valid.all() else 0.0, row["dtype"])
+        metrics = metrics_of(sums, largest_error(value, local_truth, tap, valid), row["dtype"])
     row |= {
         "local": local.whole,
         "local_floor": floor.distance.whole,
@@ -80,9 +80,11 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
     return Measured(row, shapes, value, local_truth, floor, [run[0] for run in runs])
 
 
-def _largest(value, truth) -> float:
+def largest_error(value, truth, tap: str, valid) -> float:
+    """Return the largest absolute error of tokens that are no padding."""
     error = value - truth
-    return float(np.abs(error, out=error).max(initial=0))
+    error = by_token(np.abs(error, out=error), tap)
+    return float((error if valid.all() else error[:, valid]).max(initial=0))
 
 
 def blank_row(tap: str, number: int, dtype: str) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def _measure_exact(row, world: World, tap: str, value, truth) -> Measured:
     row |= numbers | {"local_ratio": ratio, "inherited_ratio": ratio, "verdict": "bug" if share else "match"}
     if share:
         token = int(np.argwhere(wrong)[0][1])
+        token = int(np.flatnonzero(world.valid)[token]) if tap.endswith("attn.visible") else token
         row["why"] = f"{int(wrong.sum())} of {wrong.size} differ, first at token {token}"
     shapes = {"tokens": [], "channels": []}
     return Measured(row, shapes, value.astype(np.float64), truth.astype(np.float64), Floor())

@@ -9,6 +9,7 @@ import numpy as np
 
 from ref.verify.emulate import TRUTH, Arithmetic
 from ref.verify.graph import Run
+from ref.verify.parallel import side_by_side
 from ref.verify.stages import Stage
 from ref.verify.world import World
 
@@ -21,7 +22,15 @@ LEFT = {  # by stages that are no layers
 
 
 class Bench:
-    """One pass of a dump, and all the runs it is measured with."""
+    """One pass of a dump, and all the runs it is measured with.
+
+    Args:
+        number: of the pass.
+        world: what it is run with.
+        stored: tap -> `ref.verify.align.Stored`.
+        members: the arithmetics of valid runs.
+        before: the bench of the pass that this one continues.
+    """
 
     def __init__(
         self,
@@ -43,7 +52,7 @@ class Bench:
         self.locals = [Run(world, arithmetic, given, next(previous)) for arithmetic in members]
 
     def load(self, tap: str) -> np.ndarray:
-        """Return the dump's value of a tap."""
+        """Return the dump's value of a tap, halves as float32; all runs share the array: nobody may write into it."""
         if tap not in self.loaded:
             self.loaded[tap] = self.stored[tap].load()
         return self.loaded[tap]
@@ -53,16 +62,26 @@ class Bench:
         return [self.own, self.local, *self.owns, *self.locals]
 
     def keep(self, stage: Stage) -> None:
-        """Drop what later stages do not need."""
+        """Compute what a stage leaves for later ones, and drop the rest."""
         if stage.layer is not None:
             name = "text.layer." if stage.name == "layer" else "vision.layer."
             left = [f"{name}{stage.layer}.out", *([] if stage.last else [f"{name}{stage.layer + 1}.in"])]
         else:
             left = LEFT.get(stage.name, [])
+
+        def finish(runs: Sequence[Run]) -> None:
+            for run in runs:
+                for tap in left:
+                    if not run.is_given(tap):
+                        run.value(tap)
+
+        # the runs of one arithmetic one after the other, since they share what it makes of weights
+        side_by_side(finish, [[self.own, self.local], *map(list, zip(self.owns, self.locals, strict=True))])
+        self.forget(left)
+
+    def forget(self, left: Sequence[str] = ()) -> None:
+        """Drop all values but some."""
         for run in self.all_runs():
-            for tap in left:
-                if not run.is_given(tap):
-                    run.value(tap)
             run.forget(left)
         self.loaded.clear()
         self.carried = set(left)

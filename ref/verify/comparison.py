@@ -19,7 +19,7 @@ from ref.verify.floor import LIMIT
 from ref.verify.hidden import Hidden
 from ref.verify.judge import judge
 from ref.verify.open_dump import Dump, arrays_as_dump, open_dump
-from ref.verify.parallel import blas_on_one_thread
+from ref.verify.parallel import blas_for_runs
 from ref.verify.policy import FAMILIES, POLICIES, members_of
 from ref.verify.stages import stages_of, taps_of
 from ref.verify.world import World, world_of
@@ -89,7 +89,7 @@ def compare_with_profiles(
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
     benches = _benches(opened, loaded, family, held, composition)
     hearing = _Hearing(family)
-    with blas_on_one_thread():
+    with blas_for_runs():
         rows, profiles = _measure(benches, loaded, hearing, progress)
         report = _report(rows, hearing, benches, loaded)
     report |= {

@@ -44,7 +44,8 @@ def contradictions(benches: list[Bench], loaded, held: str, names: list[str], ro
                     row = judged[bench.number, tap]
                     shows = tap_group(tap) in mutant.rules and _shows(bench, mutant, tap, row)
                     count[name] += shows != (row["verdict"] == "bug")
-            bench.local.forget([])
+            for one in benches:  # those of earlier passes have made their keys
+                one.forget()
     return count
 
 

@@ -37,9 +37,14 @@ class Coverage:
             return
         self.tried |= {mutant.name for mutant in several}
         there = prepared(bench, tap)
-        for one in side_by_side(lambda mutant: compare_with(there, mutant, tap, found), several):
-            if one and (one.power > LIMIT or SURE * one.stderr < 1):
-                self.shown.add(one.mutant.name)
+
+        def shows(mutant: TapMutant) -> bool:
+            one = compare_with(there, mutant, tap, found)
+            return bool(one and (one.power > LIMIT or 0 < SURE * one.stderr < 1))
+
+        for mutant, shown in zip(several, side_by_side(shows, several), strict=True):
+            if shown:
+                self.shown.add(mutant.name)
 
     def _may_hide(self, mutant: TapMutant) -> bool:
         return mutant.name not in self.shown and not mutant.needs.startswith(("any ", "a token", "a few"))

@@ -155,9 +155,13 @@ def evidence_at(bench: Bench, tap: str, found: Measured) -> list[Evidence]:
         bench: the pass, while its runs hold the tap's inputs.
         tap: its name.
         found: what was measured there.
+
+    Returns:
+        Evidence of each mutant that changes something there.
     """
     bench = prepared(bench, tap)
-    several = (compare_with(bench, one, tap, found) for one in candidates(tap, found.row["span"]))
+    mutants = candidates(tap, found.row["span"])
+    several = side_by_side(lambda one: compare_with(bench, one, tap, found), mutants)
     return sorted((one for one in several if one), key=lambda one: (one.left, abs(one.coefficient - 1)))
 
 

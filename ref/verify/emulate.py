@@ -173,15 +173,16 @@ class _Emulation:
 
     def shuffled(self, weight, order):
         """Return a weight's values with its inputs in an order; those of the newest few weights are kept."""
-        if id(weight) not in self.ready:
-            values = widen_jit(weight).astype(np.float32, copy=False)
-            values = values if order is None else np.take(values, order, axis=1)
-            if values.size > MOST_KEPT:
-                return values
+        kept = self.ready.get(id(weight))  # once: another thread may push it out
+        if kept:
+            return kept[1]
+        values = widen_jit(weight).astype(np.float32, copy=False)
+        values = values if order is None else np.take(values, order, axis=1)
+        if values.size <= MOST_KEPT:
             if len(self.ready) >= WEIGHTS_KEPT:
-                self.ready.pop(next(iter(self.ready)))
+                self.ready.pop(next(iter(self.ready.copy())), None)
             self.ready[id(weight)] = weight, values  # the weight too, or another might be given its id
-        return self.ready[id(weight)][1]
+        return values
 
     def embed(self, ids, table, scale):
         scale = self.r(np.array([scale], np.float32))

@@ -84,6 +84,9 @@ def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, v
         tap: its name.
         valid: [tokens] bool.
 
+    Returns:
+        Floor, of which no distance is 0 where the operation computes.
+
     Source: ARCHITECTURE, noise floor.
     Differs: fixed tolerances elsewhere.
     """

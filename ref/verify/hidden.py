@@ -49,15 +49,19 @@ class Hidden:
         if wrong is None or value is None or truth is None or floor is None:
             return None
         _, wrong, valid = fitted(bench.world, tap, value, wrong)
+        if not valid.all() or wrong.shape != value.shape or not np.isfinite(wrong).all():
+            return None
         c, stderr = project(value, truth, wrong)
-        if stderr == np.inf or not np.isfinite(wrong).all() or not valid.all():
+        if stderr == np.inf:
             return None
         if floor.ratio(distance_of(wrong, truth, tap, valid)) > 2 * LIMIT:
             return None  # with it the tap would not have matched
         runs = (fitted(bench.world, tap, value, run)[1] for run in found.runs)
         biases = [project(run, truth, wrong)[0] for run in runs]
         bias, spread = float(np.mean(biases)), float(np.ptp(biases)) / 2
-        return Trace(tap, bench.number, c - bias, float(np.hypot(stderr, spread)))
+        stderr = float(np.hypot(stderr, spread))
+        # without any noise, as after a softmax over one key, the format cannot hold the difference: that says nothing
+        return Trace(tap, bench.number, c - bias, stderr) if stderr else None
 
     def found(self) -> list[dict[str, Any]]:
         """Return a row of the report for each mutant that is there: in one tap, or in all taps together."""

@@ -1,14 +1,15 @@
 """The logits: too many to hold in float64, so they are measured on some columns like any tap, and on all in tiles."""
 
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.verify.align import values_of
-from ref.verify.at_tap import Measured, measure_tap
+from ref.verify.at_tap import Measured, first_nonfinite, largest_error, measure_tap
 from ref.verify.bench import Bench
-from ref.verify.measure import Sums, errors_of, sums_of
+from ref.verify.floor import in_floors
+from ref.verify.measure import Sums, errors_of, metrics_of, sums_of
 from ref.verify.parallel import side_by_side
 from ref.verify.world import Table
 
@@ -55,47 +56,58 @@ def measure_logits(bench: Bench) -> Measured:
         found = measure_tap(narrowed(bench, columns), "text.logits")
     if found.truth is None:
         return found
-    sums, agreement = _all_columns(bench)
+    sums, metrics, nonfinite = _all_columns(bench)
     local = errors_of(sums).distance
-    found.row["metrics"] |= agreement
-    found.row["local"] = local.whole
-    if found.floor and not found.row["nonfinite"]:
+    found.row["metrics"] |= metrics
+    found.row["local"], found.row["nonfinite"] = local.whole, nonfinite
+    if found.floor:
         # columns beyond those measured before: a wrong one shows in its tokens
         for name in ("whole", "tokens", "worst_token"):
-            floor = getattr(found.floor.distance, name)
-            ratio = getattr(local, name) / floor if floor else 0.0
-            found.row["local_ratio"] = max(found.row["local_ratio"], float(ratio))
+            ratio = in_floors(getattr(local, name), getattr(found.floor.distance, name))
+            found.row["local_ratio"] = max(found.row["local_ratio"], ratio)
     found.conclude()
     return found
 
 
-def _all_columns(bench: Bench) -> tuple[Sums, dict[str, float]]:
-    """Compare all columns with the truth on the dump's own inputs, and distributions with those from the prompt."""
-    stored = bench.stored["text.logits"].read()
+def _all_columns(bench: Bench) -> tuple[Sums, dict[str, float], dict[str, Any] | None]:
+    """Compare all columns with the truth on the dump's own inputs, and distributions with those from the prompt.
+
+    Returns:
+        (sums, metrics, the first value that is not finite).
+    """
+    stored, tap = bench.stored["text.logits"].read(), "text.logits"
     valid, table = bench.world.valid, bench.world.table
     local = bench.local.value("text.final_norm")
     own = bench.own.value("text.final_norm").astype(np.float32)
 
-    def tile(start: int) -> tuple[Sums, _Part]:
+    def tile(start: int) -> tuple[Sums, float, dict[str, Any] | None, _Part]:
         weight = table.take_rows(slice(start, start + TILE)).T
         value = values_of(stored[..., start : start + TILE])
-        sums = sums_of(value, local @ weight.astype(np.float64), "text.logits", valid)
-        return sums, _part((own @ weight.astype(np.float32))[0], value[0].astype(np.float32, copy=False), start)
+        truth = local @ weight.astype(np.float64)
+        sums, bad = sums_of(value, truth, tap, valid), first_nonfinite(value, truth, tap, valid)
+        bad = bad and bad | {"channel": bad["channel"] + start}
+        part = _part((own @ weight.astype(np.float32))[0], value[0].astype(np.float32, copy=False), start)
+        return sums, largest_error(value, truth, tap, valid), bad, part
 
     tiles = side_by_side(tile, range(0, table.shape[0], TILE))
-    parts = [sums for sums, _ in tiles]
+    parts, largest, bad, rows = zip(*tiles, strict=True)
     tokens = np.sum([part.tokens for part in parts], axis=0)
     channels = np.concatenate([part.channels for part in parts])
     cross, square = sum(part.cross for part in parts), sum(part.square for part in parts)
     sums = Sums(tokens, channels, cross, square, sum(part.count for part in parts))
+    bad = [one for one in bad if one]
+    first = min(bad, key=lambda one: (one["token"], one["channel"]), default=None)
+    first = first and first | {"count": sum(one["count"] for one in bad)}
     with np.errstate(all="ignore"):
-        return sums, _agreement(reduce(_joined, (part for _, part in tiles)), valid)
+        metrics = metrics_of(sums, float(np.max(largest)), bench.stored[tap].dtype)
+        return sums, metrics | _agreement(reduce(_joined, rows), valid), first
 
 
 class _Part(NamedTuple):
     """Rows of the truth's logits and of the dump's, as far as some columns go."""
 
     most: np.ndarray  # [2, rows] the largest logit
+    first: np.ndarray  # [2, rows] the lowest column that has it
     total: np.ndarray  # [2, rows] sum of exp(logit - most)
     cross: np.ndarray  # [rows] sum of exp(truth - most) times what the truth is above the dump
     values: np.ndarray  # [2, rows, TOP] the largest few
@@ -104,16 +116,13 @@ class _Part(NamedTuple):
 
 def _part(truth, value, start: int) -> _Part:
     """Reduce a tile whose first column is `start`."""
-    count, found = min(TOP, truth.shape[-1]), []
-    for logits in (truth, value):
-        most = logits.max(-1)
-        weights = np.exp(logits - most[:, None])
-        some = np.argpartition(logits, -count, axis=-1)[:, -count:]
-        found.append((most, weights.sum(-1, dtype=np.float64), np.take_along_axis(logits, some, -1), some + start))
-        if logits is truth:
-            cross = np.einsum("tv,tv->t", weights, truth - value, dtype=np.float64)
-    most, total, values, ids = (np.stack(both) for both in zip(*found, strict=True))
-    return _Part(most, total, cross, values, ids)
+    both = np.stack([truth, value])
+    most, first = both.max(-1), both.argmax(-1)
+    weights = np.exp(both - most[..., None])
+    cross = np.einsum("tv,tv->t", weights[0], truth - value, dtype=np.float64)
+    some = np.argpartition(both, -min(TOP, truth.shape[-1]), axis=-1)[..., -TOP:]
+    values = np.take_along_axis(both, some, -1)
+    return _Part(most, first + start, weights.sum(-1, dtype=np.float64), cross, values, some + start)
 
 
 def _joined(a: _Part, b: _Part) -> _Part:
@@ -123,16 +132,15 @@ def _joined(a: _Part, b: _Part) -> _Part:
     total = a.total * share[0] + b.total * share[1]
     cross = a.cross * share[0][0] + b.cross * share[1][0]
     values, ids = np.concatenate([a.values, b.values], -1), np.concatenate([a.ids, b.ids], -1)
-    order = np.argsort(-values, axis=-1)[..., :TOP]
-    return _Part(most, total, cross, np.take_along_axis(values, order, -1), np.take_along_axis(ids, order, -1))
+    order = np.lexsort((ids, -values), axis=-1)[..., :TOP]
+    values, ids = np.take_along_axis(values, order, -1), np.take_along_axis(ids, order, -1)
+    return _Part(most, np.where(b.most > a.most, b.first, a.first), total, cross, values, ids)
 
 
 def _agreement(part: _Part, valid) -> dict[str, float]:
     """Return the mean KL divergence in nats, and the shares of equal arg-max and top-5."""
     log_total = part.most + np.log(part.total)
     kl = part.cross / part.total[0] - log_total[0] + log_total[1]
-    order = np.argsort(-part.values, axis=-1)
-    truth, dump = np.take_along_axis(part.ids, order, -1)
-    same = [len(set(a) & set(b)) / max(1, len(a)) for a, b in zip(truth, dump, strict=True)]
+    same = [len(set(a) & set(b)) / max(1, len(a)) for a, b in zip(*part.ids, strict=True)]
     mean = lambda x: float(np.mean(np.asarray(x)[valid])) if valid.any() else 0.0  # noqa: E731
-    return {"kl": mean(kl), "top1": mean(truth[:, 0] == dump[:, 0]), "top5": mean(same)}
+    return {"kl": mean(kl), "top1": mean(part.first[0] == part.first[1]), "top5": mean(same)}

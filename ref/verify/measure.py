@@ -83,7 +83,15 @@ def dots_of(value: np.ndarray, truth: np.ndarray, other: np.ndarray) -> tuple[fl
         value: y, [...] float.
         truth: t, the same shape.
         other: w, the same shape.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Source: definition.
+    Differs: no known.
     """
+    if not value.shape == truth.shape == other.shape:
+        raise ValueError(f"shapes: wanted the same, got {value.shape}, {truth.shape} and {other.shape}")
     flat = (np.ascontiguousarray(x).reshape(-1) for x in (value, truth, other))
     a, b, c = _part_dots(*flat).sum(0)
     return float(a), float(b), float(c)
@@ -140,7 +148,7 @@ class Errors(NamedTuple):
 
     distance: Distance
     tokens: np.ndarray  # [tokens] relative L2
-    channels: np.ndarray
+    channels: np.ndarray  # [channels]
 
 
 def relative(pairs: np.ndarray) -> np.ndarray:
@@ -151,7 +159,7 @@ def relative(pairs: np.ndarray) -> np.ndarray:
     """
     error, truth = pairs[:, 0], pairs[:, 1]
     some = truth[truth > 0]
-    middle = some.size // 2
+    middle = max(0, some.size - 1) // 2
     least = np.partition(some, middle)[middle] / 10 if some.size else 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         out = np.sqrt(error / np.maximum(truth, least))
@@ -172,7 +180,7 @@ def errors_of(sums: Sums) -> Errors:
     error, truth = sums.tokens.sum(0)
     whole = 0.0 if error == 0 else float(np.sqrt(error / truth)) if truth else float("inf")
     tokens, channels = relative(sums.tokens), relative(sums.channels)
-    there = tokens[sums.tokens.sum(1) > 0]
+    there = tokens[sums.tokens.sum(1) != 0]  # NaN is not 0
     there = there if there.size else np.zeros(1)
     each = channels if channels.size else np.zeros(1)
     rms = lambda x: float(np.sqrt(np.mean(x * x)))  # noqa: E731
@@ -180,7 +188,7 @@ def errors_of(sums: Sums) -> Errors:
 
 
 def distance_of(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray | None = None) -> Distance:
-    """Return the distances of a value from its truth: see `sums_of` and `errors_of`."""
+    """Return the distances of a value from its truth; arguments as `sums_of`, figures as `errors_of`."""
     return errors_of(sums_of(value, truth, tap, valid)).distance
 
 
@@ -198,8 +206,11 @@ def profile(sums: Sums, floors: np.ndarray, axis: str, most: int = 512) -> list[
         return []
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(value == 0, 0.0, value / floors)
-    bins = np.linspace(0, ratio.size, min(most, max(1, ratio.size)), endpoint=False).astype(np.int64)
-    return np.maximum.reduceat(ratio, bins).tolist() if ratio.size else [0.0]
+    if not ratio.size:
+        return [0.0]
+    number, bins = np.arange(min(most, ratio.size)), min(most, ratio.size)
+    starts = number * (ratio.size // bins) + np.minimum(number, ratio.size % bins)  # the first are longer by one
+    return np.maximum.reduceat(ratio, starts).tolist()
 
 
 def metrics_of(sums: Sums, largest: float, dtype: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Valid runs side by side: each is ordinary NumPy on one thread, and there are six of them at every tap."""
+"""Runs side by side: each is ordinary NumPy on one thread, and there are six valid ones at every tap."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +13,18 @@ from ref.ops.rounding import PART, bfloat16_values
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+MOST = 6  # at once: as many as there are valid runs, so that memory does not grow with the cores
 
 
 def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Call a function on each item, on as many threads as Numba has been given, and return the results in order.
+    """Call a function on each item, several at once.
 
     Args:
-        function: must not touch what another item's call touches. Floating-point warnings are silent inside.
+        function: must not write into what another item's call touches. Floating-point warnings are silent inside.
         items: what to call it on.
+
+    Returns:
+        The results, in the order of the items.
 
     Raises:
         Whatever the function raises first, in the order of the items.
@@ -30,7 +34,7 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> l
         with np.errstate(all="ignore"):  # threads begin with NumPy's defaults
             return function(item)
 
-    threads = _threads()
+    threads = min(_threads(), MOST)
     if threads == 1:
         return [call(item) for item in items]
     with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
@@ -38,15 +42,16 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> l
 
 
 @contextmanager
-def blas_on_one_thread() -> Iterator[None]:
-    """Leave the cores to runs side by side: products that each want all of them wait for each other."""
+def blas_for_runs() -> Iterator[None]:
+    """Share the cores among runs side by side: products that each want all of them wait for each other."""
     bfloat16_values(np.zeros(2 * PART, np.float32))  # Numba tells its thread pool only once a parallel kernel has run
-    with threadpool_limits(1 if _threads() > 1 else None, "blas"):
+    threads = _threads()
+    with threadpool_limits(max(1, threads // MOST) if threads > 1 else None, "blas"):
         yield
 
 
 def _threads() -> int:
-    """Return 1 where Numba's kernels may not be called from several threads at once: its own thread pool dies of it."""
+    """Return Numba's number of threads; 1 where its kernels may not be called from several: its own pool dies of it."""
     try:
         layer = numba.threading_layer()
     except ValueError:  # no parallel kernel has run yet

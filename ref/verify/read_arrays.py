@@ -24,7 +24,8 @@ def judged(value: np.ndarray, dtype: str) -> np.ndarray:
         dtype: as it was stored.
 
     Returns:
-        bfloat16 as its bits, integers as int64, the rest as it is, in the machine's byte order.
+        bfloat16 as its bits (`ref.verify.align.values_of` widens them), integers as int64, the rest as it is; in the
+        machine's byte order.
 
     Source: `ref.verify.align.Stored`.
     Differs: no known.
@@ -54,11 +55,12 @@ class Files:
 
     def get(self, path: Path) -> SafetensorsFile:
         """Return an open file, forgetting the one that was opened first where there are too many."""
-        if path not in self._open:
+        file = self._open.get(path)
+        if file is None:
             while len(self._open) >= self.most:
-                self._open.pop(next(iter(self._open)))
-            self._open[path] = open_safetensors(path)
-        return self._open[path]
+                self._open.pop(next(iter(self._open)), None)
+            file = self._open[path] = open_safetensors(path)
+        return file
 
     def raw(self, path: Path, name: str, layout: str = "") -> Raw:
         """Return one tensor of a file, which is looked for now and read later.
