@@ -17,7 +17,7 @@ from ref.ops.gelu import CUBIC, SQRT_2_OVER_PI
 from ref.ops.linear import ByRows, take_rows, widen, widen_jit
 from ref.ops.rope import rope_table
 from ref.ops.rounding import bfloat16_values
-from ref.verify.policy import Policy
+from ref.verify.policy import RUNS, Policy
 
 
 class Arithmetic(NamedTuple):
@@ -101,7 +101,9 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
 
 
 WEIGHTS_KEPT, MOST_KEPT = 8, 2**24  # weights of a layer whose values are kept, and how many values one may have
-PLAIN, MOST_PLAIN = 4, 2**22  # orders from which on small products are plain loops, and how many terms are few
+PLAIN, MOST_PLAIN = 4, 2**24  # orders from which on small products are plain loops, and how many terms are few
+RATIONAL, SATURATED = np.float32(2.6e-7), 7.9  # largest error of XLA's tanh, measured; from where on it is 1
+FEW = 8  # tokens up to which two runs have angles that are an ulp off
 LOG2_E = 1.4426950408889634
 FLASH_TILE = 64  # queries from which on llama.cpp's fused attention keeps its sums in float32
 
@@ -168,7 +170,9 @@ class _Emulation:
         self.ready: dict[int, tuple[Any, np.ndarray]] = {}
 
     def shuffle(self, length):
-        """Return the order in which an axis is summed, None as it lies."""
+        """Return the order in which an axis is summed, None as it lies; the last sums as it lies too, in a row."""
+        if self.order == RUNS - 1:  # a large value early makes every later sum round more
+            return np.arange(length)
         return np.random.default_rng([self.order, length]).permutation(length) if self.order else None
 
     def shuffled(self, weight, order):
@@ -228,8 +232,15 @@ class _Emulation:
             angle = np.multiply.accumulate(theta, axis=-1) * np.float32(1 / factor)
         else:
             j = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-            scale, at = np.float32(base) ** j, np.asarray(positions)[..., None].astype(np.float32)
-            angle = at / scale / np.float32(factor) if self.other else at * (1 / scale / np.float32(factor))
+            base, factor, at = np.float32(base), np.float32(factor), np.asarray(positions)[..., None].astype(np.float32)
+            ways = (
+                lambda: at * (1 / base**j / factor),
+                lambda: at / base**j / factor,
+                lambda: at * (base**-j / factor),
+            )
+            angle = ways[self.order % 3]()
+            if at.size <= FEW and self.order >= PLAIN:  # of few angles all roundings may agree by chance
+                angle = np.nextafter(angle, np.float32(np.inf if self.other else -np.inf))
         cos, sin = np.cos(angle), np.sin(angle)
         return (self.r(cos), self.r(sin)) if self.p.trig == "stored" else (cos, sin)
 
@@ -240,12 +251,13 @@ class _Emulation:
         return self.r(np.concatenate([r(low * c) - r(high * s), r(high * c) + r(low * s)], axis=-1))
 
     def scores(self, q, k, scale):
-        order, scale = self.shuffle(q.shape[-1]), np.float32(scale)
+        order, scale = self.shuffle(q.shape[-1]), np.array([scale], np.float32)
         if order is not None:
             q, k = np.take(q, order, axis=-1), np.take(k, order, axis=-1)
-        if self.p.scaled == "q":
-            return self.fine(_products(self.operand(self.fine(q * scale)), k))
-        return self.fine(self.fine(_products(q, k)) * scale)
+        plain = self.order >= PLAIN
+        if self.p.scaled == "q":  # JAX rounds a Python float to the array's format first; 15^-1/2 and 168^-1/2 change
+            return self.fine(_products(self.operand(self.fine(q * self.r(scale))), k, plain))
+        return self.fine(self.fine(_products(q, k, plain)) * scale)
 
     def softmax(self, scores, seen):
         r = self.r if self.p.softmax == "stored" else _same
@@ -263,7 +275,9 @@ class _Emulation:
         order = self.shuffle(S)
         if order is not None:
             probs, v = np.take(probs, order, axis=-1), np.take(v, order, axis=1)
-        grouped = self.operand(probs).reshape(B, K, N // K * T, S) @ v.transpose(0, 2, 1, 3)
+        grouped = _matmul(
+            self.operand(probs).reshape(B, K, N // K * T, S), v.transpose(0, 2, 1, 3), self.order >= PLAIN
+        )
         return self.r(grouped.reshape(B, N, T, H).transpose(0, 2, 1, 3))
 
     def attend(self, q, k, v, seen, scale):
@@ -273,7 +287,17 @@ class _Emulation:
         return self.mix(probs, v)
 
     def gelu(self, x):
-        return self.r(_gelu_by_exp(x) if self.other else _gelu(x))
+        return self.r(self.plain_gelu(x))
+
+    def plain_gelu(self, x):
+        if self.p.tanh == "rational":
+            return _gelu(x, self.rational_tanh)
+        return _gelu_by_exp(x) if self.other else _gelu(x)
+
+    def rational_tanh(self, x):
+        """Err as much as the quotient may, up or down: near tanh = -1 that is all that GELU leaves of its input."""
+        y = np.tanh(x)
+        return np.where(np.abs(x) < SATURATED, np.clip(y + (RATIONAL if self.other else -RATIONAL), -1, 1), y)
 
     def geglu(self, gate, up):
         if self.p.gelu == "float16 table":
@@ -281,7 +305,7 @@ class _Emulation:
         elif self.p.gelu == "stored":
             g = self.stepwise_gelu(gate)
         else:
-            g = _gelu_by_exp(gate) if self.other else _gelu(gate)
+            g = self.plain_gelu(gate)
         return self.r(self.r(g) * up)
 
     def stepwise_gelu(self, x):
@@ -297,6 +321,9 @@ class _Emulation:
         return self.r(squares.mean(axis=(2, 4), dtype=np.float32)).reshape(x.shape[0], -1, x.shape[2])
 
     def add(self, a, b):
+        if self.p.fused:  # b is taken before it was rounded: somewhere within half a step of what the dump holds
+            b = b + np.spacing(b).astype(np.float64) * (np.random.default_rng(self.order).random(b.shape) - 0.5)
+            return (a + b).astype(np.float32)
         return self.r(a + b)
 
 
@@ -310,16 +337,35 @@ def _plain_sums(rows, order):
     return out
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _plain_products(a, b, out):
+    for o in range(b.shape[0]):
+        for t in range(a.shape[0]):
+            total = np.float32(0)
+            for i in range(a.shape[1]):
+                total += a[t, i] * b[o, i]
+            out[t, o] = total
+
+
 def _product(rows, weight, plain: bool):
-    """Multiply; small products also one term after the other, as a plain loop does: its sums err most."""
-    if plain and rows.shape[0] * weight.size <= MOST_PLAIN:
-        return np.add.accumulate(rows[:, None] * weight, axis=-1)[..., -1]
-    return rows @ weight.T
+    return _matmul(rows, weight.T, plain)
 
 
-def _gelu(x):
+def _matmul(a, b, plain: bool):
+    """Multiply [..., T, I] by [..., I, O]; few terms also one after the other, as a plain loop does: it errs most."""
+    if not plain or a.size * b.shape[-1] > MOST_PLAIN:
+        return a @ b
+    rows, columns = np.ascontiguousarray(a), np.ascontiguousarray(np.swapaxes(b, -1, -2))
+    columns = np.broadcast_to(columns, (*rows.shape[:-2], *columns.shape[-2:]))
+    out = np.empty((*rows.shape[:-1], columns.shape[-2]), np.float32)
+    for place in np.ndindex(rows.shape[:-2]):
+        _plain_products(rows[place], columns[place], out[place])
+    return out
+
+
+def _gelu(x, tanh=np.tanh):
     inner = np.float32(SQRT_2_OVER_PI) * (x + np.float32(CUBIC) * x * x * x)
-    return np.float32(0.5) * x * (1 + np.tanh(inner))
+    return np.float32(0.5) * x * (1 + tanh(inner))
 
 
 def _gelu_by_exp(x):
@@ -329,7 +375,7 @@ def _gelu_by_exp(x):
         return x / (1 + np.exp(-2 * inner))
 
 
-def _products(q, k):
+def _products(q, k, plain: bool):
     (B, T, N, H), (S, K) = q.shape, k.shape[1:3]
     grouped = q.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, N // K * T, H)
-    return (grouped @ k.transpose(0, 2, 3, 1)).reshape(B, N, T, S)
+    return _matmul(grouped, k.transpose(0, 2, 3, 1), plain).reshape(B, N, T, S)

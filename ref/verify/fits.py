@@ -67,7 +67,7 @@ def _orders(y, t, axis: int, what: str) -> Iterator[tuple[str, str, np.ndarray]]
     a = np.moveaxis(y, axis, 0).reshape(y.shape[axis], -1)
     b = np.moveaxis(t, axis, 0).reshape(t.shape[axis], -1)
     some = slice(None, None, max(1, a.shape[1] // 4096))
-    a, b = (x[:, some] / (np.linalg.norm(x[:, some], axis=1, keepdims=True) + 1e-300) for x in (a, b))
+    a, b = (x[:, some] / (np.linalg.norm(x[:, some], axis=1, keepdims=True) + np.float64(1e-300)) for x in (a, b))
     order = (a @ b.T).argmax(axis=1)
     if len(set(order.tolist())) == len(order) and (order != np.arange(len(order))).any():
         moved = np.flatnonzero(order != np.arange(len(order)))

@@ -20,13 +20,15 @@ class Policy(NamedTuple):
     by_weight: bool = False  # inputs of a product are rounded as the format of its weight wants: q8_0, float16 ...
     softmax: Literal["float32", "stored"] = "float32"  # the steps inside
     gelu: Literal["float32", "stored", "float16 table"] = "float32"  # the steps inside
+    fused: bool = False  # sums of the residual stream take what is added before it is rounded, as where XLA fuses both
+    tanh: Literal["libm", "rational"] = "libm"  # within an ulp, or a quotient of polynomials as XLA's
 
 
 # fmt: off
 POLICIES = {p.name: p for p in [
     Policy("transformers-float32",        "float32"),
     Policy("transformers-sdpa-float32",   "float32",  attention="fused"),
-    Policy("gemma-float32",               "float32",  scaled="q"),
+    Policy("gemma-float32",               "float32",  scaled="q", fused=True, tanh="rational"),
     Policy("transformers-bfloat16",       "bfloat16"),
     Policy("transformers-sdpa-bfloat16",  "bfloat16", attention="fused"),
     Policy("gemma-bfloat16",              "bfloat16", trig="float32", norm="stored", scaled="q", softmax="stored",
