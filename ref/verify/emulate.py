@@ -265,10 +265,16 @@ class _Emulation:
         largest = wide.max(axis=-1, keepdims=True)
         wide = r(wide - np.where(np.isfinite(largest), largest, 0))
         weights = np.exp2(wide * np.float32(LOG2_E)) if self.other else np.exp(wide)
-        total = r((weights if self.other else r(weights)).sum(axis=-1, keepdims=True))
+        total = r(self.sum_of(weights if self.other else r(weights)))
         weights = r(weights)
         total = np.where(total == 0, 1, total)
         return self.fine(weights * (1 / total) if self.other else weights / total)
+
+    def sum_of(self, weights):
+        if self.order < PLAIN:
+            return weights.sum(axis=-1, keepdims=True)
+        rows = np.ascontiguousarray(weights).reshape(-1, weights.shape[-1])
+        return _plain_sums(rows, np.arange(rows.shape[1])).reshape(*weights.shape[:-1], 1)
 
     def mix(self, probs, v):
         (B, N, T, S), (K, H) = probs.shape, v.shape[2:]
