@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": "gemma-float32", "bfloat16": "transformers-bfloat16", "float16": "transformers-float16"}
 PASSES = 8  # of a decoding case: by then the ring has wrapped several times
 REAL = ("short", "long")
+TWO_SIDED = "two-sided"  # the window bounds blocks ahead too; golden/second has gemma's masks of it
 
 
 def rows_of(case):
@@ -55,22 +56,34 @@ def images_before(case, b, token, per_image):
     return int(sum((case.passes[0].ids[i] == token).sum() for i in range(b)) // per_image)
 
 
-def dump_of(loaded, case, dtype, rules):
+def in_chunks(rows, token):
+    """Cut each row's one pass behind its first image: the same values, since a chunk sees the keys before it."""
+    out = []
+    for [(ids, positions, _, pads, images)] in rows:
+        soft = np.flatnonzero(ids == token)
+        stop = int(soft[np.flatnonzero(np.append(np.diff(soft) > 1, True))[0]]) + 1
+        both = [(ids[:stop], positions[:stop], 0, pads, images), (ids[stop:], positions[stop:], stop, pads, images)]
+        out.append(both)
+    return out
+
+
+def dump_of(loaded, case, dtype, rules, way=""):
     """Run the model, or a mutant of it, on a case; return every tap of every pass, the passes, and how weights lie."""
     policy = POLICIES[DTYPES[dtype]]
     held = "file" if dtype == "float32" else dtype
     passes = []
-    for b, row in enumerate(rows_of(case)):
-        world = run = None
+    rows, token = rows_of(case), loaded.params.config.vocabulary
+    for b, row in enumerate(in_chunks(rows, token) if way == "in chunks" else rows):
+        world, run, seen = None, None, 0
         for ids, positions, cached, pads, images in row:
             pixels = None
             if images:
-                M, token = loaded.vision.config.soft_tokens, loaded.params.config.vocabulary
-                first, count = images_before(case, b, token, M), int((ids == token).sum() // M)
-                pixels = made_pixels(images, loaded.vision.config.image)[first : first + count]
+                M = loaded.vision.config.soft_tokens
+                first, count = images_before(case, b, token, M) + seen, int((ids == token).sum() // M)
+                pixels, seen = made_pixels(images, loaded.vision.config.image)[first : first + count], seen + count
             world = world_of(
                 loaded, ids, positions=positions, cached=cached, left_pads=pads, pixels=pixels,
-                composition="current", held=held, before=world if cached else None,
+                composition="two_sided" if way == TWO_SIDED else "current", held=held, before=world if cached else None,
             )  # fmt: skip
             run = Run(world, emulate(policy, 1), {}, run if cached else None, rules)
             passes.append((world, run, positions, pads))
@@ -114,23 +127,24 @@ def as_dump(loaded, values, passes, held, dtype):
 
 def judge_case(job):
     """Judge all mutants on one case and dtype; returns {mutant: symbol}."""
-    weights, folder, dtype, names = job
+    weights, folder, dtype, names, way = job
     loaded, case = ref.load(weights), read_case(Path(folder))
-    clean, passes, held = dump_of(loaded, case, dtype, {})
-    report, _ = compare_with_profiles(as_dump(loaded, clean, passes, held, dtype), loaded=loaded)
+    how = {"loaded": loaded, "composition": "two_sided" if way == TWO_SIDED else "current"}
+    clean, passes, held = dump_of(loaded, case, dtype, {}, way)
+    report, _ = compare_with_profiles(as_dump(loaded, clean, passes, held, dtype), **how)
     out = {"(none)": report["verdict"]}
     for name in names:
         try:
-            values, passes, held = dump_of(loaded, case, dtype, tap_mutants()[name].rules)
+            values, passes, held = dump_of(loaded, case, dtype, tap_mutants()[name].rules, way)
         except (Unknown, KeyError):
             out[name] = "."
             continue
         if same(clean, values):
             out[name] = "."
             continue
-        report, _ = compare_with_profiles(as_dump(loaded, values, passes, held, dtype), loaded=loaded)
+        report, _ = compare_with_profiles(as_dump(loaded, values, passes, held, dtype), **how)
         out[name] = symbol(report, name)
-    return case.id, dtype, out
+    return f"{case.id} {way}".strip(), dtype, out
 
 
 def same(a, b):
@@ -150,8 +164,8 @@ def symbol(report, name):
 
 def done(job, folder):
     """Do a job, or read what an earlier run that was cut off has left of it."""
-    weights, case, dtype, names = job
-    kept = folder / f"{weights}-{Path(case).name}-{dtype}-{len(names)}.json"
+    weights, case, dtype, names, way = job
+    kept = folder / f"{weights}-{Path(case).name}{way.replace(' ', '-')}-{dtype}-{len(names)}.json"
     if not kept.is_file():
         part = kept.with_suffix(".part")
         part.write_text(json.dumps(judge_case(job)))
@@ -160,9 +174,11 @@ def done(job, folder):
 
 
 def jobs_of(names):
-    """List the jobs on toy weights."""
-    places = [(weights, folder) for weights in ("tiny", "tiny-long") for folder in find_cases(ROOT, weights)]
-    return [(weights, str(folder), dtype, names) for weights, folder in places for dtype in DTYPES]
+    """List the jobs on toy weights; cases with images also in chunks, and as google-deepmind/gemma composes."""
+    places = [(weights, folder, "") for weights in ("tiny", "tiny-long") for folder in find_cases(ROOT, weights)]
+    images = [(weights, folder) for weights, folder, _ in places if folder.name == "images"]
+    places += [(*one, "in chunks") for one in images] + [(*one, TWO_SIDED) for one in images if one[0] == "tiny-long"]
+    return [(weights, str(folder), dtype, names, way) for weights, folder, way in places for dtype in DTYPES]
 
 
 def main(argv):
@@ -179,7 +195,7 @@ def main(argv):
     left = [name for name in names if not any(out.get(name) in ("N", "T") for out in results.values())]
     for case in REAL if left else ():
         where = next(place for place in find_cases(ROOT, "270m") if place.name == case)
-        name, dtype, out = done(("270m", str(where), "float32", left), folder)
+        name, dtype, out = done(("270m", str(where), "float32", left, ""), folder)
         results[name, dtype] = out
         print(name, dtype, out, flush=True)
     (ROOT / "KILLS.md").write_text(page(names, results))
@@ -221,7 +237,7 @@ def page(names, results):
 
 def rules():
     """Return the tables of the mutants without weights: how many goldens catch each, and one of them."""
-    from ref.verify.mutants import crops, pixels, prompts
+    from ref.verify.mutants import crops, formats, pixels, prompts
 
     tokenizer = ref.load("270m").tokenizer()
     parts = [
@@ -231,6 +247,12 @@ def rules():
             "golden/vectors/resize.json, photographs of golden/images",
             pixels.PIXEL_MUTANTS,
             pixel_kills(pixels),
+        ),
+        (
+            "Formats",
+            "golden/vectors/quantise.json, switching_float.json",
+            [one for several in formats.FORMAT_MUTANTS.values() for one in several],
+            formats.kills(),
         ),
         ("Prompts", "golden/tokens, golden/second/expansion.json", prompts.PROMPT_MUTANTS, prompts.kills(tokenizer)),
     ]

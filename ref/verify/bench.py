@@ -28,7 +28,7 @@ class Bench:
         number: of the pass.
         world: what it is run with.
         stored: tap -> `ref.verify.align.Stored`.
-        members: the arithmetics of valid runs.
+        members: the operations of each valid run.
         before: the bench of the pass that this one continues.
     """
 
