@@ -9,14 +9,18 @@ from pathlib import Path
 import jsonschema
 import naive
 import naive_images
+import naive_quant
 import numpy as np
 import pytest
 
 from ref.ops import DEFINITION, KERNEL
+from ref.ops.blocks import Blocks, decode, decode_jit
+from ref.ops.codes import decode_sfp8
 from ref.ops.pan_and_scan import crop_boxes
 from ref.ops.resize import resize_float, resize_float_jit, resize_pillow, resize_pillow_jit
 from ref.ops.rope import rope_table
 from ref.ops.visibility import as_matrix, visible_ranges
+from ref.quant.encode import encode, sfp8_codes
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 FILES = {path.stem: json.loads(path.read_text()) for path in sorted((GOLDEN / "vectors").glob("*.json"))}
@@ -75,6 +79,17 @@ def run_pan_and_scan(i, ops, dtype):
     return crop_boxes(i["height"], i["width"], *settings).tolist()  # one rule, no twin
 
 
+def run_dequantise(i, ops, dtype):
+    scale = i["scale"].astype(np.float32) if i["format"] in ("INT4", "SFP8") else None
+    blocks = Blocks(i["codes"].astype(np.uint8), i["format"], scale)
+    return (decode if ops is DEFINITION else decode_jit)(blocks)
+
+
+def run_switching_float(i, ops, dtype):
+    x = i["weight"].astype(np.float32)
+    return decode(encode(x, "SFP8")) if i["scaled"] else decode_sfp8(sfp8_codes(x))
+
+
 OURS = {
     "rms_norm": lambda i, ops, dtype: ops.rms_norm(i["x"], i["scale"], i["eps"]),
     "layer_norm": lambda i, ops, dtype: ops.layer_norm(i["x"], i["gain"], i["bias"], i["eps"]),
@@ -89,6 +104,9 @@ OURS = {
     "sampling": lambda i, ops, dtype: ops.filtered_probs(i["logits"], i["temperature"], i["top_k"], i["top_p"]),
     "resize": run_resize,
     "pan_and_scan": run_pan_and_scan,
+    "quantise": lambda i, ops, dtype: encode(i["weight"].astype(np.float32), i["format"]).data,
+    "dequantise": run_dequantise,
+    "switching_float": run_switching_float,
 }
 
 
@@ -122,6 +140,9 @@ ORACLE = {
     "sampling": lambda i: naive.filtered_probs(**i),
     "resize": lambda i: naive_images.resize(**i),
     "pan_and_scan": lambda i: naive_images.crop_boxes(**i),
+    "quantise": lambda i: naive_quant.codes(i["weight"], i["format"]),
+    "dequantise": lambda i: naive_quant.values(i["codes"], i["format"], i["scale"]),
+    "switching_float": lambda i: [naive_quant.through_sfp8(row, i["scaled"]) for row in i["weight"]],
 }
 
 

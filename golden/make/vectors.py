@@ -15,6 +15,7 @@ import vectors_attention
 import vectors_dense
 import vectors_images
 import vectors_positions
+import vectors_quant
 import vectors_sampling
 from vectors_form import LEGEND, SOURCES, plain
 
@@ -34,9 +35,12 @@ MAKERS = [
     vectors_sampling.sampling,
     vectors_images.resize,
     vectors_images.pan_and_scan,
+    vectors_quant.quantise,
+    vectors_quant.dequantise,
+    vectors_quant.switching_float,
 ]
-LEGENDS = LEGEND | vectors_images.LEGEND
-ALL_SOURCES = SOURCES | vectors_images.SOURCES
+LEGENDS = LEGEND | vectors_images.LEGEND | vectors_quant.LEGEND
+ALL_SOURCES = SOURCES | vectors_images.SOURCES | vectors_quant.SOURCES
 LARGEST = 100_000  # bytes a file: it is there to be read
 APART = 1e-4  # a mistake's output is at least so far from the truth, relative to its largest value
 

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from ref.ops.codes import decode_int4, decode_sfp8, row_int4, row_sfp8
+
 
 class Format(NamedTuple):
     """How one format cuts a row."""
 
-    type_id: int  # the number of the format in ggml
+    type_id: int  # the number of the format in ggml; of those that ggml has not, below 0
     length: int  # values a block
     size: int  # bytes a block
     run: int  # values whose bytes lie side by side and share one scale: the inner loop of the kernels
@@ -27,6 +29,8 @@ FORMATS = {
     "Q4_K": Format(12, 256, 144, 32),
     "Q5_K": Format(13, 256, 176, 32),
     "Q6_K": Format(14, 256, 210, 16),
+    "SFP8": Format(-1, 1, 1, 1),
+    "INT4": Format(-2, 2, 1, 2),
 }
 
 
@@ -38,6 +42,7 @@ class Blocks(NamedTuple):
 
     data: np.ndarray  # [rows, bytes a row] uint8
     format: str
+    scale: np.ndarray | None = None  # [rows] float32 that decoded values are divided by; SFP8 and INT4 have it
 
     @property
     def rows(self) -> int:
@@ -56,7 +61,7 @@ class Blocks(NamedTuple):
 
     def take_rows(self, rows) -> "Blocks":
         """Select rows by a slice (no copy) or by an array of indices (copies their bytes)."""
-        return Blocks(self.data[rows], self.format)
+        return Blocks(self.data[rows], self.format, None if self.scale is None else self.scale[rows])
 
 
 def _half(data):
@@ -127,6 +132,7 @@ def _q6_k(block):
 
 
 _DEFINITIONS = {"Q8_0": _q8_0, "Q4_0": _q4_0, "Q5_0": _q5_0, "Q4_K": _q4_k, "Q5_K": _q5_k, "Q6_K": _q6_k}
+_DEFINITIONS |= {"SFP8": decode_sfp8, "INT4": decode_int4}
 
 
 def decode(blocks):
@@ -134,8 +140,9 @@ def decode(blocks):
 
         value = scale * q                   Q8_0, Q4_0, Q5_0, Q6_K   (q signed, after its offset)
         value = scale * q - minimum         Q4_K, Q5_K
+        value = q / scale                   SFP8, INT4: one scale a row, beside the bytes
 
-    The byte layouts stand at `_q8_0` .. `_q6_k` above.
+    The byte layouts stand at `_q8_0` .. `_q6_k` above and in `ref.ops.codes`.
 
     Args:
         blocks: quantised matrix, [rows, columns].
@@ -148,7 +155,11 @@ def decode(blocks):
     Differs: a compiler that fuses the multiply and subtract of Q4_K and Q5_K differs in the last bits.
     """
     values = _DEFINITIONS[blocks.format](blocks.data.reshape(-1, FORMATS[blocks.format].size))
-    return values.reshape(blocks.shape)
+    return _unscaled(values.reshape(blocks.shape), blocks)
+
+
+def _unscaled(values, blocks):
+    return values if blocks.scale is None else np.divide(values, blocks.scale[:, None], out=values)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -272,8 +283,12 @@ def _decode_row(type_id, row, out):
         _row_q4_k(row, out)
     elif type_id == 13:
         _row_q5_k(row, out)
-    else:
+    elif type_id == 14:
         _row_q6_k(row, out)
+    elif type_id == -1:
+        row_sfp8(row, out)
+    else:
+        row_int4(row, out)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -355,7 +370,7 @@ def decode_jit(blocks):
         _decode_rows(form.type_id, data, cells, 0, blocks.rows)
     else:
         _decode_parallel(form.type_id, data, cells, _chunk(blocks.rows))
-    return out
+    return _unscaled(out, blocks)
 
 
 def linear_blocks_jit(x, blocks):
@@ -371,7 +386,7 @@ def linear_blocks_jit(x, blocks):
         [T, rows] float32, bit-equal whatever the number of threads.
 
     Rounding: float32 products and sums in vector lanes, in one order on one machine; Q8_0 with T = 1
-        multiplies by the scale after summing a block.
+        multiplies by the scale after summing a block, SFP8 and INT4 divide by theirs after summing a row.
     Raises: ValueError: x is not [T, columns] float32.
     Source: `decode`; the definition is `x @ decode(blocks).T`.
     Differs: llama.cpp also rounds x to 8 bits a block (Q8_0, Q8_K) before the product.
@@ -385,4 +400,4 @@ def linear_blocks_jit(x, blocks):
         _linear_rows(form.type_id, data, x, out, parts, form.run, 0, blocks.rows)
     else:
         _linear_parallel(form.type_id, data, x, out, parts, form.run, _chunk(blocks.rows))
-    return out
+    return out if blocks.scale is None else np.divide(out, blocks.scale, out=out)

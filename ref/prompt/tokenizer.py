@@ -91,6 +91,11 @@ class Tokenizer:
         """The number of pieces; ids of text lie below it."""
         return self._model.vocab_size()
 
+    @property
+    def model(self) -> bytes:
+        """The SentencePiece model's bytes."""
+        return self._model.serialized_model_proto()
+
     def encode(self, text: str, *, bos: bool = True, control: Control = "split") -> list[int]:
         """Encode text to ids.
 

@@ -101,9 +101,9 @@ def save_hugging_face(
     if vision:
         config = vision_to_hugging_face(vision.config, params.config) | {"text_config": config}
     prefix = STYLES[style][0] if vision else HUGGING_FACE_PREFIXES[0]
-    tensors = {name: _as_file(weight) for name, weight in named_weights(params, prefix)}
+    tensors = {name: as_file(weight) for name, weight in named_weights(params, prefix)}
     if vision:
-        tensors |= _vision_tensors(vision, *STYLES[style][1:])
+        tensors |= named_vision_tensors(vision, *STYLES[style][1:])
     _write_shards(tensors, folder, shards)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
@@ -149,14 +149,16 @@ def named_vision_weights(vision: VisionParams, tower: str, projector: str):
             yield vision_name(field, i, tower, projector), weight
 
 
-def _vision_tensors(vision: VisionParams, tower: str, projector: str):
+def named_vision_tensors(vision: VisionParams, tower: str, projector: str):
+    """Yield (name, array) of every tensor of tower and projector as a file holds it; arguments as above."""
     v, patch = vision.config, vision_name("patch", None, tower, projector)
     for name, weight in named_vision_weights(vision, tower, projector):
-        array = _as_file(weight)
+        array = as_file(weight)
         yield name, array.reshape(v.width, v.channels, v.patch, v.patch) if name == patch else array
 
 
-def _as_file(weight):
+def as_file(weight) -> np.ndarray:
+    """Return a Weight as safetensors holds it: bits as bfloat16, blocks widened, rows made."""
     if isinstance(weight, ByRows):
         weight = weight.take_rows(slice(None))
     bits = isinstance(weight, np.ndarray) and weight.dtype == np.uint16

@@ -27,7 +27,7 @@ SHORT = 1024  # longer arrays are not decoded on opening
 FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 # Number -> (name, values a block, bytes a block), also of what is not decoded here: it must fit the file too
-TYPES = {form.type_id: (name, form.length, form.size) for name, form in FORMATS.items()} | {
+TYPES = {form.type_id: (name, form.length, form.size) for name, form in FORMATS.items() if form.type_id >= 0} | {
     **{0: ("F32", 1, 4), 1: ("F16", 1, 2), 3: ("Q4_1", 32, 20), 7: ("Q5_1", 32, 24), 9: ("Q8_1", 32, 40)},
     **{10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 15: ("Q8_K", 256, 292), 16: ("IQ2_XXS", 256, 66)},
     **{17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50), 20: ("IQ4_NL", 32, 18)},

@@ -15,6 +15,7 @@ from ref.config import END_OF_TURN, VISION, find_size
 from ref.errors import BadInput, wanted
 from ref.model.params import TextParams, VisionParams
 from ref.prompt.tokenizer import Tokenizer
+from ref.weights.coded import with_codes
 from ref.weights.config_files import config_from_gguf, config_from_hugging_face, read_json
 from ref.weights.gguf import GgufFile, open_gguf
 from ref.weights.load import Report, build_params, check_tensors, hold_as, wanted_shapes
@@ -189,7 +190,7 @@ def _gguf_tokenizer(file: GgufFile, path: Path) -> Tokenizer:
 def _load_folder(folder: Path) -> Loaded:
     content = read_json(folder / "config.json")
     config = config_from_hugging_face(content, folder / "config.json")
-    files = open_sharded(folder)
+    files = with_codes(open_sharded(folder), content, folder / "config.json")
     names = set(files.names())
     prefix = next((p for p in HUGGING_FACE_PREFIXES if p + "embed_tokens.weight" in names), HUGGING_FACE_PREFIXES[0])
 

@@ -1,0 +1,243 @@
+"""Vectors of the formats of few bits: codes that weights become, and values that codes stand for."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import gguf
+import numpy as np
+from vectors_form import flag, mistakes, vector
+
+JAX_FILE = json.loads((Path(__file__).parent / "jax_quant.json").read_text())  # written by jax_quant.py
+GEMMA = f"google-deepmind/gemma {JAX_FILE['gemma']}"
+GGUF = f"gguf {version('gguf')}"
+SFP_TEST = "gemma.cpp sfp_test.cc"
+
+LEGEND = {"Q": "bytes of a row"}
+SOURCES = {
+    GGUF: {"kind": "witness", "version": version("gguf"), "link": "https://github.com/ggml-org/llama.cpp"},
+    GEMMA: {
+        "kind": "witness",
+        "version": f"{JAX_FILE['gemma']}, jax {JAX_FILE['jax']}",
+        "link": "https://github.com/google-deepmind/gemma",
+    },
+    SFP_TEST: {"kind": "literature", "version": "the scalar rule", "link": "https://github.com/google/gemma.cpp"},
+}
+CODES = {"atol": 0.0, "rtol": 0.0, "basis": "exact: codes"}
+VALUES = {"atol": 0.0, "rtol": 0.0, "basis": "exact: float32"}
+# pairs that the scalar rule's own test has: input, output
+PAIRS = [
+    (0.46875, 0.46875), (0.484375, 0.5), (0.28125, 0.28125), (0.296875, 0.3125), (0.279296875, 0.28125),
+    (0.265625, 0.25), (0.0068359375, 0.0068359375), (0.007568359375, 0.0078125), (1.0625, 1.0),
+    (1.4901161193847656e-07, 1.4901161193847656e-07), (5.960464477539063e-08, 0.0), (0.9375, 0.9375),
+    (1.1175870895385742e-07, 1.4901161193847656e-07), (0.96875, 1.0), (0.5625, 0.5625), (0.59375, 0.625),
+    (0.55859375, 0.5625), (0.53125, 0.5), (0.00732421875, 0.0078125), (1.0, 1.0), (2.384185791015625e-07,) * 2,
+    (1.1920928955078125e-07, 1.4901161193847656e-07), (8.940696716308594e-08, 0.0), (0.013841, 0.013671875),
+]  # fmt: skip
+
+
+def _weights():
+    return [(row["comment"], np.array(row["weight"], np.float32)) for row in JAX_FILE["rows"]]
+
+
+def _gguf_codes(weight, kind):
+    return gguf.quants.quantize(weight, gguf.GGMLQuantizationType[kind])
+
+
+def _packed(codes):
+    """Put the codes of columns 2 j and 2 j + 1 into the low and high half of byte j."""
+    codes = np.array(codes) + 8
+    return codes[:, 0::2] | codes[:, 1::2] << 4
+
+
+def _q4_0_wrong(weight, change):
+    """Quantise by a loop that is easy to read, with one thing changed."""
+    out = []
+    for block in weight.reshape(-1, 32):
+        most = block[np.abs(block).argmax()]
+        d = np.float32((abs(most) if change == "Magnitude" else most) / np.float32(-8))
+        inverse = np.float32(0) if d == 0 else np.float32(1) / d
+        turned = block * inverse + np.float32(8 if change == "Truncated" else 8.5)
+        q = np.clip(np.trunc(turned), 0, 15).astype(np.uint8)
+        pairs = q[0::2] | q[1::2] << 4 if change == "NibblesInPairs" else q[:16] | q[16:] << 4
+        out.append(np.concatenate([np.array([d], "<f2").view(np.uint8), pairs]))
+    return np.stack(out).reshape(len(weight), -1)
+
+
+def _int4_wrong(weight, change):
+    bound, axis = (8 if change == "ScaleOfEight" else 7), (0 if change == "WrongAxis" else 1)
+    x = weight * (np.float32(bound) * (np.float32(1) / np.abs(weight).max(axis=axis, keepdims=True)))
+    turned = np.copysign(np.floor(np.abs(x) + 0.5), x) if change == "HalfAway" else np.rint(x)
+    return _packed(np.clip(turned, -8, 7).astype(int))
+
+
+def quantise():
+    """Return vectors from weights to codes."""
+    vectors = []
+    for comment, weight in _weights():
+        for kind in ("Q4_0", "Q8_0"):
+            inputs = {"format": kind, "weight": weight.tolist()}
+            codes = _gguf_codes(weight, kind).tolist()
+            vectors.append(vector(f"{kind}: {comment}", inputs, codes, source=GGUF, tolerance=CODES))
+    for row in JAX_FILE["rows"]:
+        inputs = {"format": "INT4", "weight": row["weight"]}
+        codes = _packed(row["int4_codes"]).tolist()
+        vectors.append(vector(f"INT4: {row['comment']}", inputs, codes, source=GEMMA, tolerance=CODES))
+    weight = _weights()[1][1]
+    inputs = {"format": "Q4_0", "weight": weight.tolist()}
+    truth = _gguf_codes(weight, "Q4_0").tolist()
+    assert _q4_0_wrong(weight, "").tolist() == truth
+    rows = [
+        ("NibblesInPairs", "neighbours share a byte", _q4_0_wrong(weight, "NibblesInPairs").tolist()),
+        ("Magnitude", "d of the largest magnitude without its sign", _q4_0_wrong(weight, "Magnitude").tolist()),
+        ("Truncated", "cut off, not rounded", _q4_0_wrong(weight, "Truncated").tolist()),
+    ]
+    vectors += mistakes(inputs, truth, rows, source=GGUF, tolerance=CODES)
+    inputs, truth = {"format": "INT4", "weight": weight.tolist()}, _packed(JAX_FILE["rows"][1]["int4_codes"]).tolist()
+    assert _int4_wrong(weight, "").tolist() == truth
+    rows = [
+        ("ScaleOfEight", "8 / max, clipped at 7", _int4_wrong(weight, "ScaleOfEight").tolist()),
+        ("WrongAxis", "a scale an input", _int4_wrong(weight, "WrongAxis").tolist()),
+        ("HalfAway", "halves away from zero", _int4_wrong(weight, "HalfAway").tolist()),
+    ]
+    vectors += mistakes(inputs, truth, rows, source=GEMMA, tolerance=CODES)
+    return {
+        "description": "Codes of a matrix, as bytes. Q4_0 and Q8_0: blocks of 32, a little-endian float16 scale first, "
+        "then 16 bytes (value j in the low half of byte j, 16 + j in the high one) or 32 signed bytes. INT4: q = "
+        "clip(round(x s), -8, 7) half to even, s = 7 / max of the row; byte j holds q + 8 of columns 2 j (low) and "
+        "2 j + 1.",
+        "axes": {"weight": "O I", "expected": "O Q"},
+        "flags": {
+            "NibblesInPairs": flag("wrong layout", "Value 16 + j is the upper half of byte j.", "Noise."),
+            "Magnitude": flag(
+                "wrong sign", "d is the signed largest value over -8.", "Half of the blocks one step off."
+            ),
+            "Truncated": flag("wrong rounding", "8.5 is added before cutting off.", "Values drift by half a step."),
+            "ScaleOfEight": flag("wrong constant", "7 / max.", "The largest values are clipped."),
+            "WrongAxis": flag("wrong axis", "A channel is an output.", "Codes of another scale."),
+            "HalfAway": flag("wrong rounding", "Half to even.", "One step at ties."),
+        },
+        "vectors": vectors,
+    }
+
+
+def _dequantised(codes, kind):
+    return gguf.quants.dequantize(np.array(codes, np.uint8), gguf.GGMLQuantizationType[kind]).astype(float).tolist()
+
+
+def dequantise():
+    """Return vectors from codes to values."""
+    vectors = []
+    weight = _weights()[0][1]
+    for kind in ("Q4_0", "Q8_0"):
+        codes = _gguf_codes(weight, kind).tolist()
+        inputs = {"format": kind, "codes": codes, "scale": [1.0] * len(codes)}
+        truth = _dequantised(codes, kind)
+        vectors.append(vector(kind, inputs, truth, source=GGUF, tolerance=VALUES))
+        if kind == "Q4_0":
+            blocks = np.array(truth).reshape(-1, 32)
+            paired = np.stack([blocks[:, :16], blocks[:, 16:]], axis=2).reshape(weight.shape).tolist()
+            d = np.array(codes, np.uint8).reshape(-1, 18)[:, :2].copy().view("<f2").astype(float)
+            shifted = (blocks + 8 * d).reshape(weight.shape).tolist()
+            rows = [("NibblesInPairs", "low and high half are neighbours", paired),
+                    ("OffsetMissing", "d * q", shifted)]  # fmt: skip
+            vectors += mistakes(inputs, truth, rows, source=GGUF, tolerance=VALUES)
+    row = JAX_FILE["rows"][0]
+    inputs = {"format": "INT4", "codes": _packed(row["int4_codes"]).tolist(), "scale": row["int4_scale"]}
+    vectors.append(vector("INT4", inputs, row["int4"], source=GEMMA, tolerance=VALUES))
+    vectors += _sfp8()
+    return {
+        "description": "Values of codes. Q4_0: d (q - 8); Q8_0: d q; INT4: (q - 8) / scale; SFP8: c the lower 7 bits, "
+        "2^E (1 + m / 8) with c - 64 = 8 (E + 7) + m from 64 on, below 2^E (1 + m / 4) with c = 4 (E + 23) + m, 0 for "
+        "0, bit 7 the sign; then / scale.",
+        "axes": {"codes": "O Q", "scale": "O", "expected": "O I"},
+        "flags": {
+            "NibblesInPairs": flag("wrong layout", "Value 16 + j is the upper half of byte j.", "Noise."),
+            "OffsetMissing": flag("missing step", "8 is taken off.", "All weights of one sign."),
+            "WrongBias": flag("wrong constant", "Code 64 is 2^-7.", "Large weights halved."),
+            "NotSwitched": flag("missing step", "Two bits of mantissa below code 64.", "Small weights wrong."),
+        },
+        "vectors": vectors,
+    }
+
+
+def _sfp8_value(code, bias=0, switched=True):
+    c = code & 0x7F
+    if c == 0:
+        return 0.0
+    if c >= 64 or not switched:
+        size = 2.0 ** ((c - 64) // 8 - 7 - bias) * (1 + (c - 64) % 8 / 8)
+    else:
+        size = 2.0 ** (c // 4 - 23) * (1 + c % 4 / 4)
+    return -size if code & 0x80 else size
+
+
+def _sfp8():
+    codes = [[c for c in range(128)], [128 + c if c else 0 for c in range(128)]]
+    truth = [[_sfp8_value(code) for code in row] for row in codes]
+    flat = set(truth[0]) | set(truth[1])
+    assert {abs(out) for _, out in PAIRS} <= flat
+    inputs = {"format": "SFP8", "codes": codes, "scale": [1.0, 1.0]}
+    wrong = [
+        ("WrongBias", "large codes halved", [[_sfp8_value(c, bias=int(c & 64 > 0)) for c in row] for row in codes]),
+        (
+            "NotSwitched",
+            "three bits of mantissa throughout",
+            [[_sfp8_value(c, switched=False) for c in r] for r in codes],
+        ),
+    ]
+    right = vector("SFP8: every code that is written", inputs, truth, source=SFP_TEST, tolerance=VALUES)
+    return [right, *mistakes(inputs, truth, wrong, source=SFP_TEST, tolerance=VALUES)]
+
+
+def switching_float():
+    """Return vectors through SFP8 and back: values that are rounded to the nearest code."""
+    x = np.array([[pair[0] for pair in PAIRS], [-pair[0] for pair in PAIRS]])
+    truth = np.array([[pair[1] for pair in PAIRS], [-pair[1] for pair in PAIRS]])
+    scaled = [
+        vector(
+            f"scaled to 1.875: {row['comment']}",
+            {"weight": row["weight"], "scaled": 1},
+            row["sfp8"],
+            source=GEMMA,
+            tolerance=VALUES,
+        )
+        for row in JAX_FILE["rows"][:3]
+    ]  # of tiny values, in the last, gemma's float32 logarithms show
+    inputs = {"weight": np.float32(x).astype(float).tolist(), "scaled": 0}
+    away = truth.copy()
+    away[:, [5, 8, 17]] = [[0.28125, 1.125, 0.5625], [-0.28125, -1.125, -0.5625]]
+    tiny = [pair for pair in PAIRS if pair[0] < 2e-7]
+    smallest = {"weight": [[float(np.float32(pair[0])) for pair in tiny]], "scaled": 0}
+    kept, lost = [[pair[1] for pair in tiny]], [[pair[1] if pair[0] > 1.3e-7 else 0.0 for pair in tiny]]
+    return {
+        "description": "What SFP8 leaves of values: 3 bits of mantissa from 1.9375 * 2^-8 on, 2 below, half to even; "
+        "under 1.875 * 2^-24 nothing, from there to 1.25 * 2^-23 that. Scaled: each row is multiplied by s = 1.875 / "
+        "max first, and divided by it at the end, in float32.",
+        "axes": {"weight": "O I", "expected": "O I"},
+        "flags": {
+            "SmallestLost": flag(
+                "wrong boundary", "2^-23 would be code 0; it becomes 1.25 * 2^-23.", "Tiny weights lost."
+            ),
+            "HalfAway": flag("wrong rounding", "Half to even.", "One step at ties."),
+        },
+        "vectors": [
+            vector(
+                "the pairs of gemma.cpp's own test, with both signs",
+                inputs,
+                truth.tolist(),
+                source=SFP_TEST,
+                tolerance=VALUES,
+            ),
+            vector("its smallest", smallest, kept, source=SFP_TEST, tolerance=VALUES),
+            *scaled,
+            *mistakes(
+                inputs,
+                truth.tolist(),
+                [("HalfAway", "halves away from zero", away.tolist())],
+                source=SFP_TEST,
+                tolerance=VALUES,
+            ),
+            *mistakes(smallest, kept, [("SmallestLost", "2^-23 becomes 0", lost)], source=SFP_TEST, tolerance=VALUES),
+        ],
+    }

@@ -1,0 +1,34 @@
+"""`gemma3-ref quantize`: write a checkpoint in a format of few bits."""
+
+from pathlib import Path
+
+from ref.commands import FINE
+from ref.commands.shared import json_flag, print_json
+
+
+def add(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "quantize", parents=[json_flag()], help="write the weights as int4, q4_0, q8_0 or sfp8"
+    )
+    parser.add_argument("--weights", default="270m", metavar="W", help="as of the other commands")
+    parser.add_argument(
+        "--format", required=True, metavar="F", help="int4, q4_0, q8_0 (GGUF, also for llama.cpp), sfp8"
+    )
+    parser.add_argument("--keep-embedding", action="store_true", help="leave the embedding, also the head, as it is")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="an empty or new folder")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    """Quantise and write, then say what to give to --weights."""
+    from ref.quant.write import quantize
+    from ref.weights.resolve import load
+
+    written = quantize(load(args.weights), args.format.upper(), args.out, args.keep_embedding)
+    size = sum(file.stat().st_size for file in args.out.iterdir())
+    if args.json:
+        print_json({"weights": str(written), "format": args.format.upper(), "bytes": size})
+    else:
+        print(f"--weights {written}   {size / 1e6:.1f} MB")
+    return FINE

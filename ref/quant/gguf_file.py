@@ -1,0 +1,147 @@
+"""Write a text model as the GGUF file that llama.cpp runs, with the `gguf` package."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ref.config import BOS, EOS, EXTRA_ROWS, PAD, SOFT_TOKEN, UNK, VOCABULARY, TextConfig
+from ref.errors import wanted
+from ref.ops.blocks import Blocks
+from ref.prompt.rebuild import CONTROL, UNUSED, gguf_vocabulary
+from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, gguf_name, is_norm
+from ref.weights.resolve import Loaded
+
+Held = Callable[[str, Any], Any]  # field, Weight -> Weight as it is written
+DEPTH_OF_27B = 62  # for which llama.cpp takes another query scale
+
+
+def write_gguf(loaded: Loaded, kind_of: Callable[[str, Any], str | None], held: Held, kind: str, folder: Path) -> str:
+    """Write one GGUF file.
+
+    Args:
+        loaded: the weights; their tokenizer goes into the file.
+        kind_of: from (field, Weight) to the format it will have, None where it stays as it is.
+        held: from (field, Weight) to what is written; called for one at a time.
+        kind: format that the file is called after.
+        folder: where.
+
+    Returns:
+        The file's name.
+
+    Raises:
+        BadInput: the `gguf` package is not installed; weights without a tokenizer; a configuration that GGUF does not
+            hold.
+
+    Source: llama.cpp `convert_hf_to_gguf.py`, `Gemma3Model`; `gguf` 0.19.
+    Differs: the vision tower, which llama.cpp keeps in a file of its own (mmproj), is not written.
+    """
+    gguf, c = _import_gguf(), loaded.params.config
+    name = f"gemma-3-{c.name}{'-it' if loaded.instruction_tuned else ''}-{kind.lower()}.gguf"
+    writer = gguf.GGUFWriter(folder / name, "gemma3")
+    _describe(writer, gguf, loaded, kind)
+    named = list(_named(loaded.params))
+    for field, layer, weight in named:
+        _announce(gguf, writer, gguf_name(field, layer), weight, _type(field, weight, kind_of(field, weight)))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for field, _, weight in named:
+        writer.write_tensor_data(_as_gguf(field, held(field, weight)))
+    writer.close()
+    return name
+
+
+def _import_gguf() -> Any:
+    try:
+        import gguf
+    except ImportError:
+        raise wanted("gguf", "quantize", 'pip install "gemma3-ref[quant]"', "not installed") from None
+    return gguf
+
+
+def _named(params) -> Iterable[tuple[str, int | None, Any]]:
+    yield EMBEDDING, None, params.embedding
+    for i, layer in enumerate(params.layers):
+        for field in LAYER_NAMES:
+            yield field, i, getattr(layer, field)
+    yield FINAL_NORM, None, params.final_norm
+
+
+def _type(field: str, weight, kind: str | None) -> str:
+    """Return the name that ggml has for what a weight will be written as."""
+    if is_norm(field):
+        return "F32"
+    if kind or isinstance(weight, Blocks):
+        return kind or weight.format
+    return {"uint16": "BF16", "float16": "F16", "float32": "F32"}[str(weight.dtype)]
+
+
+def _announce(gguf, writer, name: str, weight, kind: str) -> None:
+    """Say where a tensor will lie; its rows are blocks of `length` values in `size` bytes."""
+    length, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    shape = list(weight.shape)
+    count = int(np.prod(shape)) // length * size
+    writer.add_tensor_info(name, shape, np.dtype(np.float32), count, gguf.GGMLQuantizationType[kind])
+
+
+def _as_gguf(field: str, weight) -> np.ndarray:
+    """Return the bytes of a tensor; norms as 1 + w."""
+    if is_norm(field):
+        return (np.asarray(weight, np.float64) + 1).astype(np.float32)
+    return np.ascontiguousarray(weight.data if isinstance(weight, Blocks) else weight)
+
+
+def _describe(writer, gguf, loaded: Loaded, kind: str) -> None:
+    c, tuned = loaded.params.config, loaded.instruction_tuned
+    _check(c)
+    writer.add_name(f"Gemma 3 {c.name}{' it' if tuned else ''}")
+    writer.add_license("gemma")
+    writer.add_context_length(c.max_positions)
+    writer.add_embedding_length(c.width)
+    writer.add_block_count(c.layers)
+    writer.add_feed_forward_length(c.ffn_width)
+    writer.add_head_count(c.query_heads)
+    writer.add_head_count_kv(c.kv_heads)
+    writer.add_layer_norm_rms_eps(c.rms_eps)
+    writer.add_key_length(c.head_dim)
+    writer.add_value_length(c.head_dim)
+    writer.add_rope_freq_base(c.rope_base_global)
+    writer.add_sliding_window(c.window)
+    if c.rope_factor != 1:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(c.rope_factor)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind}"])
+    _add_tokenizer(writer, loaded.tokenizer().model, c.vocabulary)
+
+
+def _check(c: TextConfig) -> None:
+    """Refuse what GGUF leaves to the runtime and this model has otherwise."""
+    scale = (c.width // c.query_heads if c.layers == DEPTH_OF_27B else c.head_dim) ** -0.5
+    wants = {"query_scale": scale, "global_every": 6, "rope_base_local": 10_000.0}
+    for field, want in wants.items():
+        if not np.isclose(getattr(c, field), want, rtol=1e-9):
+            raise wanted(field, "gguf", f"{want}, which llama.cpp takes", getattr(c, field))
+
+
+def _add_tokenizer(writer, model: bytes, rows: int) -> None:
+    pieces, scores, types = gguf_vocabulary(model)
+    for token in range(len(pieces), rows):  # rows of multimodal checkpoints that the tokenizer has not
+        pieces.append(b"<image_soft_token>" if token == SOFT_TOKEN == VOCABULARY else b"[PAD%d]" % token)
+    extra = len(pieces) - len(scores)
+    assert extra <= EXTRA_ROWS
+    kinds = [CONTROL] * min(1, extra) + [UNUSED] * (extra - 1)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(pieces)
+    writer.add_token_scores([*scores.tolist(), *[-1000.0] * extra])
+    writer.add_token_types([*types.tolist(), *kinds])
+    writer.add_bos_token_id(BOS)
+    writer.add_eos_token_id(EOS)
+    writer.add_unk_token_id(UNK)
+    writer.add_pad_token_id(PAD)
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(False)

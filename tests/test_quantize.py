@@ -1,0 +1,202 @@
+"""`quantize`: what is written is read back, by our loader and as a file; refusals leave nothing behind."""
+
+import json
+
+import numpy as np
+import pytest
+from checkpoints import save_tiny
+from command_line import json_of
+from safetensors.numpy import load_file, save_file
+
+import ref
+from ref.config import SIZES
+from ref.errors import BadInput
+from ref.ops.blocks import Blocks, decode
+from ref.ops.linear import widen
+from ref.quant.encode import encode
+from ref.quant.write import quantize
+from ref.weights.synthetic import synthetic_params
+
+WIDE = SIZES["tiny"]._replace(name="wide", width=64, ffn_width=96, head_dim=8, query_heads=12, query_scale=8**-0.5)
+
+
+def matrices(params):
+    """Yield (name, Weight) of a model's matrices."""
+    yield "embedding", params.embedding
+    for i, layer in enumerate(params.layers):
+        for name, weight in layer._asdict().items():
+            if len(weight.shape) == 2:
+                yield f"{i}.{name}", weight
+
+
+def vectors(params):
+    yield params.final_norm
+    for layer in params.layers:
+        yield from (weight for weight in layer if isinstance(weight, np.ndarray) and weight.ndim == 1)
+
+
+@pytest.mark.parametrize("kind", ["INT4", "SFP8"])
+def test_a_folder_is_read_back_code_by_code(tmp_path, kind):
+    tiny = ref.load("tiny")
+    path = quantize(tiny, kind, tmp_path / "out")
+    assert path == tmp_path / "out"
+    again = ref.load(str(path))
+    assert again.params.config._replace(name="") == tiny.params.config._replace(name="")
+    for (name, ours), (_, source) in zip(matrices(again.params), matrices(tiny.params), strict=True):
+        wanted = encode(np.asarray(widen(source), np.float32), kind)
+        assert isinstance(ours, Blocks), name
+        assert ours.format == kind
+        np.testing.assert_array_equal(ours.data, wanted.data)
+        np.testing.assert_array_equal(ours.scale, wanted.scale)
+    for ours, source in zip(vectors(again.params), vectors(tiny.params), strict=True):
+        np.testing.assert_array_equal(ours, source)
+    assert again.vision is not None
+    np.testing.assert_array_equal(again.vision.patch, tiny.vision.patch)
+    one, other = (ref.forward(x.params, [[2, 5, 7]])[0] for x in (again, _widened(again)))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    assert not [file.name for file in tmp_path.iterdir() if file != path]
+
+
+def _widened(loaded):
+    def wide(layer):
+        return type(layer)(*(decode(weight) if isinstance(weight, Blocks) else weight for weight in layer))
+
+    layers, embedding = [wide(layer) for layer in loaded.params.layers], decode(loaded.params.embedding)
+    return loaded._replace(params=loaded.params._replace(layers=layers, embedding=embedding))
+
+
+def test_the_embedding_can_be_kept(tmp_path):
+    tiny = ref.load("tiny")
+    again = ref.load(str(quantize(tiny, "INT4", tmp_path / "out", keep_embedding=True)))
+    np.testing.assert_array_equal(again.params.embedding, tiny.params.embedding)
+    assert isinstance(again.params.layers[0].q, Blocks)
+
+
+def test_a_folder_of_safetensors_is_a_source_too(tmp_path):
+    save_tiny(tmp_path / "source")
+    again = ref.load(str(quantize(ref.load(str(tmp_path / "source")), "SFP8", tmp_path / "out")))
+    assert isinstance(again.params.embedding, Blocks)
+
+
+def test_json_says_what_was_written(tmp_path, capsys):
+    told = json_of(capsys, "quantize", "--weights", "tiny", "--format", "sfp8", "-o", str(tmp_path / "out"))
+    assert (told["weights"], told["format"]) == (str(tmp_path / "out"), "SFP8")
+    assert told["bytes"] == sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
+
+
+# --- what is refused
+
+
+def test_a_folder_with_files_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(BadInput, match="folder: wanted an empty or new one, got files in it"):
+        quantize(ref.load("tiny"), "INT4", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("Q5_K", "quantize: format: wanted int4, q4_0, q8_0 or sfp8, got Q5_K"),
+        ("Q4_0", "width: wanted a multiple of 32, the block of Q4_0, got 36"),
+    ],
+)
+def test_refusals_leave_nothing_behind(tmp_path, kind, line):
+    with pytest.raises(BadInput, match=line):
+        quantize(ref.load("tiny"), kind, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    tiny = ref.load("tiny")
+    bad = np.array(tiny.params.embedding, np.float32)
+    bad[3, 4] = np.nan
+    with pytest.raises(BadInput, match=r"embed_tokens\.weight: value: wanted finite .* INT4, got nan at \[3, 4\]"):
+        quantize(tiny._replace(params=tiny.params._replace(embedding=bad)), "INT4", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"quant_method": "bitsandbytes"}, "wanted quant_method gemma3-ref, got 'bitsandbytes'"),
+        ({"format": "INT3"}, "wanted format INT4 or SFP8, got 'INT3'"),
+    ],
+)
+def test_other_quantised_folders_are_refused(tmp_path, change, line):
+    path = quantize(ref.load("tiny"), "INT4", tmp_path / "out")
+    config = json.loads((path / "config.json").read_text())
+    config["quantization_config"] |= change
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=line):
+        ref.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda x, name: x.pop(name + "_scale"), "no such name"),
+        (lambda x, name: x.update({name + "_scale": np.ones(3, np.float32)}), r"wanted F32 \[97\], got F32 \[3\]"),
+        (lambda x, name: x[name + "_scale"].__setitem__(0, 0), "wanted finite scales above 0"),
+        (lambda x, name: x[name + "_scale"].__setitem__(0, np.nan), "wanted finite scales above 0"),
+        (lambda x, name: x.update({name: x[name].reshape(-1)}), r"wanted codes \[O, bytes\]"),
+        (lambda x, name: x.update({name: x[name][:, :-1]}), r"shape \[97, 36\]"),
+    ],
+)
+def test_damaged_codes_are_refused(tmp_path, change, line):
+    path = quantize(ref.load("tiny"), "INT4", tmp_path / "out") / "model.safetensors"
+    tensors = {name: array.copy() for name, array in load_file(path).items()}
+    change(tensors, next(name for name in tensors if name.endswith("embed_tokens.weight")))
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+    with pytest.raises(BadInput, match=line):
+        ref.load(str(path.parent))
+
+
+# --- GGUF
+
+
+class _Tokens:
+    """A tokenizer with 97 pieces."""
+
+    @property
+    def model(self):
+        from sentencepiece import sentencepiece_model_pb2 as proto
+
+        model = proto.ModelProto()
+        for i in range(97):
+            model.pieces.add(piece=f"p{i}", score=-i, type=1)
+        return model.SerializeToString()
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_gguf_file_is_read_back_block_by_block(tmp_path, kind, keep):
+    gguf = pytest.importorskip("gguf")
+    config = WIDE._replace(rope_factor=8.0, query_scale=8**-0.5)
+    params = synthetic_params(config, 3)
+    source = ref.load("tiny")._replace(params=params, vision=None, tokenizer=_Tokens)
+    path = quantize(source, kind, tmp_path / "out", keep)
+    again = ref.load(str(path))
+    ours, wanted = again.params.config, config
+    assert ours._replace(name="", query_scale=0) == wanted._replace(name="", query_scale=0)
+    reader = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    for (name, got), (_, source_weight) in zip(matrices(again.params), matrices(params), strict=True):
+        if name == "embedding" and keep:
+            np.testing.assert_array_equal(widen(got), widen(source_weight))
+            continue
+        want = encode(np.asarray(widen(source_weight), np.float32), kind)
+        np.testing.assert_array_equal(got.data, want.data)
+    table = reader["token_embd.weight"]
+    np.testing.assert_array_equal(gguf.dequantize(table.data, table.tensor_type), widen(again.params.embedding))
+    for got, source_vector in zip(vectors(again.params), vectors(params), strict=True):
+        np.testing.assert_allclose(got, source_vector, atol=1e-7)
+
+
+def test_what_gguf_cannot_say_is_refused(tmp_path):
+    pytest.importorskip("gguf")
+    source = ref.load("tiny")._replace(
+        params=synthetic_params(WIDE._replace(global_every=4), 3), vision=None, tokenizer=_Tokens
+    )
+    with pytest.raises(BadInput, match=r"gguf: global_every: wanted 6, which llama\.cpp takes, got 4"):
+        quantize(source, "Q4_0", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
