@@ -57,6 +57,13 @@ def check_finite(x, kind: str, where: object = "weight") -> None:
         raise wanted("value", where, f"finite numbers for {kind}", f"{x[tuple(place)]} at {place}")
 
 
+def _inverse(d):
+    """Return 1 / d, and 0 where that is not finite: as float16 such a scale is 0, so that no code matters."""
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.float32(1) / d
+    return np.where(np.isfinite(inverse), inverse, np.float32(0))
+
+
 def _half_bytes(d):
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(d, "<f2").view(np.uint8).reshape(*d.shape, 2)
@@ -75,13 +82,12 @@ def encode_q4_0(weight) -> Blocks:
 
     Rounding: 1 / d and its product in float32; half up after the offset, of the unrounded d.
     Source: ggml `quantize_row_q4_0_ref`; bit-equal to the `gguf` package.
-    Differs: google-deepmind/gemma's simulation divides by the same d and rounds it to float16 afterwards too.
+    Differs: where d is so small that 1 / d is infinite, ggml converts infinities to integers, which C leaves undefined.
     """
     blocks = weight.reshape(-1, BLOCK)
     most = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)
     d = most / np.float32(-8)
-    with np.errstate(divide="ignore"):
-        inverse = np.where(d == 0, np.float32(0), np.float32(1) / d)
+    inverse = _inverse(d)
     q = np.clip(np.trunc(blocks * inverse + np.float32(8.5)), 0, 15).astype(np.uint8)
     halves = q[:, : BLOCK // 2] | q[:, BLOCK // 2 :] << 4
     data = np.concatenate([_half_bytes(d[:, 0]), halves], axis=1)
@@ -105,8 +111,7 @@ def encode_q8_0(weight) -> Blocks:
     """
     blocks = weight.reshape(-1, BLOCK)
     d = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
-    with np.errstate(divide="ignore"):
-        inverse = np.where(d == 0, np.float32(0), np.float32(1) / d)
+    inverse = _inverse(d)
     x = blocks * inverse
     size = np.abs(x)
     down = np.floor(size)
