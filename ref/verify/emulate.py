@@ -170,10 +170,10 @@ class _Emulation:
         self.ready: dict[int, tuple[Any, np.ndarray]] = {}
 
     def shuffle(self, length):
-        """Return the order in which an axis is summed, None as it lies; the last sums as it lies too, in a row."""
-        if self.order == RUNS - 1:  # a large value early makes every later sum round more
-            return np.arange(length)
-        return np.random.default_rng([self.order, length]).permutation(length) if self.order else None
+        """Return the order in which an axis is summed, None as it lies: in the last run too, but in a row."""
+        if self.order in (0, RUNS - 1):  # a large value early makes every later sum round more
+            return None
+        return np.random.default_rng([self.order, length]).permutation(length)
 
     def shuffled(self, weight, order):
         """Return a weight's values with its inputs in an order; those of the newest few weights are kept."""
@@ -195,11 +195,9 @@ class _Emulation:
         return rows[place.reshape(ids.shape)]
 
     def mean(self, x):
-        order = self.shuffle(x.shape[-1])
-        if order is None:
+        if not self.order:
             return np.mean(x, axis=-1, keepdims=True, dtype=np.float32)
-        rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-        return (_plain_sums(rows, order) / np.float32(x.shape[-1])).reshape(*x.shape[:-1], 1)
+        return _plain_sum(x, self.shuffle(x.shape[-1])) / np.float32(x.shape[-1])
 
     def rms_norm(self, x, scale, eps):
         scale, eps = np.asarray(scale, np.float32), np.float32(eps)
@@ -221,7 +219,7 @@ class _Emulation:
         rows = x.reshape(-1, x.shape[-1])
         rows = rows if order is None else np.take(rows, order, axis=1)
         rows = rounded_for(rows, kind_of(weight)) if self.p.by_weight else rows
-        y = _product(rows, self.shuffled(weight, order), self.order >= PLAIN)
+        y = _matmul(rows, self.shuffled(weight, order).T, self.order >= PLAIN)
         y = y if bias is None else y + widen(bias).astype(np.float32, copy=False)
         return self.r(y).reshape(*x.shape[:-1], -1)
 
@@ -265,16 +263,11 @@ class _Emulation:
         largest = wide.max(axis=-1, keepdims=True)
         wide = r(wide - np.where(np.isfinite(largest), largest, 0))
         weights = np.exp2(wide * np.float32(LOG2_E)) if self.other else np.exp(wide)
-        total = r(self.sum_of(weights if self.other else r(weights)))
+        parts = weights if self.other else r(weights)
+        total = r(parts.sum(axis=-1, keepdims=True) if self.order < PLAIN else _plain_sum(parts))
         weights = r(weights)
         total = np.where(total == 0, 1, total)
         return self.fine(weights * (1 / total) if self.other else weights / total)
-
-    def sum_of(self, weights):
-        if self.order < PLAIN:
-            return weights.sum(axis=-1, keepdims=True)
-        rows = np.ascontiguousarray(weights).reshape(-1, weights.shape[-1])
-        return _plain_sums(rows, np.arange(rows.shape[1])).reshape(*weights.shape[:-1], 1)
 
     def mix(self, probs, v):
         (B, N, T, S), (K, H) = probs.shape, v.shape[2:]
@@ -336,11 +329,19 @@ class _Emulation:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _plain_sums(rows, order):
     # one value after the other, as a plain loop does; NumPy adds in pairs, which errs least
-    out = np.zeros(rows.shape[0], np.float32)
+    out = np.empty(rows.shape[0], np.float32)
     for row in range(rows.shape[0]):
+        total = np.float32(0)
         for i in order:
-            out[row] += rows[row, i]
+            total += rows[row, i]
+        out[row] = total
     return out
+
+
+def _plain_sum(x, order=None):
+    """Sum the last axis in an order, as it lies where there is none, and keep the axis."""
+    order = np.arange(x.shape[-1]) if order is None else order
+    return _plain_sums(np.ascontiguousarray(x).reshape(-1, x.shape[-1]), order).reshape(*x.shape[:-1], 1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -351,10 +352,6 @@ def _plain_products(a, b, out):
             for i in range(a.shape[1]):
                 total += a[t, i] * b[o, i]
             out[t, o] = total
-
-
-def _product(rows, weight, plain: bool):
-    return _matmul(rows, weight.T, plain)
 
 
 def _matmul(a, b, plain: bool):

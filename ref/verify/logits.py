@@ -116,13 +116,17 @@ class _Part(NamedTuple):
 
 def _part(truth, value, start: int) -> _Part:
     """Reduce a tile whose first column is `start`."""
-    both = np.stack([truth, value])
-    most, first = both.max(-1), both.argmax(-1)
-    weights = np.exp(both - most[..., None])
-    cross = np.einsum("tv,tv->t", weights[0], truth - value, dtype=np.float64)
-    some = np.argpartition(both, -min(TOP, truth.shape[-1]), axis=-1)[..., -TOP:]
-    values = np.take_along_axis(both, some, -1)
-    return _Part(most, first + start, weights.sum(-1, dtype=np.float64), cross, values, some + start)
+    found = []
+    for logits in (value, truth):
+        first = logits.argmax(-1)
+        most = np.take_along_axis(logits, first[:, None], -1)
+        weights = np.exp(logits - most)
+        some = np.argpartition(logits, -min(TOP, logits.shape[-1]), axis=-1)[:, -TOP:]
+        values = np.take_along_axis(logits, some, -1)
+        found.append((most[:, 0], first + start, weights.sum(-1, dtype=np.float64), values, some + start))
+    cross = np.einsum("tv,tv->t", weights, truth - value, dtype=np.float64)  # by the truth's weights, the last made
+    most, first, total, values, ids = (np.stack(pair[::-1]) for pair in zip(*found, strict=True))
+    return _Part(most, first, total, cross, values, ids)
 
 
 def _joined(a: _Part, b: _Part) -> _Part:
