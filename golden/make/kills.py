@@ -32,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": "gemma-float32", "bfloat16": "transformers-bfloat16", "float16": "transformers-float16"}
 PASSES = 8  # of a decoding case: by then the ring has wrapped several times
 REAL = ("short", "long")
-TWO_SIDED = "two-sided"  # the window bounds blocks ahead too; golden/second has gemma's masks of it
+# ways to run a case; where the window bounds blocks ahead too, golden/second has gemma's masks
+COMPOSITION = {"": "current", "in chunks": "current", "two-sided": "two_sided"}
 
 
 def rows_of(case):
@@ -83,7 +84,7 @@ def dump_of(loaded, case, dtype, rules, way=""):
                 pixels, seen = made_pixels(images, loaded.vision.config.image)[first : first + count], seen + count
             world = world_of(
                 loaded, ids, positions=positions, cached=cached, left_pads=pads, pixels=pixels,
-                composition="two_sided" if way == TWO_SIDED else "current", held=held, before=world if cached else None,
+                composition=COMPOSITION[way], held=held, before=world if cached else None,
             )  # fmt: skip
             run = Run(world, emulate(policy, 1), {}, run if cached else None, rules)
             passes.append((world, run, positions, pads))
@@ -129,7 +130,7 @@ def judge_case(job):
     """Judge all mutants on one case and dtype; returns {mutant: symbol}."""
     weights, folder, dtype, names, way = job
     loaded, case = ref.load(weights), read_case(Path(folder))
-    how = {"loaded": loaded, "composition": "two_sided" if way == TWO_SIDED else "current"}
+    how = {"loaded": loaded, "composition": COMPOSITION[way]}
     clean, passes, held = dump_of(loaded, case, dtype, {}, way)
     report, _ = compare_with_profiles(as_dump(loaded, clean, passes, held, dtype), **how)
     out = {"(none)": report["verdict"]}
@@ -177,7 +178,7 @@ def jobs_of(names):
     """List the jobs on toy weights; cases with images also in chunks, and as google-deepmind/gemma composes."""
     places = [(weights, folder, "") for weights in ("tiny", "tiny-long") for folder in find_cases(ROOT, weights)]
     images = [(weights, folder) for weights, folder, _ in places if folder.name == "images"]
-    places += [(*one, "in chunks") for one in images] + [(*one, TWO_SIDED) for one in images if one[0] == "tiny-long"]
+    places += [(*one, "in chunks") for one in images] + [(*one, "two-sided") for one in images if one[0] == "tiny-long"]
     return [(weights, str(folder), dtype, names, way) for weights, folder, way in places for dtype in DTYPES]
 
 
