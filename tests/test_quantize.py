@@ -12,7 +12,8 @@ import ref
 from ref.config import SIZES
 from ref.errors import BadInput
 from ref.ops.blocks import Blocks, decode
-from ref.ops.linear import widen
+from ref.ops.linear import take_rows, widen
+from ref.quant import write
 from ref.quant.encode import encode
 from ref.quant.write import quantize
 from ref.weights.synthetic import synthetic_params
@@ -155,15 +156,18 @@ def test_damaged_codes_are_refused(tmp_path, change, line):
 # --- GGUF
 
 
-class _Tokens:
-    """A tokenizer with 97 pieces."""
+class _Pieces:
+    """A tokenizer with so many pieces."""
+
+    def __init__(self, pieces=97):
+        self.pieces = pieces
 
     @property
     def model(self):
         from sentencepiece import sentencepiece_model_pb2 as proto
 
         model = proto.ModelProto()
-        for i in range(97):
+        for i in range(self.pieces):
             model.pieces.add(piece=f"p{i}", score=-i, type=1)
         return model.SerializeToString()
 
@@ -174,7 +178,7 @@ def test_a_gguf_file_is_read_back_block_by_block(tmp_path, kind, keep):
     gguf = pytest.importorskip("gguf")
     config = WIDE._replace(rope_factor=8.0, query_scale=8**-0.5)
     params = synthetic_params(config, 3)
-    source = ref.load("tiny")._replace(params=params, vision=None, tokenizer=_Tokens)
+    source = ref.load("tiny")._replace(params=params, vision=None, tokenizer=_Pieces)
     path = quantize(source, kind, tmp_path / "out", keep)
     again = ref.load(str(path))
     ours, wanted = again.params.config, config
@@ -195,8 +199,35 @@ def test_a_gguf_file_is_read_back_block_by_block(tmp_path, kind, keep):
 def test_what_gguf_cannot_say_is_refused(tmp_path):
     pytest.importorskip("gguf")
     source = ref.load("tiny")._replace(
-        params=synthetic_params(WIDE._replace(global_every=4), 3), vision=None, tokenizer=_Tokens
+        params=synthetic_params(WIDE._replace(global_every=4), 3), vision=None, tokenizer=_Pieces
     )
     with pytest.raises(BadInput, match=r"gguf: global_every: wanted 6, which llama\.cpp takes, got 4"):
         quantize(source, "Q4_0", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_embedding_made_by_rows_can_be_kept(tmp_path):
+    pytest.importorskip("gguf")
+    made = ref.load("synthetic:270m")
+    small = made.params.config._replace(layers=1)
+    source = made._replace(
+        params=synthetic_params(small, 0, bfloat16=True), tokenizer=lambda: _Pieces(small.vocabulary)
+    )
+    again = ref.load(str(quantize(source, "Q4_0", tmp_path / "out", keep_embedding=True)))
+    np.testing.assert_array_equal(again.params.embedding[:5], take_rows(source.params.embedding, slice(0, 5)))
+
+
+def test_others_may_read_what_is_written(tmp_path):
+    path = quantize(ref.load("tiny"), "SFP8", tmp_path / "out")
+    modes = {file.stat().st_mode & 0o777 for file in path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_several_files_come_with_an_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "SHARD", 20_000)
+    path = quantize(ref.load("tiny"), "INT4", tmp_path / "out")
+    index = json.loads((path / "model.safetensors.index.json").read_text())
+    files = sorted(file.name for file in path.glob("*.safetensors"))
+    assert len(files) > 2
+    assert sorted(set(index["weight_map"].values())) == files
+    assert isinstance(ref.load(str(path)).params.layers[6].down, Blocks)

@@ -10,12 +10,13 @@ LARGEST_SFP8 = np.float32(1.875)
 LEAST_SCALE = np.float32(1e-6)
 
 
-def encode(weight, kind: str) -> Blocks:
+def encode(weight, kind: str, where: object = "weight") -> Blocks:
     """Quantise a matrix.
 
     Args:
         weight: [O, I] float32, finite; I a multiple of the format's block.
         kind: a key of ENCODERS: Q4_0, Q8_0 (blocks of 32), INT4, SFP8 (a scale for each of the O channels).
+        where: the weight's name, for refusals.
 
     Returns:
         Blocks [O, I].
@@ -30,12 +31,14 @@ def encode(weight, kind: str) -> Blocks:
     weight = np.asarray(weight)
     if weight.ndim != 2 or weight.dtype != np.float32:
         raise wanted("weight", kind, "float32 [O, I]", f"{weight.dtype} {list(weight.shape)}")
-    check_width(weight.shape[1], kind)
-    check_finite(weight, kind)
+    check_width(weight.shape[1], kind, where)
+    if not np.isfinite(weight).all():
+        place = np.argwhere(~np.isfinite(weight))[0].tolist()
+        raise wanted("value", where, f"finite numbers for {kind}", f"{weight[tuple(place)]} at {place}")
     return ENCODERS[kind](weight)
 
 
-def check_width(width: int, kind: str, where: object = "weight") -> None:
+def check_width(width: int, kind: str, where: object) -> None:
     """Refuse a row that blocks cannot be cut from.
 
     Raises:
@@ -44,17 +47,6 @@ def check_width(width: int, kind: str, where: object = "weight") -> None:
     length = FORMATS[kind].length
     if width % length:
         raise wanted("width", where, f"a multiple of {length}, the block of {kind}", width)
-
-
-def check_finite(x, kind: str, where: object = "weight") -> None:
-    """Refuse what no code stands for.
-
-    Raises:
-        BadInput: a NaN or infinity, with its place.
-    """
-    if not np.isfinite(x).all():
-        place = np.argwhere(~np.isfinite(x))[0].tolist()
-        raise wanted("value", where, f"finite numbers for {kind}", f"{x[tuple(place)]} at {place}")
 
 
 def _inverse(d):
@@ -176,9 +168,9 @@ def sfp8_codes(x):
         [...] uint8, as `ref.ops.codes.decode_sfp8` reads them; never 0x80.
 
     Raises: BadInput: a larger value: scale it first; a NaN.
-    Source: gemma.cpp `compression/sfp_test.cc`, the scalar rule.
-    Differs: gemma.cpp's vector encoder cuts float32 to bfloat16 first. google-deepmind/gemma's simulation takes powers
-        of two below 2^-20 for 2^-20, so that values under 9.5e-7 come out otherwise.
+    Source: gemma.cpp `compression/sfp_test.cc`, the scalar functions, to which this is bit-equal.
+    Differs: gemma.cpp's vector encoder cuts float32 to bfloat16 first. google-deepmind/gemma's simulation
+        finds powers of two by float32 logarithms, which miss some below 2^-12, and takes those below 2^-20 for 2^-20.
     """
     x = np.asarray(x, np.float32)
     if not (np.abs(x) <= LARGEST_SFP8).all():

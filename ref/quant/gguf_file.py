@@ -9,21 +9,24 @@ import numpy as np
 from ref.config import BOS, EOS, EXTRA_ROWS, PAD, SOFT_TOKEN, UNK, VOCABULARY, TextConfig
 from ref.errors import wanted
 from ref.ops.blocks import Blocks
+from ref.ops.linear import ByRows, take_rows
 from ref.prompt.rebuild import CONTROL, UNUSED, gguf_vocabulary
+from ref.weights.gguf_writing import announce, import_gguf
 from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, gguf_name, is_norm
 from ref.weights.resolve import Loaded
 
-Held = Callable[[str, Any], Any]  # field, Weight -> Weight as it is written
 DEPTH_OF_27B = 62  # for which llama.cpp takes another query scale
 
 
-def write_gguf(loaded: Loaded, kind_of: Callable[[str, Any], str | None], held: Held, kind: str, folder: Path) -> str:
+def write_gguf(
+    loaded: Loaded, kind_of: Callable[[Any], str | None], encoder: Callable[[str, Any], Any], kind: str, folder: Path
+) -> str:
     """Write one GGUF file.
 
     Args:
         loaded: the weights; their tokenizer goes into the file.
-        kind_of: from (field, Weight) to the format it will have, None where it stays as it is.
-        held: from (field, Weight) to what is written; called for one at a time.
+        kind_of: from a Weight to the format it will have, None where it stays as it is.
+        encoder: from (name, Weight) to the Weight that is written; called for one at a time.
         kind: format that the file is called after.
         folder: where.
 
@@ -37,28 +40,21 @@ def write_gguf(loaded: Loaded, kind_of: Callable[[str, Any], str | None], held: 
     Source: llama.cpp `convert_hf_to_gguf.py`, `Gemma3Model`; `gguf` 0.19.
     Differs: the vision tower, which llama.cpp keeps in a file of its own (mmproj), is not written.
     """
-    gguf, c = _import_gguf(), loaded.params.config
+    gguf, c = import_gguf("quantize", 'pip install "gemma3-ref[quant]"'), loaded.params.config
     name = f"gemma-3-{c.name}{'-it' if loaded.instruction_tuned else ''}-{kind.lower()}.gguf"
     writer = gguf.GGUFWriter(folder / name, "gemma3")
     _describe(writer, gguf, loaded, kind)
     named = list(_named(loaded.params))
     for field, layer, weight in named:
-        _announce(gguf, writer, gguf_name(field, layer), weight, _type(field, weight, kind_of(field, weight)))
+        held = _type(field, weight, kind_of(weight))
+        announce(gguf, writer, gguf_name(field, layer), weight.shape, held, "quantize")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for field, _, weight in named:
-        writer.write_tensor_data(_as_gguf(field, held(field, weight)))
+    for field, layer, weight in named:
+        writer.write_tensor_data(_as_gguf(field, encoder(gguf_name(field, layer), weight)))
     writer.close()
     return name
-
-
-def _import_gguf() -> Any:
-    try:
-        import gguf
-    except ImportError:
-        raise wanted("gguf", "quantize", 'pip install "gemma3-ref[quant]"', "not installed") from None
-    return gguf
 
 
 def _named(params) -> Iterable[tuple[str, int | None, Any]]:
@@ -75,21 +71,15 @@ def _type(field: str, weight, kind: str | None) -> str:
         return "F32"
     if kind or isinstance(weight, Blocks):
         return kind or weight.format
-    return {"uint16": "BF16", "float16": "F16", "float32": "F32"}[str(weight.dtype)]
-
-
-def _announce(gguf, writer, name: str, weight, kind: str) -> None:
-    """Say where a tensor will lie; its rows are blocks of `length` values in `size` bytes."""
-    length, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-    shape = list(weight.shape)
-    count = int(np.prod(shape)) // length * size
-    writer.add_tensor_info(name, shape, np.dtype(np.float32), count, gguf.GGMLQuantizationType[kind])
+    dtype = take_rows(weight, slice(0, 1)).dtype
+    return {"uint16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}[str(dtype)]
 
 
 def _as_gguf(field: str, weight) -> np.ndarray:
     """Return the bytes of a tensor; norms as 1 + w."""
     if is_norm(field):
         return (np.asarray(weight, np.float64) + 1).astype(np.float32)
+    weight = weight.take_rows(slice(None)) if isinstance(weight, ByRows) else weight
     return np.ascontiguousarray(weight.data if isinstance(weight, Blocks) else weight)
 
 

@@ -3,27 +3,26 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from ref.errors import wanted
 from ref.ops.blocks import FORMATS, Blocks
 from ref.ops.linear import ByRows, take_rows, widen_jit
-from ref.quant.encode import check_finite, check_width, encode
+from ref.quant.encode import check_width, encode
 from ref.quant.gguf_file import write_gguf
 from ref.weights.coded import CODED, METHOD, SUFFIX
-from ref.weights.export import as_file, config_to_hugging_face, named_vision_tensors, named_weights
-from ref.weights.names import EMBEDDING, HUGGING_FACE_PREFIXES, PROJECTOR_PREFIXES, TOWER_PREFIXES
+from ref.weights.export import as_file, checkpoint_config, named_vision_tensors, named_weights, write_shards
+from ref.weights.names import HUGGING_FACE_PREFIXES, PROJECTOR_PREFIXES, TOWER_PREFIXES
 from ref.weights.resolve import Loaded
-from ref.weights.vision_config import vision_to_hugging_face
 
 ROWS = 4_096  # of a matrix that are widened at a time
-SHARD = 2 * 2**30  # bytes a file
+SHARD = 2**30  # bytes a file
+Encoder = Callable[[str, Any], Any]  # name, Weight -> Weight as it is written
 
 
 def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = False) -> Path:
@@ -48,13 +47,27 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
         raise wanted("format", "quantize", "int4, q4_0, q8_0 or sfp8", kind)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise wanted("folder", folder, "an empty or new one", "files in it" if folder.is_dir() else "a file")
+
+    def is_coded(weight) -> bool:
+        matrix = isinstance(weight, (Blocks, ByRows)) or weight.ndim == 2
+        return matrix and not (keep_embedding and weight is loaded.params.embedding)
+
     for name, weight in named_weights(loaded.params, ""):
-        if _is_coded(weight, "embed_tokens" in name, keep_embedding):
+        if is_coded(weight):
             check_width(weight.shape[1], kind, name)
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    new, total = folder.with_name(f".{folder.name}.{os.getpid()}.part"), 13 * loaded.params.config.layers + 2
     try:
         new.mkdir(parents=True)
-        name = (_write_folder if kind in CODED else _write_gguf)(loaded, kind, new, keep_embedding)
+        with tqdm(total=total, desc=f"weights to {kind}", disable=None, delay=1, leave=False) as bar:
+
+            def encoder(name: str, weight):
+                bar.update()
+                return encode_rows(weight, kind, name) if is_coded(weight) else weight
+
+            if kind in CODED:
+                _write_folder(loaded, encoder, kind, new)
+            else:
+                written = write_gguf(loaded, lambda weight: kind if is_coded(weight) else None, encoder, kind, new)
         if folder.exists():
             folder.rmdir()
         new.rename(folder)
@@ -62,39 +75,7 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
         raise wanted("folder", folder, "a place to write to", error.strerror) from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return folder / name
-
-
-def _is_coded(weight, is_embedding: bool, keep_embedding: bool) -> bool:
-    matrix = isinstance(weight, (Blocks, ByRows)) or weight.ndim == 2
-    return matrix and not (is_embedding and keep_embedding)
-
-
-def _write_gguf(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool) -> str:
-    bar = tqdm(
-        total=13 * loaded.params.config.layers + 2, desc=f"weights to {kind}", disable=None, delay=1, leave=False
-    )
-
-    def kind_of(field: str, weight) -> str | None:
-        return kind if _is_coded(weight, field == EMBEDDING, keep_embedding) else None
-
-    def held(field: str, weight):
-        bar.update()
-        if kind_of(field, weight):
-            return encode_rows(weight, kind, field)
-        return weight.take_rows(slice(None)) if isinstance(weight, ByRows) else weight
-
-    with bar:
-        return write_gguf(loaded, kind_of, held, kind, folder)
-
-
-def _coded(loaded: Loaded, kind: str, keep_embedding: bool) -> Iterator[tuple[str, Any]]:
-    """Yield (official name, Weight) of the text model, matrices quantised one after the other."""
-    named = named_weights(loaded.params, HUGGING_FACE_PREFIXES[1 if loaded.vision else 0])
-    total = 13 * loaded.params.config.layers + 2
-    for name, weight in tqdm(named, desc=f"weights to {kind}", total=total, disable=None, delay=1, leave=False):
-        coded = _is_coded(weight, "embed_tokens" in name, keep_embedding)
-        yield name, encode_rows(weight, kind, name) if coded else weight
+    return folder if kind in CODED else folder / written
 
 
 def encode_rows(weight, kind: str, where: object) -> Blocks:
@@ -108,63 +89,45 @@ def encode_rows(weight, kind: str, where: object) -> Blocks:
     Raises:
         BadInput: see `ref.quant.encode.encode`.
     """
-    check_width(weight.shape[1], kind, where)
     parts = []
     for start in range(0, weight.shape[0], ROWS):
         rows = np.ascontiguousarray(widen_jit(take_rows(weight, slice(start, start + ROWS))), np.float32)
-        check_finite(rows, kind, where)
-        parts.append(encode(rows, kind))
+        parts.append(encode(rows, kind, where))
     scales = [part.scale for part in parts if part.scale is not None]
     data = np.concatenate([part.data for part in parts])
     return Blocks(data, kind, np.concatenate(scales) if scales else None)
 
 
-def _write_folder(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool) -> str:
-    config = config_to_hugging_face(loaded.params.config)
-    if loaded.vision:
-        config = vision_to_hugging_face(loaded.vision.config, loaded.params.config) | {"text_config": config}
+def _write_folder(loaded: Loaded, encoder: Encoder, kind: str, folder: Path) -> None:
+    config = checkpoint_config(loaded.params, loaded.vision)
     bits = 8 * FORMATS[kind].size // FORMATS[kind].length
     config["quantization_config"] = {"quant_method": METHOD, "format": kind, "bits": bits, "value": "code / scale"}
-    tensors = _as_tensors(_coded(loaded, kind, keep_embedding))
-    if loaded.vision:
-        tensors = (*tensors, *named_vision_tensors(loaded.vision, TOWER_PREFIXES[0], PROJECTOR_PREFIXES[0]))
-    _write_shards(tensors, folder)
+    write_shards(_parts(_tensors(loaded, encoder)), folder)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     source = Path(loaded.name) / "tokenizer.model"
     if source.is_file():
         shutil.copyfile(source, folder / source.name)
-    return ""
 
 
-def _as_tensors(weights) -> Iterator[tuple[str, np.ndarray]]:
-    for name, weight in weights:
-        if isinstance(weight, Blocks) and weight.scale is not None:
-            yield name, weight.data
-            yield name + SUFFIX, weight.scale
+def _tensors(loaded: Loaded, encoder: Encoder) -> Iterator[tuple[str, np.ndarray]]:
+    for name, weight in named_weights(loaded.params, HUGGING_FACE_PREFIXES[1 if loaded.vision else 0]):
+        made = encoder(name, weight)
+        if isinstance(made, Blocks) and made.scale is not None:
+            yield name, made.data
+            yield name + SUFFIX, made.scale
         else:
-            yield name, as_file(weight)
+            yield name, as_file(made)
+    if loaded.vision:
+        yield from named_vision_tensors(loaded.vision, TOWER_PREFIXES[0], PROJECTOR_PREFIXES[0])
 
 
-def _write_shards(tensors, folder: Path) -> None:
-    """Write files of about SHARD bytes, and the index of several."""
-    files: list[list[str]] = []
+def _parts(tensors: Iterable[tuple[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """Cut tensors into parts of about SHARD bytes."""
     part: dict[str, np.ndarray] = {}
     for name, array in tensors:
-        part[name] = np.ascontiguousarray(array)
+        part[name] = array
         if sum(one.nbytes for one in part.values()) >= SHARD:
-            files.append(_save(part, folder, len(files)))
+            yield part
             part = {}
     if part:
-        files.append(_save(part, folder, len(files)))
-    names = [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
-    names = names if len(files) > 1 else ["model.safetensors"]
-    for i, name in enumerate(names):
-        (folder / f"{i}.safetensors").rename(folder / name)
-    if len(files) > 1:
-        places = {name: names[i] for i, inside in enumerate(files) for name in inside}
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}, indent=1) + "\n")
-
-
-def _save(part: dict[str, np.ndarray], folder: Path, number: int) -> list[str]:
-    save_file(part, folder / f"{number}.safetensors")
-    return list(part)
+        yield part

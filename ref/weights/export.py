@@ -1,12 +1,13 @@
 """Write a checkpoint in the official Hugging Face layout: config.json and safetensors, one file or shards."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ref.config import TextConfig
 from ref.errors import wanted
@@ -23,6 +24,7 @@ from ref.weights.names import (
     hugging_face_name,
     vision_name,
 )
+from ref.weights.shards import INDEX, SINGLE
 from ref.weights.vision_config import vision_to_hugging_face
 
 
@@ -97,27 +99,48 @@ def save_hugging_face(
     if folder.exists() and any(folder.iterdir()):
         raise wanted("folder", folder, "an empty or new one", "files in it")
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_to_hugging_face(params.config)
-    if vision:
-        config = vision_to_hugging_face(vision.config, params.config) | {"text_config": config}
     prefix = STYLES[style][0] if vision else HUGGING_FACE_PREFIXES[0]
     tensors = {name: as_file(weight) for name, weight in named_weights(params, prefix)}
     if vision:
         tensors |= named_vision_tensors(vision, *STYLES[style][1:])
-    _write_shards(tensors, folder, shards)
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    names = list(tensors)
+    write_shards(({name: tensors[name] for name in names[shard::shards]} for shard in range(shards)), folder)
+    (folder / "config.json").write_text(json.dumps(checkpoint_config(params, vision), indent=1) + "\n")
 
 
-def _write_shards(tensors: dict[str, np.ndarray], folder: Path, shards: int):
-    names, index = list(tensors), {}
-    for shard in range(shards):
-        file = "model.safetensors" if shards == 1 else f"model-{shard + 1:05}-of-{shards:05}.safetensors"
-        part = names[shard::shards]
-        save_file({name: np.ascontiguousarray(tensors[name]) for name in part}, folder / file)
-        index |= dict.fromkeys(part, file)
-    if shards > 1:
-        listing = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": index}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(listing, indent=1))
+def checkpoint_config(params: TextParams, vision: VisionParams | None) -> dict[str, Any]:
+    """Return the `config.json` of a checkpoint, multimodal where there is a tower; arguments as `save_hugging_face`."""
+    config = config_to_hugging_face(params.config)
+    return vision_to_hugging_face(vision.config, params.config) | {"text_config": config} if vision else config
+
+
+def write_shards(parts: Iterable[Mapping[str, np.ndarray]], folder: Path) -> None:
+    """Write each part as a safetensors file; several come with an index.
+
+    Args:
+        parts: tensors by name, one part in memory at a time.
+        folder: where.
+
+    Raises:
+        OSError: as writing does.
+
+    Source: transformers `save_pretrained` for the names.
+    Differs: safetensors' own `save_file` makes files that nobody else may read.
+    """
+    inside, total = [], 0
+    for number, part in enumerate(parts):
+        arrays = {name: np.ascontiguousarray(array) for name, array in part.items()}
+        (folder / f"{number}.part").write_bytes(save(arrays))
+        inside.append(list(arrays))
+        total += sum(array.nbytes for array in arrays.values())
+    files = [SINGLE]
+    if len(inside) > 1:
+        files = [f"model-{number + 1:05}-of-{len(inside):05}.safetensors" for number in range(len(inside))]
+        places = {name: file for names, file in zip(inside, files, strict=True) for name in names}
+        listing = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / INDEX).write_text(json.dumps(listing, indent=1))
+    for number, file in enumerate(files):
+        (folder / f"{number}.part").rename(folder / file)
 
 
 def named_weights(params: TextParams, prefix: str):

@@ -1,11 +1,9 @@
 """Copies of a GGUF file with its matrices in another type, made with the `gguf` package: llama.cpp runs files only."""
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ref.errors import wanted
+from ref.weights.gguf_writing import announce, import_gguf
 
 # dtype asked for -> name of the type in the `gguf` package
 KINDS = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "q8_0": "Q8_0"}
@@ -30,13 +28,14 @@ def copy_as(source: Path, target: Path, dtype: str) -> Path:
     """
     if dtype not in KINDS:
         raise wanted("dtype", "capture", f"file, {', '.join(KINDS)}", dtype)
-    gguf, part = _import_gguf(), target.with_name(target.name + ".part")
+    gguf = import_gguf("capture", "pip install gguf, which writes copies in other dtypes")
+    part = target.with_name(target.name + ".part")
     reader, kind = gguf.GGUFReader(source), gguf.GGMLQuantizationType[KINDS[dtype]]
     writer = gguf.GGUFWriter(part, str(reader.fields["general.architecture"].contents()))
     _copy_metadata(gguf, reader, writer, kind)
     kinds = [kind if len(tensor.shape) > 1 else gguf.GGMLQuantizationType.F32 for tensor in reader.tensors]
     for tensor, held in zip(reader.tensors, kinds, strict=True):
-        _announce(gguf, writer, tensor, held, source)
+        announce(gguf, writer, tensor.name, tensor.shape[::-1].tolist(), held.name, source)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -44,25 +43,6 @@ def copy_as(source: Path, target: Path, dtype: str) -> Path:
         writer.write_tensor_data(gguf.quantize(gguf.dequantize(tensor.data, tensor.tensor_type), held))
     writer.close()
     return part.replace(target)
-
-
-def _import_gguf() -> Any:
-    try:
-        import gguf
-    except ImportError:
-        raise wanted(
-            "gguf", "capture", "pip install gguf, which writes copies in other dtypes", "not installed"
-        ) from None
-    return gguf
-
-
-def _announce(gguf, writer, tensor, kind, source) -> None:
-    """Write where a tensor will lie; its rows are blocks of `length` values in `size` bytes."""
-    length, size = gguf.GGML_QUANT_SIZES[kind]
-    shape = tensor.shape[::-1].tolist()
-    if shape[-1] % length:
-        raise wanted(f"rows of tensor {tensor.name}", source, f"a multiple of {length} values", shape[-1])
-    writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), int(np.prod(shape)) // length * size, kind)
 
 
 def _copy_metadata(gguf, reader, writer, kind) -> None:
