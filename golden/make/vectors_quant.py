@@ -9,9 +9,10 @@ import numpy as np
 from vectors_form import flag, mistakes, vector
 
 JAX_FILE = json.loads((Path(__file__).parent / "jax_quant.json").read_text())  # written by jax_quant.py
+SFP_FILE = json.loads((Path(__file__).parent / "sfp8.json").read_text())  # written by gemma_cpp.py
 GEMMA = f"google-deepmind/gemma {JAX_FILE['gemma']}"
 GGUF = f"gguf {version('gguf')}"
-SFP_TEST = "gemma.cpp sfp_test.cc"
+GEMMA_CPP = f"gemma.cpp {SFP_FILE['gemma.cpp'][:7]}"
 
 LEGEND = {"Q": "bytes of a row"}
 SOURCES = {
@@ -21,11 +22,15 @@ SOURCES = {
         "version": f"{JAX_FILE['gemma']}, jax {JAX_FILE['jax']}",
         "link": "https://github.com/google-deepmind/gemma",
     },
-    SFP_TEST: {"kind": "literature", "version": "the scalar rule", "link": "https://github.com/google/gemma.cpp"},
+    GEMMA_CPP: {
+        "kind": "witness",
+        "version": f"commit {SFP_FILE['gemma.cpp'][:7]}, the scalar functions of `compression/sfp_test.cc`",
+        "link": "https://github.com/google/gemma.cpp",
+    },
 }
 CODES = {"atol": 0.0, "rtol": 0.0, "basis": "exact: codes"}
 VALUES = {"atol": 0.0, "rtol": 0.0, "basis": "exact: float32"}
-# pairs that the scalar rule's own test has: input, output
+# pairs that gemma.cpp's own test has: input, output
 PAIRS = [
     (0.46875, 0.46875), (0.484375, 0.5), (0.28125, 0.28125), (0.296875, 0.3125), (0.279296875, 0.28125),
     (0.265625, 0.25), (0.0068359375, 0.0068359375), (0.007568359375, 0.0078125), (1.0625, 1.0),
@@ -71,6 +76,13 @@ def _int4_wrong(weight, change):
     return _packed(np.clip(turned, -8, 7).astype(int))
 
 
+def _wrong_codes(kind, weight, truth, quantise_wrongly, changes, source):
+    """Vectors of (flag, comment): a quantiser that without a change is right, with one of them."""
+    assert quantise_wrongly(weight, "").tolist() == truth
+    rows = [(change, comment, quantise_wrongly(weight, change).tolist()) for change, comment in changes]
+    return mistakes({"format": kind, "weight": weight.tolist()}, truth, rows, source=source, tolerance=CODES)
+
+
 def quantise():
     """Return vectors from weights to codes."""
     vectors = []
@@ -84,23 +96,20 @@ def quantise():
         codes = _packed(row["int4_codes"]).tolist()
         vectors.append(vector(f"INT4: {row['comment']}", inputs, codes, source=GEMMA, tolerance=CODES))
     weight = _weights()[1][1]
-    inputs = {"format": "Q4_0", "weight": weight.tolist()}
     truth = _gguf_codes(weight, "Q4_0").tolist()
-    assert _q4_0_wrong(weight, "").tolist() == truth
-    rows = [
-        ("NibblesInPairs", "neighbours share a byte", _q4_0_wrong(weight, "NibblesInPairs").tolist()),
-        ("Magnitude", "d of the largest magnitude without its sign", _q4_0_wrong(weight, "Magnitude").tolist()),
-        ("Truncated", "cut off, not rounded", _q4_0_wrong(weight, "Truncated").tolist()),
+    changes = [
+        ("NibblesInPairs", "neighbours share a byte"),
+        ("Magnitude", "d of the largest magnitude without its sign"),
+        ("Truncated", "cut off, not rounded"),
     ]
-    vectors += mistakes(inputs, truth, rows, source=GGUF, tolerance=CODES)
-    inputs, truth = {"format": "INT4", "weight": weight.tolist()}, _packed(JAX_FILE["rows"][1]["int4_codes"]).tolist()
-    assert _int4_wrong(weight, "").tolist() == truth
-    rows = [
-        ("ScaleOfEight", "8 / max, clipped at 7", _int4_wrong(weight, "ScaleOfEight").tolist()),
-        ("WrongAxis", "a scale an input", _int4_wrong(weight, "WrongAxis").tolist()),
-        ("HalfAway", "halves away from zero", _int4_wrong(weight, "HalfAway").tolist()),
+    vectors += _wrong_codes("Q4_0", weight, truth, _q4_0_wrong, changes, GGUF)
+    truth = _packed(JAX_FILE["rows"][1]["int4_codes"]).tolist()
+    changes = [
+        ("ScaleOfEight", "8 / max, clipped at 7"),
+        ("WrongAxis", "a scale an input"),
+        ("HalfAway", "halves away from zero"),
     ]
-    vectors += mistakes(inputs, truth, rows, source=GEMMA, tolerance=CODES)
+    vectors += _wrong_codes("INT4", weight, truth, _int4_wrong, changes, GEMMA)
     return {
         "description": "Codes of a matrix, as bytes. Q4_0 and Q8_0: blocks of 32, a little-endian float16 scale first, "
         "then 16 bytes (value j in the low half of byte j, 16 + j in the high one) or 32 signed bytes. INT4: q = "
@@ -174,9 +183,8 @@ def _sfp8_value(code, bias=0, switched=True):
 
 def _sfp8():
     codes = [[c for c in range(128)], [128 + c if c else 0 for c in range(128)]]
-    truth = [[_sfp8_value(code) for code in row] for row in codes]
-    flat = set(truth[0]) | set(truth[1])
-    assert {abs(out) for _, out in PAIRS} <= flat
+    truth = [[SFP_FILE["values"][code] for code in row] for row in codes]
+    assert truth == [[_sfp8_value(code) for code in row] for row in codes]
     inputs = {"format": "SFP8", "codes": codes, "scale": [1.0, 1.0]}
     wrong = [
         ("WrongBias", "large codes halved", [[_sfp8_value(c, bias=int(c & 64 > 0)) for c in row] for row in codes]),
@@ -186,8 +194,8 @@ def _sfp8():
             [[_sfp8_value(c, switched=False) for c in r] for r in codes],
         ),
     ]
-    right = vector("SFP8: every code that is written", inputs, truth, source=SFP_TEST, tolerance=VALUES)
-    return [right, *mistakes(inputs, truth, wrong, source=SFP_TEST, tolerance=VALUES)]
+    right = vector("SFP8: every code that is written", inputs, truth, source=GEMMA_CPP, tolerance=VALUES)
+    return [right, *mistakes(inputs, truth, wrong, source=GEMMA_CPP, tolerance=VALUES)]
 
 
 def switching_float():
@@ -204,6 +212,16 @@ def switching_float():
         )
         for row in JAX_FILE["rows"][:3]
     ]  # of tiny values, in the last, gemma's float32 logarithms show
+    rounded = [
+        vector(
+            row["comment"],
+            {"weight": [row["x"]], "scaled": 0},
+            [[SFP_FILE["values"][code] for code in row["codes"]]],
+            source=GEMMA_CPP,
+            tolerance=VALUES,
+        )
+        for row in SFP_FILE["rows"]
+    ]
     inputs = {"weight": np.float32(x).astype(float).tolist(), "scaled": 0}
     away = truth.copy()
     away[:, [5, 8, 17]] = [[0.28125, 1.125, 0.5625], [-0.28125, -1.125, -0.5625]]
@@ -226,18 +244,19 @@ def switching_float():
                 "the pairs of gemma.cpp's own test, with both signs",
                 inputs,
                 truth.tolist(),
-                source=SFP_TEST,
+                source=GEMMA_CPP,
                 tolerance=VALUES,
             ),
-            vector("its smallest", smallest, kept, source=SFP_TEST, tolerance=VALUES),
+            vector("its smallest", smallest, kept, source=GEMMA_CPP, tolerance=VALUES),
+            *rounded,
             *scaled,
             *mistakes(
                 inputs,
                 truth.tolist(),
                 [("HalfAway", "halves away from zero", away.tolist())],
-                source=SFP_TEST,
+                source=GEMMA_CPP,
                 tolerance=VALUES,
             ),
-            *mistakes(smallest, kept, [("SmallestLost", "2^-23 becomes 0", lost)], source=SFP_TEST, tolerance=VALUES),
+            *mistakes(smallest, kept, [("SmallestLost", "2^-23 becomes 0", lost)], source=GEMMA_CPP, tolerance=VALUES),
         ],
     }
