@@ -1,0 +1,135 @@
+"""Ports that are wrong on purpose: dumps of the model with a known mistake in it, for the judge to find."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from ref.errors import wanted
+from ref.model.inputs import check_ids
+from ref.verify.dump import DumpWriter
+from ref.verify.emulate import emulate
+from ref.verify.graph import RULES, Run
+from ref.verify.mutants import tap_mutants
+from ref.verify.policy import POLICIES
+from ref.verify.stages import prepare_stage, stages_of, taps_of
+from ref.verify.world import world_of
+
+STORED = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+CLEAR = 1e-3  # relative change of a tap that any number format shows
+
+
+class BrokenPort(NamedTuple):
+    """A dump with a mistake in it."""
+
+    path: Path
+    mistake: str | None  # a name out of `ref.verify.mutants.tap_mutants()`; None: nothing is wrong
+    layer: int | None  # None: everywhere
+
+    def __repr__(self) -> str:  # a blind exercise does not give itself away
+        return f"BrokenPort({str(self.path)!r}, ...)"
+
+
+def break_port(
+    folder: str | Path,
+    loaded,
+    ids: Sequence[int],
+    mistake: str | None = None,
+    layer: int | None = None,
+    dtype: str = "float32",
+) -> BrokenPort:
+    """Write a dump of a prompt's pass with a known mistake in it, every tap, in transformers' rounding.
+
+    Args:
+        folder: where; empty or new.
+        loaded: weights, from `ref.load`.
+        ids: [T] token ids, text only.
+        mistake: a name out of `ref.verify.mutants.tap_mutants()`; None makes none.
+        layer: the one layer that is wrong; None: wherever the operation stands.
+        dtype: `float32` or `bfloat16`; the weights are held in it, too.
+
+    Raises:
+        BadInput: an unknown mistake, layer or dtype; ids out of range; a folder in use.
+
+    Source: `ref.verify.graph`, with the mutant's rule in the place of the operation's own.
+    Differs: no known.
+    """
+    rules = _rules(mistake, layer, loaded.params.config.layers)
+    check_ids(np.array([ids]), loaded.params.config, "break_port")
+    with _writer(Path(folder), loaded, dtype) as writer:
+        for tap, value in broken_taps(loaded, ids, rules, dtype):
+            writer.add_tensor(tap, value.astype(STORED[dtype]) if value.dtype.kind == "f" else value)
+        row = {"ids": [int(t) for t in ids], "positions": list(range(len(ids))), "cached": 0, "left_pads": 0}
+        writer.end_pass(row | {"image_blocks": []})
+    return BrokenPort(Path(folder), mistake, layer)
+
+
+def break_port_blindly(folder: str | Path, loaded, ids: Sequence[int], seed: int) -> BrokenPort:
+    """Write a dump with a mistake that a seed chooses; arguments as `break_port`.
+
+    Those that change nothing in this prompt beyond 0.1 % are passed over.
+    """
+    layers, rng = loaded.params.config.layers, np.random.default_rng(seed)
+    right = dict(broken_taps(loaded, ids, {}))
+    for name in rng.permutation(sorted(tap_mutants())).tolist():
+        layer = int(rng.integers(layers))
+        groups = tap_mutants()[name].rules
+        layer = layer if all(".layer." in group for group in groups) else None
+        if not all(group.startswith("text.") for group in groups):
+            continue
+        taps = broken_taps(loaded, ids, _rules(name, layer, layers))
+        if any(_differs(value, right[tap]) for tap, value in taps):
+            return break_port(folder, loaded, ids, name, layer)
+    raise wanted("ids", "break_port_blindly", "a prompt in which some mistake shows", "one in which none does")
+
+
+def broken_taps(loaded, ids, rules: dict[str, Any], dtype: str = "float32"):
+    """Run the graph from the prompt, stage by stage, with rules in the place of some; yields (tap, value)."""
+    held = "file" if dtype == "float32" else dtype
+    world = world_of(loaded, ids, held=held)
+    run = Run(world, emulate(POLICIES[f"transformers-{dtype}"], 1), {}, None, rules)
+    for stage in stages_of(world):
+        run.weights = prepare_stage(loaded, stage, held, np.float32)
+        taps = taps_of(stage, False, False)
+        for tap in taps:
+            with np.errstate(all="ignore"):
+                yield tap, run.value(tap)
+        run.forget(taps[-1:] if stage.name != "layer" else (taps[-1], f"text.layer.{stage.layer}.out"))
+
+
+def _rules(mistake: str | None, layer: int | None, layers: int) -> dict[str, Any]:
+    if mistake is None:
+        return {}
+    if mistake not in tap_mutants():
+        raise wanted("mistake", "break_port", "a name out of ref.verify.mutants.tap_mutants()", mistake)
+    if layer is not None and not 0 <= layer < layers:
+        raise wanted("layer", "break_port", f"0 .. {layers - 1}", layer)
+    return in_one_layer(tap_mutants()[mistake].rules, layer)
+
+
+def in_one_layer(rules: dict[str, Any], layer: int | None) -> dict[str, Any]:
+    """Return rules that hold in one layer only, elsewhere the graph's own; None: everywhere."""
+    if layer is None:
+        return rules
+    return {
+        group: lambda c, rule=rule, group=group: (rule if c.layer == layer else RULES[group])(c)
+        for group, rule in rules.items()
+    }
+
+
+def _differs(value: np.ndarray, right: np.ndarray) -> bool:
+    # what a query sees may be written in several ways; if it changes, so do the probabilities
+    return value.dtype.kind == "f" and bool(np.linalg.norm(value - right) > CLEAR * np.linalg.norm(right))
+
+
+def _writer(folder: Path, loaded, dtype: str) -> DumpWriter:
+    if dtype not in STORED:
+        raise wanted("dtype", "break_port", " or ".join(STORED), dtype)
+    config = loaded.params.config
+    weights = {"name": loaded.name, "dtype": "as in the file" if dtype == "float32" else dtype, "sha256": None}
+    policy = dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), dtype)
+    policy |= {"rope_angle": "float32", "attention_impl": "eager"}
+    model = {"config": config._asdict(), "weights": weights}
+    return DumpWriter(folder, model, policy, {"name": "a port", "version": "1"})

@@ -1,0 +1,128 @@
+"""Exercises: your own function beside golden vectors or the reference, and which known mistake it makes."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ref.errors import wanted
+from ref.verify.golden import golden_root
+
+SMALL = 40  # values up to which inputs and answers are printed
+
+
+def exercise(check: Callable[..., Any], *args, **how) -> None:
+    """Run a check and print what it says in the place of raising it: for notebooks, which go on.
+
+    Args:
+        check: `check_op`, `check_like`, `check_visibility`, `check_pan_and_scan` or `assert_matches`.
+        args: its arguments; the first is the answer.
+        how: its keyword arguments.
+
+    Source: own.
+    Differs: no known.
+    """
+    try:
+        check(*args, **how)
+    except AssertionError as error:
+        print(f"Not yet.\n{str(error).strip()}")
+    else:
+        print("Right.")
+
+
+def check_op(fn: Callable[..., Any], op: str) -> None:
+    """Check a function by the golden vectors of an operation, which other implementations made.
+
+    Args:
+        fn: called by keyword with the inputs of each vector, lists as float64 arrays, or those that its parameters
+            name; what each is stands in `golden/vectors/{op}.json`.
+        op: a file of `golden/vectors`, such as rms_norm, rope, geglu, softmax, sampling.
+
+    Raises:
+        AssertionError: a vector that is answered wrongly, and which known mistakes answer theirs as `fn` did.
+        BadInput: no such file.
+
+    Source: `golden/README.md`.
+    Differs: no known.
+    """
+    document = _vectors(op)
+    rows = [(row, _call(fn, row["inputs"])) for row in document["vectors"]]
+    missed = [(row, answer) for row, answer in rows if row["result"] == "must" and not _equal(answer, row)]
+    if missed:
+        mistakes = [row for row, answer in rows if row["result"] != "must" and _equal(answer, row)]
+        # beside the mistake's own vector, if there is one: that one tells most
+        told = [one for one in missed if any(one[0]["inputs"] == row["inputs"] for row in mistakes)]
+        flags = dict.fromkeys(flag for row in mistakes for flag in row["flags"])
+        raise AssertionError(_told(document, *(told or missed)[0], flags))
+
+
+def check_like(fn: Callable[..., Any], reference: Callable[..., Any], cases: Iterable[tuple], rtol=0.0) -> None:
+    """Check a function by another one on some inputs.
+
+    Args:
+        fn: the answer.
+        reference: the right one.
+        cases: tuples of arguments.
+        rtol: relative tolerance on numbers; texts and lists must be equal.
+
+    Raises:
+        AssertionError: the first case that is answered otherwise.
+
+    Source: own.
+    Differs: no known.
+    """
+    for case in cases:
+        answer, right = fn(*case), reference(*case)
+        numbers = all(np.asarray(x).dtype.kind in "fiub" for x in (answer, right))
+        same = np.shape(answer) == np.shape(right) if numbers else answer == right
+        if not same or (numbers and not np.allclose(answer, right, rtol=rtol, atol=0, equal_nan=True)):
+            asked = ", ".join(_short(x) for x in case)
+            raise AssertionError(f"Of {asked}\nwanted {_short(right)}\ngot    {_short(answer)}")
+
+
+@cache
+def _vectors(op: str) -> dict[str, Any]:
+    folder = golden_root() / "vectors"
+    known = sorted(path.stem for path in folder.glob("*.json"))
+    if op not in known:
+        raise wanted("op", "check_op", f"one of {', '.join(known)}", op)
+    return json.loads((folder / f"{op}.json").read_text())
+
+
+def _call(fn, inputs: dict[str, Any]) -> Any:
+    arrays = {name: np.array(value, np.float64) if isinstance(value, list) else value for name, value in inputs.items()}
+    known = inspect.signature(fn).parameters
+    if not any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        arrays = {name: value for name, value in arrays.items() if name in known}
+    with np.errstate(all="ignore"):
+        return fn(**arrays)
+
+
+def _equal(answer, row: dict[str, Any]) -> bool:
+    if np.shape(answer) != np.shape(row["expected"]):
+        return False
+    tolerance = {name: row["tolerance"][name] for name in ("atol", "rtol")}
+    return bool(np.allclose(answer, row["expected"], **tolerance))
+
+
+def _told(document, row, answer, flags) -> str:
+    lines = [f"{document['op']}, {row['comment'] or row['id']}"]
+    lines += [f"  {name} = {_short(value)}" for name, value in row["inputs"].items()]
+    lines += [f"wanted {_short(row['expected'])}", f"got    {_short(answer)}"]
+    for flag in flags:
+        known = document["flags"][flag]
+        lines.append(f"as {flag}: {known['description']} {known['effect']}")
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    """Write a value on few lines; of a large array its shape."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub" or not array.ndim:
+        return repr(value)
+    if array.size > SMALL:
+        return f"array {list(array.shape)}, beginning {_short(array.reshape(-1)[:4])}"
+    return np.array2string(array, precision=6, separator=", ", max_line_width=110).replace("\n", "\n       ")
