@@ -39,9 +39,9 @@ def run(args) -> int:
     kv = args.kv_format.lower()
     rows = [memory(name, args.context, kind, kv, args.all_global) for name in names for kind in kinds]
     if args.plot:
-        from ref.show.kv_memory import plot_kv_memory
+        from ref.show.kv_memory import plot_kv_memory, save_figure
 
-        plot_kv_memory(names[0], args.context, kv, args.plot)
+        save_figure(plot_kv_memory(names[0], args.context, kv), args.plot)
     if args.json:
         print_json(rows[0] if len(rows) == 1 else rows)
         return FINE

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from ref.config import SIZES
+from ref.config import find_size
 from ref.errors import wanted
 from ref.quant.memory import kv_bytes
+from ref.show.canvas import new_figure, styled
 
 CONTEXTS = [2**i for i in range(9, 18)]  # 512 .. 131,072
 RATIOS, WINDOWS = range(1, 8), (512, 1024, 2048, 4096)
 
 
-def plot_kv_memory(size: str, context: int, kind: str, path: Path) -> None:
+@styled
+def plot_kv_memory(size: str = "4b", context: int = 32_768, kind: str = "bfloat16"):
     """Draw the cache of one size as the report's figures 6 and 5 do.
 
         left: against the context, for the released ratio and for all layers global;
@@ -20,35 +22,47 @@ def plot_kv_memory(size: str, context: int, kind: str, path: Path) -> None:
         size: a row of `ref.config.SIZES`.
         context: of the right plot.
         kind: format of the cache, see `ref.quant.memory.kv_bytes`.
-        path: a .png, .svg or .pdf file.
+
+    Returns:
+        The matplotlib figure.
 
     Raises:
-        BadInput: matplotlib is not installed, or a file that it does not write.
+        BadInput: an unknown size; matplotlib is not installed.
 
     Source: Gemma 3 Technical Report, figures 5 and 6, which show a 2B model.
     Differs: exact bytes here, not measured memory.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise wanted("matplotlib", "--plot", 'pip install "gemma3-ref[plot]"', "not installed") from None
+    config = find_size(size)
+    figure, (left, right) = new_figure(11, 4.4, columns=2)
+    _against_context(left, config, kind)
+    _against_ratio(right, config, context, kind)
+    figure.suptitle(f"KV cache of Gemma 3 {size.upper()}, {kind}, one sequence")
+    return figure
+
+
+def save_figure(figure, path: Path) -> None:
+    """Write a figure, whole or not at all.
+
+    Args:
+        figure: of matplotlib.
+        path: a .png, .svg or .pdf file.
+
+    Raises:
+        BadInput: another suffix, or a place that cannot be written.
+    """
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise wanted("--plot", path, "a .png, .svg or .pdf file", path.suffix or "no suffix")
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _against_context(left, size, kind)
-    _against_ratio(right, size, context, kind)
-    figure.suptitle(f"KV cache of Gemma 3 {size.upper()}, {kind}, one sequence")
     part = path.with_name(f".{path.name}.part{path.suffix}")
     try:
         figure.savefig(part, dpi=150)
         part.replace(path)
     except OSError as error:
         raise wanted("--plot", path, "a place to write to", error.strerror) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _against_context(axes, size: str, kind: str) -> None:
-    config = SIZES[size]
+def _against_context(axes, config, kind: str) -> None:
     ratio = f"{config.global_every - 1}:1, window {config.window:,}"
     for label, all_global, style in ((f"{ratio} (rings)", False, "o-"), ("all layers global", True, "s--")):
         values = [kv_bytes(config, tokens, kind, all_global) / 1e9 for tokens in CONTEXTS]
@@ -57,17 +71,16 @@ def _against_context(axes, size: str, kind: str) -> None:
     axes.set_yscale("log")
     axes.set_xticks(CONTEXTS, [f"{tokens // 1024}K" if tokens >= 1024 else str(tokens) for tokens in CONTEXTS])
     axes.set(xlabel="context, tokens", ylabel="GB", title="against the context")
-    axes.grid(alpha=0.3)
+    axes.grid()
     axes.legend()
 
 
-def _against_ratio(axes, size: str, context: int, kind: str) -> None:
-    config = SIZES[size]
+def _against_ratio(axes, config, context: int, kind: str) -> None:
     for window, style in zip(WINDOWS, ("o-", "s-", "^-", "D-"), strict=True):
         kinds = [config._replace(global_every=ratio + 1, window=window) for ratio in RATIOS]
         axes.plot(RATIOS, [kv_bytes(one, context, kind) / 1e9 for one in kinds], style, label=f"window {window:,}")
     axes.axhline(kv_bytes(config, context, kind, True) / 1e9, ls="--", color="grey", label="all layers global")
     axes.set_xticks(list(RATIOS), [f"{ratio}:1" for ratio in RATIOS])
     axes.set(xlabel="local layers to a global one", ylabel="GB", title=f"at {context:,} tokens", ylim=(0, None))
-    axes.grid(alpha=0.3)
+    axes.grid()
     axes.legend()

@@ -1,0 +1,257 @@
+"""Plots of what happens inside: what tokens see, rotations, attention, crops, patches, norms, the logit lens.
+
+Each returns a matplotlib figure (extra `[plot]`), readable on a light and a dark page. The cache's memory is in
+`ref.show.kv_memory`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ref.config import SIGLIP, VisionConfig
+from ref.ops.rope import rope_table
+from ref.ops.visibility import as_matrix
+from ref.show.canvas import BLUE, INK, ORANGE, label_tokens, new_figure, readable, styled
+from ref.show.kv_memory import plot_kv_memory as plot_kv_memory
+from ref.show.lens import Lens
+
+
+@styled
+def plot_visibility(kinds: Mapping[str, np.ndarray], pieces: Sequence[str], origin: int = 0):
+    """Draw what each token sees, one picture a kind of layer.
+
+    Args:
+        kinds: title -> [T, 2] ranges of keys, or [T, S] booleans.
+        pieces: S texts of tokens.
+        origin: key index of the first piece.
+    """
+    figure, axes = new_figure(4.2 * len(kinds), 4.4, columns=len(kinds), squeeze=False)
+    for one, (title, seen) in zip(axes[0], kinds.items(), strict=True):
+        matrix = seen if seen.dtype == bool else as_matrix(seen - origin, len(pieces))
+        one.imshow(np.where(matrix, 1.0, np.nan), cmap=_one_colour(BLUE), vmin=0, vmax=1)
+        one.set_xticks(np.arange(len(pieces)) - 0.5, minor=True)
+        one.set_yticks(np.arange(len(matrix)) - 0.5, minor=True)
+        one.grid(which="minor", color=INK, alpha=0.35, lw=0.5)
+        one.tick_params(which="minor", length=0)
+        label_tokens(one.xaxis, pieces)
+        label_tokens(one.yaxis, pieces[len(pieces) - len(matrix) :])
+        one.tick_params("x", rotation=90)
+        one.set(title=title, xlabel="key", ylabel="query")
+    return figure
+
+
+def _one_colour(colour: str):
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap([colour])
+
+
+@styled
+def plot_rope(head_dim: int, bases: Mapping[str, tuple[float, float]], positions: int, pairs=(0, 8, 24, 48)):
+    """Draw how far pairs are turned: a wheel a pair, a dot a position; and a whole turn's length of every pair.
+
+    Args:
+        head_dim: H.
+        bases: title -> (base, factor), as `TextConfig.rope` returns it.
+        positions: how many, from 0.
+        pairs: which wheels, of H / 2.
+    """
+    figure, axes = new_figure(2.1 * len(pairs) + 3.6, 2.2 * len(bases), len(bases), len(pairs) + 1, squeeze=False)
+    for number, (row, (title, (base, factor))) in enumerate(zip(axes, bases.items(), strict=True)):
+        cos, sin = rope_table(np.arange(positions)[None], head_dim, base, factor, np.float64)
+        for one, pair in zip(row, pairs, strict=False):
+            one.plot(np.cos(np.linspace(0, 7, 200)), np.sin(np.linspace(0, 7, 200)), color=INK, lw=0.6)
+            one.scatter(cos[0, :, pair], sin[0, :, pair], c=np.arange(positions), s=14, cmap="viridis")
+            one.plot([0, cos[0, -1, pair]], [0, sin[0, -1, pair]], color=ORANGE, lw=1)
+            one.set(aspect="equal", xticks=[], yticks=[], title="" if number else f"pair {pair}")
+        row[0].set_ylabel(title)
+        lengths = 2 * np.pi * factor * base ** (2 * np.arange(head_dim // 2) / head_dim)
+        row[-1].semilogy(lengths)
+        row[-1].axhline(positions, ls="--", color=INK, lw=0.8)
+        row[-1].set(xlabel="pair" if number == len(bases) - 1 else "", ylabel="tokens a turn")
+        row[-1].grid()
+    return figure
+
+
+@styled
+def plot_attention(probs: np.ndarray, pieces: Sequence[str], title: str = "", origin: int = 0):
+    """Draw the attention of a layer, one picture a head.
+
+    Args:
+        probs: [N, T, S].
+        pieces: S texts of tokens.
+        title: of the whole.
+        origin: first query among the keys.
+    """
+    N = probs.shape[0]
+    side, columns = (3.1, min(N, 4)) if len(pieces) <= 12 else (4.6, min(N, 2))  # labels need room
+    rows = -(-N // columns)
+    figure, axes = new_figure(side * columns + 0.8, side * rows, rows, columns, squeeze=False, sharey=True)
+    drawn = None
+    for n, one in enumerate(axes.flat):
+        if n >= N:
+            one.set_visible(False)
+            continue
+        drawn = one.imshow(np.sqrt(probs[n]), cmap="viridis", vmin=0, vmax=1)
+        label_tokens(one.xaxis, pieces, 24)
+        label_tokens(one.yaxis, pieces[origin : origin + probs.shape[1]], 24)
+        one.tick_params("x", rotation=90)
+        one.set_title(f"head {n}")
+    bar = figure.colorbar(drawn, ax=axes, ticks=np.sqrt([0, 0.05, 0.25, 0.5, 1]), shrink=0.8)
+    bar.ax.set_yticklabels(["0", ".05", ".25", ".5", "1"])
+    figure.suptitle(title)
+    return figure
+
+
+@styled
+def plot_crops(image: np.ndarray, boxes: np.ndarray, squares: np.ndarray | None = None):
+    """Draw the crops on the photo, and beside it what the tower is given.
+
+    Args:
+        image: [Y, X, 3] uint8.
+        boxes: [n, 4] y0, x0, y1, x1, as `ref.preprocess` returns them.
+        squares: [1 + n, 3, Y, X] in [-1, 1], its pixels; None draws the photo only.
+    """
+    squares = np.empty((0, 3, 1, 1)) if squares is None else squares
+    count = len(squares)
+    figure, axes = new_figure(4 + 1.7 * count, 3, columns=1 + count, squeeze=False, width_ratios=[2.4] + [1] * count)
+    photo, *others = axes[0]
+    photo.imshow(image)
+    for number, (y0, x0, y1, x1) in enumerate(boxes, 1):
+        colour = (ORANGE, BLUE)[number % 2]
+        photo.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2, clip_on=False)
+        photo.text(x0 + 8, y0 + 8, str(number), va="top", color="white", backgroundcolor=colour)
+    photo.set(title=f"{image.shape[1]} x {image.shape[0]}, {len(boxes)} crops", xticks=[], yticks=[])
+    photo.set(xlim=(-4, image.shape[1] + 4), ylim=(image.shape[0] + 4, -4), frame_on=False)
+    for number, one in enumerate(others):
+        one.imshow((squares[number].transpose(1, 2, 0) + 1) / 2)
+        one.set(title=f"crop {number}" if number else "whole", xticks=[], yticks=[])
+    return figure
+
+
+@styled
+def plot_patches(pixels: np.ndarray, values: np.ndarray | None = None, v: VisionConfig = SIGLIP, title: str = ""):
+    """Draw an image cut into patches, with the squares that become soft tokens; or values of patches or soft tokens.
+
+    Args:
+        pixels: [3, Y, X] in [-1, 1].
+        values: [P] or [M], drawn over the image; None draws the grid.
+        v: the tower.
+        title: of the picture.
+    """
+    figure, axes = new_figure(5.2, 4.8)
+    axes.imshow((pixels.transpose(1, 2, 0) + 1) / 2, alpha=1 if values is None else 0.5)
+    patch, square = np.arange(0, v.image + 1, v.patch) - 0.5, np.arange(0, v.image + 1, v.patch * v.pool) - 0.5
+    if values is None:
+        for lines, width in ((patch, 0.25), (square, 1.0)):
+            axes.hlines(lines, -0.5, v.image - 0.5, color="white", lw=width)
+            axes.vlines(lines, -0.5, v.image - 0.5, color="white", lw=width)
+    else:
+        side = int(np.sqrt(values.size))
+        drawn = axes.imshow(values.reshape(side, side), extent=(-0.5, v.image - 0.5, v.image - 0.5, -0.5), alpha=0.75)
+        figure.colorbar(drawn, ax=axes, shrink=0.8)
+    axes.set(xticks=[], yticks=[], title=title)
+    return figure
+
+
+@styled
+def plot_depth(lines: Mapping[str, np.ndarray], ylabel: str, every: int | None = None, log: bool = True):
+    """Draw numbers through the depth of the model.
+
+    Args:
+        lines: label -> [L] numbers.
+        ylabel: what they are.
+        every: global layers, every so many-th, are marked; None marks none.
+        log: the scale.
+    """
+    figure, axes = new_figure(7.5, 3.2)
+    most = max(len(values) for values in lines.values())
+    for label, values in lines.items():
+        axes.plot(range(len(values)), values, "o-", ms=3, label=label)
+    for layer in range((every or most + 1) - 1, most, every or 1):
+        axes.axvline(layer, color=INK, lw=5, alpha=0.18)
+    axes.set(xlabel="layer" + (" (global ones in grey)" if every else ""), ylabel=ylabel)
+    axes.set_yscale("log" if log else "linear")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid()
+    axes.legend()
+    return figure
+
+
+@styled
+def plot_lines(x: np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str):
+    """Draw functions of a number.
+
+    Args:
+        x: [n], from left to right.
+        lines: label -> [n] numbers.
+        xlabel, ylabel: what they are.
+    """
+    figure, axes = new_figure(7.5, 3.2)
+    for label, values in lines.items():
+        axes.plot(x, values, label=label)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid()
+    axes.legend()
+    return figure
+
+
+@styled
+def plot_choices(settings: Mapping[str, np.ndarray], pieces: Sequence[str]):
+    """Draw the probabilities of some tokens as bars, side by side for each setting.
+
+    Args:
+        settings: label -> [T] probabilities.
+        pieces: T texts of the tokens.
+    """
+    figure, axes = new_figure(7.5, 3.2)
+    width = 0.8 / len(settings)
+    for number, (label, probs) in enumerate(settings.items()):
+        axes.bar(np.arange(len(probs)) + (number - (len(settings) - 1) / 2) * width, probs, width, label=label)
+    label_tokens(axes.xaxis, pieces)
+    for one in axes.get_xticklabels():
+        one.set(rotation=45, ha="right", rotation_mode="anchor")
+    axes.set(xlabel="token", ylabel="probability")
+    axes.grid(axis="y")
+    axes.legend()
+    return figure
+
+
+@styled
+def plot_codes(codes: Mapping[str, np.ndarray]):
+    """Draw the numbers that number formats can hold, a row a format, a stroke a number.
+
+    Args:
+        codes: label -> [n] numbers.
+    """
+    figure, axes = new_figure(8, 0.5 * len(codes) + 0.7)
+    rows = -np.arange(len(codes))
+    colours = [(BLUE, ORANGE)[row % 2] for row in rows]
+    axes.eventplot(list(codes.values()), lineoffsets=rows, linelengths=0.7, linewidths=0.8, colors=colours)
+    axes.set_yticks(rows, [f"{label}: {len(values)}" for label, values in codes.items()])
+    axes.tick_params("y", length=0)
+    axes.set(frame_on=False)
+    return figure
+
+
+@styled
+def plot_lens(lens: Lens, pieces: Sequence[str], best: Sequence[Sequence[str]]):
+    """Draw the logit lens: a row a depth, a column a token, the likeliest next token in each cell.
+
+    Args:
+        lens: from `logit_lens`.
+        pieces: T texts of the tokens.
+        best: [L + 1][T] texts of the likeliest next tokens.
+    """
+    probs = lens.probs[..., 0]
+    figure, axes = new_figure(1.0 * len(pieces) + 2, 0.27 * len(probs) + 1)
+    drawn = axes.imshow(probs, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    for depth, row in enumerate(best):
+        for token, text in enumerate(row):
+            ink = "black" if probs[depth, token] > 0.6 else "white"
+            axes.text(token, depth, readable(text, 10), ha="center", va="center", fontsize=7, color=ink)
+    label_tokens(axes.xaxis, pieces)
+    axes.set_yticks(range(len(probs)), ["embed", *(str(i) for i in range(len(probs) - 1))])
+    axes.set(ylabel="after layer", xlabel="token")
+    figure.colorbar(drawn, ax=axes, label="probability")
+    return figure
