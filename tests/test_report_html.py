@@ -13,7 +13,8 @@ from report_examples import HOSTILE, INF, WRONG, at, everything_wrong, example, 
 
 import ref.verify.report_html as report_html
 from ref.errors import BadInput
-from ref.verify.report_html import MOST_BYTES, render_html, write_html
+from ref.verify.page import MOST_BYTES
+from ref.verify.report_html import render_html, write_html
 from ref.verify.report_pack import packed
 
 pytest.importorskip("plotly", reason="needs plotly: pip install 'gemma3-ref[report]'")

@@ -1,13 +1,10 @@
 """The report as one page that needs no network: heat map, tokens and channels of a tap, the diagnosis, coverage."""
 
-import base64
-import hashlib
-import os
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ref.errors import wanted
+from ref.verify.page import assemble, write_page
 from ref.verify.report_pack import Profiles, packed, producer_of
 from ref.verify.report_words import (
     coefficient,
@@ -22,7 +19,6 @@ from ref.verify.report_words import (
     verdict_line,
 )
 
-MOST_BYTES = 8_000_000  # of the page; plotly.js is 4.8 million of them
 MOST_ROWS = 200  # of a list of names
 PARTS = Path(__file__).parent
 
@@ -46,20 +42,7 @@ def write_html(
 
     Source: own; drawn by plotly.js (MIT), which stands in the page.
     """
-    path = Path(path)
-    page = render_html(report, profiles, dump_b).encode()
-    new = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        if path.exists() and not path.is_file():
-            raise wanted("output file", path, "a name for a file", "a folder or device")
-        new.write_bytes(page)
-        new.replace(path)
-    except OSError as error:
-        raise wanted("output file", path, "a place that can be written", error.strerror) from None
-    finally:
-        if new.is_file():
-            new.unlink()
-    return path
+    return write_page(path, render_html(report, profiles, dump_b))
 
 
 def render_html(report: dict[str, Any], profiles: Profiles, dump_b: dict[str, Any] | None = None) -> str:
@@ -73,21 +56,9 @@ def render_html(report: dict[str, Any], profiles: Profiles, dump_b: dict[str, An
     Raises:
         BadInput: plotly is not installed.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise wanted("plotly", "HTML report", "pip install 'gemma3-ref[report]'", "no such package") from None
     report, other = printable(report), printable(dump_b)
-    parts = {name: (PARTS / f"report_page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    fill = {"CSS": parts["css"], "JS": parts["js"], "PLOTLY": get_plotlyjs()}
-    fill |= {"VERDICT": _verdict(report, other), "DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
-    hashes = (base64.b64encode(hashlib.sha256(fill[name].encode()).digest()).decode() for name in ("PLOTLY", "JS"))
-    fill["SCRIPTS"] = " ".join(f"'sha256-{digest}'" for digest in hashes)  # no other script may run
-    taken = sum(len(text.encode()) for text in (parts["html"], *fill.values()))
-    fill["DATA"] = packed(report, profiles, other, MOST_BYTES - taken)
-    # split, not replaced one after the other: a text that holds a mark of the template stays as it is
-    pieces = parts["html"].split("@@")
-    return "".join(piece if i % 2 == 0 else fill[piece] for i, piece in enumerate(pieces))
+    fill = {"VERDICT": _verdict(report, other), "DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
+    return assemble(PARTS, "report_page", fill, lambda room: packed(report, profiles, other, room))
 
 
 class _Page:

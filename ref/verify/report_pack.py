@@ -1,12 +1,12 @@
 """What the report's page is given to draw: rows and profiles as small as the size of the page asks for."""
 
-import json
 import math
 from typing import Any
 
 import numpy as np
 
 from ref.verify.floor import LIMIT
+from ref.verify.page import as_json
 from ref.verify.report_words import ORDER
 
 ROW = ("tap", "group", "layer", "pass", "dtype", "verdict", "why", "local", "local_floor", "local_ratio")
@@ -36,9 +36,9 @@ def packed(report: dict[str, Any], profiles: Profiles, other: dict[str, Any] | N
     groups = list(dict.fromkeys(row["group"] for one in dumps for row in one["taps"]))
     groups.sort(key=lambda group: ORDER.get(group, len(ORDER)))
     place = {group: i for i, group in enumerate(groups)}
-    lines = [[(row["pass"], _json(_row(row, place))) for row in one["taps"]] for one in dumps]
+    lines = [[(row["pass"], as_json(_row(row, place))) for row in one["taps"]] for one in dumps]
     kept = _passes_that_fit(report, lines, room)
-    head = _json(_head(report, dumps, groups, len(report["passes"]) - len(kept) if kept else 0))
+    head = as_json(_head(report, dumps, groups, len(report["passes"]) - len(kept) if kept else 0))
     if kept:
         lines = [[(number, line) for number, line in one if number in kept] for one in lines]
     parts = ",".join(f"[{','.join(line for _, line in one)}]" for one in lines)
@@ -95,7 +95,7 @@ def _shapes(rows, profiles: Profiles, room: int) -> str:
         if step[0] and 4 * numbers / step[0] > room:  # a number takes about six bytes
             continue
         several = (_profile(one, step[row["verdict"] != "match"]) for one, row in zip(shapes, rows, strict=True))
-        text = ",".join(map(_json, several))
+        text = ",".join(map(as_json, several))
         if len(text) <= room:
             break
     return text
@@ -123,8 +123,3 @@ def _number(value: Any, key: str = "", digits: int = 4) -> Any:
             return str(value)
         return float(f"{value:.{9 if key in EXACTLY else digits}g}")
     return {name: _number(item, name) for name, item in value.items()} if isinstance(value, dict) else value
-
-
-def _json(content: Any) -> str:
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

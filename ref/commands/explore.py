@@ -1,0 +1,60 @@
+"""`gemma3-ref explore`: one offline page of what happens inside while a prompt is read."""
+
+from pathlib import Path
+
+from ref.commands import FINE
+from ref.commands.generate import find_tokenizer
+from ref.commands.images import image_flags, read_multimodal
+from ref.commands.shared import json_flag, load_weights, note, print_json, run_settings, text_flags, weights_flags
+
+
+def add(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "explore",
+        parents=[text_flags(), image_flags(), weights_flags(), json_flag()],
+        help="a page of predictions, attention and norms of every layer",
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the page, such as page.html")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    """Run the prompt and write the page."""
+    from tqdm import tqdm
+
+    from ref.errors import wanted
+    from ref.show.explore import explore
+    from ref.show.explore_page import write_explore
+
+    if len(args.text) > 1:
+        raise wanted("prompt", "explore", "one", f"{len(args.text)} texts")
+    loaded = load_weights(args)
+    [ids], images = read_multimodal(args, loaded)
+    with tqdm(desc="explore", unit="row", disable=None, delay=1, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        explored = explore(
+            loaded, ids, find_tokenizer(args, loaded), images, _photos(args), run_settings(args), progress
+        )
+    path = write_explore(explored, args.out)
+    facts = {"page": str(path), "bytes": path.stat().st_size, "tokens": len(ids), "layers": explored.facts["layers"]}
+    if args.json:
+        print_json(facts)
+    else:
+        note(f"{path}: {facts['tokens']} tokens, {facts['bytes'] / 1e6:.1f} MB; open it in a browser")
+    return FINE
+
+
+def _photos(args):
+    """Return the pictures as they were given, with the boxes of their crops."""
+    from ref.config import CROPS
+    from ref.prompt.images import find_boxes, read_image
+    from ref.show.explore import Photo
+
+    crops = CROPS["transformers"] if args.pan_and_scan else None
+    pictures = [read_image(path) for path in args.image or []]
+    return [Photo(one, find_boxes(one.shape[0], one.shape[1], crops)) for one in pictures]

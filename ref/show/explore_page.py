@@ -1,0 +1,22 @@
+"""The explore page: one file that needs no network."""
+
+from pathlib import Path
+
+from ref.show.explore import Explored, packed
+from ref.verify.page import as_json, assemble, write_page
+
+
+def write_explore(explored: Explored, path: str | Path) -> Path:
+    """Write the page of a prompt, at most 8 MB.
+
+    Args:
+        explored: from `ref.show.explore.explore`.
+        path: where; under a temporary name first, then renamed.
+
+    Raises:
+        BadInput: plotly is not installed, or the file cannot be written.
+
+    Source: own; charts are drawn by plotly.js (MIT), which stands in the page.
+    """
+    page = assemble(Path(__file__).parent, "explore_page", {}, lambda room: as_json(packed(explored, room)))
+    return write_page(path, page)

@@ -1,0 +1,73 @@
+"""Pages that need no network: a template with its style, its script, plotly.js and the data, all in one file."""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ref.errors import wanted
+
+MOST_BYTES = 8_000_000  # of a page; plotly.js is 4.8 million of them
+
+
+def assemble(folder: Path, stem: str, fill: dict[str, str], data: Callable[[int], str]) -> str:
+    """Put a page together.
+
+    Args:
+        folder: where `{stem}.html`, `.css` and `.js` lie.
+        stem: of their names.
+        fill: what stands in the place of each `@@NAME@@` of the template, besides CSS, JS, PLOTLY, SCRIPTS and DATA.
+        data: called with the bytes that are left for it; returns JSON as `as_json` writes it.
+
+    Raises:
+        BadInput: plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise wanted("plotly", "HTML page", "pip install 'gemma3-ref[report]'", "no such package") from None
+    parts = {name: (folder / f"{stem}.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
+    fill = fill | {"CSS": parts["css"], "JS": parts["js"], "PLOTLY": get_plotlyjs()}
+    hashes = (base64.b64encode(hashlib.sha256(fill[name].encode()).digest()).decode() for name in ("PLOTLY", "JS"))
+    fill["SCRIPTS"] = " ".join(f"'sha256-{digest}'" for digest in hashes)  # no other script may run
+    fill["DATA"] = data(MOST_BYTES - sum(len(text.encode()) for text in (parts["html"], *fill.values())))
+    # split, not replaced one after the other: a text that holds a mark of the template stays as it is
+    pieces = parts["html"].split("@@")
+    return "".join(piece if i % 2 == 0 else fill[piece] for i, piece in enumerate(pieces))
+
+
+def as_json(content: Any) -> str:
+    """Write JSON without `<`, `>` or `&`, so that no text in it can end the element it stands in."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def write_page(path: str | Path, page: str) -> Path:
+    """Write a page under a temporary name first, then rename it.
+
+    Args:
+        path: where.
+        page: its text.
+
+    Returns:
+        The path.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    path = Path(path)
+    new = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        if path.exists() and not path.is_file():
+            raise wanted("output file", path, "a name for a file", "a folder or device")
+        new.write_bytes(page.encode())
+        new.replace(path)
+    except OSError as error:
+        raise wanted("output file", path, "a place that can be written", error.strerror) from None
+    finally:
+        if new.is_file():
+            new.unlink()
+    return path
