@@ -12,6 +12,7 @@ from ref.model.taps import Recorder
 from ref.model.text import How
 from ref.ops.norm import rms_norm
 from ref.ops.visibility import visible_ranges
+from ref.prompt.chat import render_chat
 from ref.show.lens import Lens
 from ref.show.words import shapes, source, verdict
 from ref.testing import break_port
@@ -45,6 +46,8 @@ def test_source_is_the_functions_own_with_or_without_its_docstring():
     assert '"""' not in short
     assert "def rms_norm(x, scale, eps):\n    wide = " in short
     assert short.endswith("astype(x.dtype)\n```")
+    assert source(render_chat, doc=False).data.count('"""') == 0  # its docstring is a raw one
+    assert "r\n" not in source(render_chat, doc=False).data.splitlines()
 
 
 def test_verdict_is_the_line_that_compare_ends_with(tmp_path):
@@ -133,7 +136,7 @@ def test_inks_are_readable_on_white_and_on_black():
     assert (light + 0.05) / 0.05 >= 3
     figure = plots.plot_depth({"a": np.ones(3)}, "b")
     assert figure.get_facecolor()[3] == 0
-    assert figure.axes[0].get_legend().get_texts()[0].get_color() == INK
+    assert figure.legends[0].get_texts()[0].get_color() == INK
 
 
 def test_labels_keep_spaces_seen_and_unknown_signs_numbered():

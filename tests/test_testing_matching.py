@@ -128,7 +128,7 @@ def test_the_message_names_the_first_the_worst_and_the_mistake():
         " b       0              3                  5       0.25            7",
         *(f" c{i}     0  {i:13}  {5:17}       0.25            7" for i in range(13, 20)),
         " ... and 13 more",
-        "As if: window_plus_one: what window_plus_one is; coefficient 1 ± 0.003",
+        "As if: window_plus_one (c = 1.002 +- 0.003): what window_plus_one is",
     ]
 
 
@@ -136,8 +136,8 @@ def test_ties_fits_and_what_would_decide():
     taps = [row("a")]
     text = describe(report(taps, diagnosis=[said("x", "tied"), said("y", "tied")], decide="a longer prompt"))
     assert text.splitlines()[-3:] == [
-        "As if: x (tied): what x is; coefficient 1 ± 0.003",
-        "As if: y (tied): what y is; coefficient 1 ± 0.003",
+        "As if: x (tied) (c = 1.002 +- 0.003): what x is",
+        "As if: y (tied) (c = 1.002 +- 0.003): what y is",
         "To decide: a longer prompt",
     ]
     fits = [{"kind": "scale", "what": "everything times 1.01", "left": 0.5}]
@@ -217,7 +217,7 @@ def test_the_plugin_is_an_entry_point():
 def test_names_of_the_package():
     import ref.testing
 
-    assert [callable(getattr(ref.testing, name)) for name in ref.testing._HOMES] == [True] * 3
+    assert all(callable(getattr(ref.testing, name)) for name in ref.testing._HOMES)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         ref.testing.nothing  # noqa: B018
 

@@ -39,7 +39,7 @@ def visible_keys(index, first, window, block_start=-1, block_stop=-1, compositio
         block_stop: one past its last; a text token is in no block: block_stop <= index.
         composition: index into COMPOSITIONS. All three agree in global layers, and where blocks are no longer than W.
 
-    Source: Gemma 3 report section 2.1 (5:1 local/global); google-deepmind/gemma `_create_sliding_mask`; transformers
+    Source: Gemma 3 report section 2 (5:1 local/global); google-deepmind/gemma `_create_sliding_mask`; transformers
         5.23 `create_masks_for_vision_model`.
     Differs: transformers from 4.52 to its PR 46850 composed as before_46850; google-deepmind/gemma and Keras as
         two_sided; earlier transformers let all images see each other, which is no range. mlx-lm before its PR 390 and

@@ -5,6 +5,7 @@ Each returns a matplotlib figure (extra `[plot]`), readable on a light and a dar
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -174,7 +175,7 @@ def plot_depth(lines: Mapping[str, np.ndarray], ylabel: str, every: int | None =
     axes.set_yscale("log" if log else "linear")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid()
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(lines))
     return figure
 
 
@@ -231,6 +232,55 @@ def plot_codes(codes: Mapping[str, np.ndarray]):
     axes.set_yticks(rows, [f"{label}: {len(values)}" for label, values in codes.items()])
     axes.tick_params("y", length=0)
     axes.set(frame_on=False)
+    return figure
+
+
+@styled
+def plot_positions(
+    panels: Mapping[str, Mapping[str, np.ndarray]], positions: np.ndarray, ylabel: str, smooth: int = 1, mark: int = 0
+):
+    """Draw numbers along a text, smoothed, in one picture or several beside each other.
+
+    Args:
+        panels: title -> label -> [n] numbers; [n] is the same in all.
+        positions: [n] of the tokens that they belong to.
+        ylabel: what they are.
+        smooth: how many neighbours a point is the mean of.
+        mark: a position to be marked; 0 marks none.
+    """
+    figure, axes = new_figure(4.2 * len(panels) + 0.6, 3.4, columns=len(panels), squeeze=False, sharey=True)
+    share = np.ones(smooth) / smooth
+    places = np.convolve(positions, share, "valid")
+    for one, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for label, values in lines.items():
+            one.plot(places, np.convolve(values, share, "valid"), label=label)
+        if mark:
+            one.axvline(mark, ls="--", color=INK, lw=0.8)
+        one.set(title=title, xlabel=f"position, means of {smooth}" if smooth > 1 else "position")
+        one.grid()
+        one.legend()
+    axes[0, 0].set_ylabel(ylabel)
+    return figure
+
+
+@styled
+def plot_floors(rows: Sequence[Mapping[str, Any]], limit: float = 2.0):
+    """Draw both errors of every tap, in the order of execution, in multiples of the noise floor.
+
+    Args:
+        rows: the `taps` of a report of `ref.verify.compare`.
+        limit: floors up to which a tap matches; the line.
+    """
+    figure, axes = new_figure(9, 3.2)
+    for key, label, style in (("inherited_ratio", "inherited", "-"), ("local_ratio", "local", ".")):
+        values = np.array([row[key] for row in rows], float)  # None becomes NaN
+        axes.semilogy(np.clip(values, 0.1, 1e9), style, lw=1.2, ms=4, label=label)  # exact values are 0 or infinite
+    axes.axhline(limit, ls="--", color=INK, lw=0.8)
+    starts = [i for i, row in enumerate(rows) if row["tap"].endswith(".in")]
+    axes.set_xticks(starts, [str(rows[i]["layer"]) for i in starts])
+    axes.set(xlabel="taps, in the order of execution; where each layer begins", ylabel="floors")
+    axes.grid()
+    axes.legend()
     return figure
 
 

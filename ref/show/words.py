@@ -1,6 +1,7 @@
 """What notebooks print: shapes with the names of their axes, the source of a definition, a verdict in a few lines."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import fill
@@ -66,6 +67,5 @@ def source(function: Callable[..., Any], doc: bool = True) -> Any:
         raise wanted("IPython", "source", 'pip install "gemma3-ref[notebooks]"', "not installed") from None
     text = inspect.getsource(function)
     if not doc and function.__doc__:
-        quoted = text.split('"""')
-        text = quoted[0].rstrip() + "\n" + quoted[2].lstrip("\n")
+        text = re.sub(r'\n *r?""".*?"""', "", text, count=1, flags=re.S)
     return Markdown(f"`{function.__module__}`\n```python\n{text.rstrip()}\n```")

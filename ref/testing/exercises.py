@@ -80,7 +80,7 @@ def check_like(fn: Callable[..., Any], reference: Callable[..., Any], cases: Ite
         same = np.shape(answer) == np.shape(right) if numbers else answer == right
         if not same or (numbers and not np.allclose(answer, right, rtol=rtol, atol=0, equal_nan=True)):
             asked = ", ".join(_short(x) for x in case)
-            raise AssertionError(f"Of {asked}\nwanted {_short(right)}\ngot    {_short(answer)}")
+            raise AssertionError("\n".join([f"Of {asked}", *_apart(right, answer)]))
 
 
 @cache
@@ -111,11 +111,22 @@ def _equal(answer, row: dict[str, Any]) -> bool:
 def _told(document, row, answer, flags) -> str:
     lines = [f"{document['op']}, {row['comment'] or row['id']}"]
     lines += [f"  {name} = {_short(value)}" for name, value in row["inputs"].items()]
-    lines += [f"wanted {_short(row['expected'])}", f"got    {_short(answer)}"]
+    lines += _apart(row["expected"], answer)
     for flag in flags:
         known = document["flags"][flag]
         lines.append(f"as {flag}: {known['description']} {known['effect']}")
     return "\n".join(lines)
+
+
+def _apart(right: Any, answer: Any) -> list[str]:
+    """Write what was wanted and got; of large arrays the row that differs most."""
+    wanted_, got = np.asarray(right), np.asarray(answer)
+    if wanted_.shape == got.shape and wanted_.size > SMALL and wanted_.dtype.kind in "fiub":
+        with np.errstate(all="ignore"):
+            apart = np.nan_to_num(np.abs(wanted_ - got.astype(np.float64)), nan=np.inf)
+        place = np.unravel_index(int(apart.argmax()), apart.shape)[:-1]
+        return [f"at {list(map(int, place))} wanted {_short(wanted_[place])}", f"got {_short(got[place])}"]
+    return [f"wanted {_short(right)}", f"got    {_short(answer)}"]
 
 
 def _short(value: Any) -> str:
@@ -123,6 +134,6 @@ def _short(value: Any) -> str:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub" or not array.ndim:
         return repr(value)
-    if array.size > SMALL:
+    if array.size > SMALL or array.ndim > 2:
         return f"array {list(array.shape)}, beginning {_short(array.reshape(-1)[:4])}"
     return np.array2string(array, precision=6, separator=", ", max_line_width=110).replace("\n", "\n       ")

@@ -132,11 +132,13 @@ def _nonfinite(row) -> str:
 
 
 def _diagnosis(report) -> list[str]:
+    from ref.verify.report_words import coefficient
+
     named = [d for d in report.get("diagnosis") or [] if d["verdict"] in ("named", "tied")]
     lines = []
     for d in named:
         tie = " (tied)" if d["verdict"] == "tied" else ""
-        lines.append(f"As if: {d['mutant']}{tie}: {d['what']}; coefficient {d['coefficient']:.3g} ± {d['stderr']:.1g}")
+        lines.append(f"As if: {d['mutant']}{tie} (c = {coefficient(d)}): {d['what']}")
     if not named:
         lines += [f"As if: {fit['kind']}: {fit['what']}" for fit in report.get("fits") or []]
     return [*lines, *([f"To decide: {report['decide']}"] if report.get("decide") else [])]

@@ -58,7 +58,7 @@ def check_visibility(
             has no parameter for: a function without `soft` is asked about text only.
         windows: W of local layers are drawn from these; layouts are then about as long.
         examples: how many layouts.
-        seed: of the draw; the same layouts for the same seed.
+        seed: of the draw.
 
     Returns:
         How many inputs were asked, and which features were left out.
@@ -92,7 +92,7 @@ def check_pan_and_scan(
             in reading order, without the whole image; empty where there are no crops.
         policy: name out of `ref.config.CROPS`, or settings.
         examples: how many sizes, besides the well-known ones.
-        seed: of the draw; the same sizes for the same seed.
+        seed: of the draw.
 
     Returns:
         How many sizes were asked.

@@ -64,7 +64,8 @@ def find_counterexample(rule: Rule, ask: Callable[[Any], Any], examples: int, se
         rule: what is right.
         ask: case -> the foreign answer; what it raises is an answer too, except Ended, which ends the search.
         examples: how many inputs to draw, besides those the rule has always in mind.
-        seed: of the draw; the same inputs for the same seed.
+        seed: of the draw. Hypothesis also tries constants of the modules that are loaded, so it is the same in the
+            same program only.
 
     Raises:
         Ended: from `ask`.
