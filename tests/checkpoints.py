@@ -11,7 +11,9 @@ from ref.config import VISION, TextConfig, VisionConfig
 from ref.model.params import TextParams, VisionParams
 from ref.ops.linear import widen
 from ref.weights.export import save_hugging_face
-from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, VISION_NAMES, gguf_name, is_norm, vision_name
+from ref.weights.names import gguf_name, is_norm, vision_name
+from ref.weights.names import text_tensors as tensors_of
+from ref.weights.names import vision_tensors as vision_tensors_of
 from ref.weights.synthetic import synthetic_params, synthetic_vision
 
 # GGUF's query scale is head_dim^-1/2 and its blocks hold 32 values, so that TINY cannot be a GGUF file
@@ -20,30 +22,12 @@ SMALL = TextConfig("custom", 64, 7, 4, 2, 24, 160, 24**-0.5, 5, 1024, 8.0, vocab
 SMALL_EYE = VisionConfig(96, 2, 3, 160, 5, 40, 3, 4)
 
 
-def tensors_of(params: TextParams):
-    """Yield (field, layer or None, weight) of every parameter."""
-    yield EMBEDDING, None, params.embedding
-    for i, layer in enumerate(params.layers):
-        for field in LAYER_NAMES:
-            yield field, i, getattr(layer, field)
-    yield FINAL_NORM, None, params.final_norm
-
-
 def assert_same_params(got: TextParams, wanted: TextParams):
     """Assert that configurations and every bit of every parameter are the same."""
     assert got.config == wanted.config
     for (field, layer, a), (_, _, b) in zip(tensors_of(got), tensors_of(wanted), strict=True):
         assert a.dtype == b.dtype, (field, layer)
         np.testing.assert_array_equal(a, b, err_msg=f"{field} {layer}")
-
-
-def vision_tensors_of(vision: VisionParams):
-    """Yield (field, block or None, weight) of every parameter of tower and projector."""
-    for field in VISION_NAMES:
-        yield field, None, getattr(vision, field)
-    for i, layer in enumerate(vision.layers):
-        for field, weight in layer._asdict().items():
-            yield field, i, weight
 
 
 def assert_same_vision(got: VisionParams | None, wanted: VisionParams):

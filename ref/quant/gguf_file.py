@@ -1,6 +1,6 @@
 """Write a text model as the GGUF file that llama.cpp runs, with the `gguf` package."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows
 from ref.prompt.rebuild import CONTROL, UNUSED, gguf_vocabulary
 from ref.weights.gguf_writing import announce, import_gguf
-from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, gguf_name, is_norm
+from ref.weights.names import gguf_name, is_norm, text_tensors
 from ref.weights.resolve import Loaded
 
 DEPTH_OF_27B = 62  # for which llama.cpp takes another query scale
@@ -44,7 +44,7 @@ def write_gguf(
     name = f"gemma-3-{c.name}{'-it' if loaded.instruction_tuned else ''}-{kind.lower()}.gguf"
     writer = gguf.GGUFWriter(folder / name, "gemma3")
     _describe(writer, gguf, loaded, kind)
-    named = list(_named(loaded.params))
+    named = list(text_tensors(loaded.params))
     for field, layer, weight in named:
         held = _type(field, weight, kind_of(weight))
         announce(gguf, writer, gguf_name(field, layer), weight.shape, held, "quantize")
@@ -55,14 +55,6 @@ def write_gguf(
         writer.write_tensor_data(_as_gguf(field, encoder(gguf_name(field, layer), weight)))
     writer.close()
     return name
-
-
-def _named(params) -> Iterable[tuple[str, int | None, Any]]:
-    yield EMBEDDING, None, params.embedding
-    for i, layer in enumerate(params.layers):
-        for field in LAYER_NAMES:
-            yield field, i, getattr(layer, field)
-    yield FINAL_NORM, None, params.final_norm
 
 
 def _type(field: str, weight, kind: str | None) -> str:

@@ -14,15 +14,13 @@ from ref.errors import wanted
 from ref.model.params import TextParams, VisionParams
 from ref.ops.linear import ByRows, widen
 from ref.weights.names import (
-    EMBEDDING,
-    FINAL_NORM,
     HUGGING_FACE_PREFIXES,
-    LAYER_NAMES,
     PROJECTOR_PREFIXES,
     TOWER_PREFIXES,
-    VISION_NAMES,
     hugging_face_name,
+    text_tensors,
     vision_name,
+    vision_tensors,
 )
 from ref.weights.shards import INDEX, SINGLE
 from ref.weights.vision_config import vision_to_hugging_face
@@ -150,11 +148,8 @@ def named_weights(params: TextParams, prefix: str):
         params: of the text model.
         prefix: one of HUGGING_FACE_PREFIXES.
     """
-    yield hugging_face_name(EMBEDDING, None, prefix), params.embedding
-    for i, layer in enumerate(params.layers):
-        for field in LAYER_NAMES:
-            yield hugging_face_name(field, i, prefix), getattr(layer, field)
-    yield hugging_face_name(FINAL_NORM, None, prefix), params.final_norm
+    for field, layer, weight in text_tensors(params):
+        yield hugging_face_name(field, layer, prefix), weight
 
 
 def named_vision_weights(vision: VisionParams, tower: str, projector: str):
@@ -165,11 +160,8 @@ def named_vision_weights(vision: VisionParams, tower: str, projector: str):
         tower: one of TOWER_PREFIXES.
         projector: one of PROJECTOR_PREFIXES.
     """
-    for field in VISION_NAMES:
-        yield vision_name(field, None, tower, projector), getattr(vision, field)
-    for i, layer in enumerate(vision.layers):
-        for field, weight in layer._asdict().items():
-            yield vision_name(field, i, tower, projector), weight
+    for field, layer, weight in vision_tensors(vision):
+        yield vision_name(field, layer, tower, projector), weight
 
 
 def named_vision_tensors(vision: VisionParams, tower: str, projector: str):

@@ -1,6 +1,9 @@
 """Tensor names of other projects' files, and how their arrays become ours. Every row is lossless both ways."""
 
-from ref.model.params import LayerParams, VisionLayerParams, VisionParams
+from collections.abc import Iterator
+from typing import Any
+
+from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionParams
 
 EMBEDDING, FINAL_NORM = "embedding", "final_norm"
 
@@ -69,6 +72,38 @@ TOWER_PREFIXES = (
     "model.vision_tower.",
 )
 PROJECTOR_PREFIXES = ("multi_modal_projector.", "model.multi_modal_projector.")
+
+
+def text_tensors(params: TextParams) -> Iterator[tuple[str, int | None, Any]]:
+    """Yield (field, layer or None outside layers, Weight) of every tensor of the text model.
+
+    Args:
+        params: of the text model.
+
+    Source: the order of transformers' files.
+    Differs: no known.
+    """
+    yield EMBEDDING, None, params.embedding
+    for i, layer in enumerate(params.layers):
+        for field in LAYER_NAMES:
+            yield field, i, getattr(layer, field)
+    yield FINAL_NORM, None, params.final_norm
+
+
+def vision_tensors(vision: VisionParams) -> Iterator[tuple[str, int | None, Any]]:
+    """Yield (field, block or None outside blocks, Weight) of every tensor of tower and projector.
+
+    Args:
+        vision: tower and projector.
+
+    Source: own order.
+    Differs: no known.
+    """
+    for field in VISION_NAMES:
+        yield field, None, getattr(vision, field)
+    for i, layer in enumerate(vision.layers):
+        for field, weight in layer._asdict().items():
+            yield field, i, weight
 
 
 def is_norm(field: str) -> bool:

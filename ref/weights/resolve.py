@@ -19,7 +19,14 @@ from ref.weights.coded import with_codes
 from ref.weights.config_files import config_from_gguf, config_from_hugging_face, read_json
 from ref.weights.gguf import GgufFile, open_gguf
 from ref.weights.load import Report, build_params, check_tensors, hold_as, wanted_shapes
-from ref.weights.names import HUGGING_FACE_PREFIXES, TIED_HEADS, VISION_PREFIXES, gguf_name, hugging_face_name
+from ref.weights.names import (
+    HUGGING_FACE_PREFIXES,
+    TIED_HEADS,
+    VISION_PREFIXES,
+    gguf_name,
+    hugging_face_name,
+    vision_name,
+)
 from ref.weights.shards import open_sharded
 from ref.weights.synthetic import synthetic_params, synthetic_vision
 from ref.weights.vision import build_vision, load_mmproj, vision_names, wanted_vision_shapes
@@ -255,7 +262,8 @@ def _make(name: str, size_and_seed: str) -> Loaded:
     params = synthetic_params(config, number, bfloat16=released)
     see = VISION.get(config.name if released else name)
     vision = synthetic_vision(see, config.width, number, bfloat16=released) if see else None
-    count = 13 * config.layers + 2 + (16 * see.layers + 7 if see else 0)
+    count = len(wanted_shapes(config, hugging_face_name))
+    count += len(wanted_vision_shapes(see, config.width, vision_name)) if see else 0
     tokenizer = _no_tokenizer if config.name == "tiny" else lambda: default_tokenizer(name)
     return Loaded(name, "file", params, Report(count, count, ()), tokenizer, False, vision)
 
