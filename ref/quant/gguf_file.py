@@ -1,8 +1,7 @@
 """Write a text model as the GGUF file that llama.cpp runs, with the `gguf` package."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,22 +10,20 @@ from ref.errors import wanted
 from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows
 from ref.prompt.rebuild import CONTROL, UNUSED, gguf_vocabulary
+from ref.quant.plan import Planned, make
 from ref.weights.gguf_writing import announce, import_gguf
-from ref.weights.names import gguf_name, is_norm, text_tensors
+from ref.weights.names import gguf_name, is_norm
 from ref.weights.resolve import Loaded
 
 DEPTH_OF_27B = 62  # for which llama.cpp takes another query scale
 
 
-def write_gguf(
-    loaded: Loaded, kind_of: Callable[[Any], str | None], encoder: Callable[[str, Any], Any], kind: str, folder: Path
-) -> str:
+def write_gguf(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Path) -> str:
     """Write one GGUF file.
 
     Args:
         loaded: the weights; their tokenizer goes into the file.
-        kind_of: from a Weight to the format it will have, None where it stays as it is.
-        encoder: from (name, Weight) to the Weight that is written; called for one at a time.
+        planned: what each tensor of theirs becomes.
         kind: format that the file is called after.
         folder: where.
 
@@ -44,15 +41,14 @@ def write_gguf(
     name = f"gemma-3-{c.name}{'-it' if loaded.instruction_tuned else ''}-{kind.lower()}.gguf"
     writer = gguf.GGUFWriter(folder / name, "gemma3")
     _describe(writer, gguf, loaded, kind)
-    named = list(text_tensors(loaded.params))
-    for field, layer, weight in named:
-        held = _type(field, weight, kind_of(weight))
+    for field, layer, weight, becomes in planned:
+        held = _type(field, weight, becomes)
         announce(gguf, writer, gguf_name(field, layer), weight.shape, held, "quantize")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for field, layer, weight in named:
-        writer.write_tensor_data(_as_gguf(field, encoder(gguf_name(field, layer), weight)))
+    for field, _, made in make(planned, gguf_name):
+        writer.write_tensor_data(_as_gguf(field, made))
     writer.close()
     return name
 

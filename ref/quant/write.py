@@ -3,26 +3,22 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ref.errors import wanted
 from ref.ops.blocks import FORMATS, Blocks
-from ref.ops.linear import ByRows, take_rows, widen_jit
-from ref.quant.encode import check_width, encode
 from ref.quant.gguf_file import write_gguf
+from ref.quant.plan import Planned, make, plan
 from ref.weights.coded import CODED, METHOD, SUFFIX
-from ref.weights.export import as_file, checkpoint_config, named_vision_tensors, named_weights, write_shards
-from ref.weights.names import HUGGING_FACE_PREFIXES, PROJECTOR_PREFIXES, TOWER_PREFIXES
+from ref.weights.export import as_file, checkpoint_config, named_vision_tensors, write_shards
+from ref.weights.names import HUGGING_FACE_PREFIXES, PROJECTOR_PREFIXES, TOWER_PREFIXES, hugging_face_name
 from ref.weights.resolve import Loaded
 
-ROWS = 4_096  # of a matrix that are widened at a time
 SHARD = 2**30  # bytes a file
-Encoder = Callable[[str, Any], Any]  # name, Weight -> Weight as it is written
 
 
 def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = False) -> Path:
@@ -47,27 +43,14 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
         raise wanted("format", "quantize", "int4, q4_0, q8_0 or sfp8", kind)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise wanted("folder", folder, "an empty or new one", "files in it" if folder.is_dir() else "a file")
-
-    def is_coded(weight) -> bool:
-        matrix = isinstance(weight, (Blocks, ByRows)) or weight.ndim == 2
-        return matrix and not (keep_embedding and weight is loaded.params.embedding)
-
-    for name, weight in named_weights(loaded.params, ""):
-        if is_coded(weight):
-            check_width(weight.shape[1], kind, name)
-    new, total = folder.with_name(f".{folder.name}.{os.getpid()}.part"), 13 * loaded.params.config.layers + 2
+    planned = plan(loaded.params, kind, keep_embedding)
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         new.mkdir(parents=True)
-        with tqdm(total=total, desc=f"weights to {kind}", disable=None, delay=1, leave=False) as bar:
-
-            def encoder(name: str, weight):
-                bar.update()
-                return encode_rows(weight, kind, name) if is_coded(weight) else weight
-
-            if kind in CODED:
-                _write_folder(loaded, encoder, kind, new)
-            else:
-                written = write_gguf(loaded, lambda weight: kind if is_coded(weight) else None, encoder, kind, new)
+        if kind in CODED:
+            _write_folder(loaded, planned, kind, new)
+        else:
+            written = write_gguf(loaded, planned, kind, new)
         if folder.exists():
             folder.rmdir()
         new.rename(folder)
@@ -78,40 +61,20 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
     return folder if kind in CODED else folder / written
 
 
-def encode_rows(weight, kind: str, where: object) -> Blocks:
-    """Quantise a matrix of any kind, some rows at a time.
-
-    Args:
-        weight: a Weight [O, I].
-        kind: see `ref.quant.encode.encode`.
-        where: its name, for refusals.
-
-    Raises:
-        BadInput: see `ref.quant.encode.encode`.
-    """
-    parts = []
-    for start in range(0, weight.shape[0], ROWS):
-        rows = np.ascontiguousarray(widen_jit(take_rows(weight, slice(start, start + ROWS))), np.float32)
-        parts.append(encode(rows, kind, where))
-    scales = [part.scale for part in parts if part.scale is not None]
-    data = np.concatenate([part.data for part in parts])
-    return Blocks(data, kind, np.concatenate(scales) if scales else None)
-
-
-def _write_folder(loaded: Loaded, encoder: Encoder, kind: str, folder: Path) -> None:
+def _write_folder(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Path) -> None:
     config = checkpoint_config(loaded.params, loaded.vision)
     bits = 8 * FORMATS[kind].size // FORMATS[kind].length
     config["quantization_config"] = {"quant_method": METHOD, "format": kind, "bits": bits, "value": "code / scale"}
-    write_shards(_parts(_tensors(loaded, encoder)), folder)
+    write_shards(_parts(_tensors(loaded, planned)), folder)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     source = Path(loaded.name) / "tokenizer.model"
     if source.is_file():
         shutil.copyfile(source, folder / source.name)
 
 
-def _tensors(loaded: Loaded, encoder: Encoder) -> Iterator[tuple[str, np.ndarray]]:
-    for name, weight in named_weights(loaded.params, HUGGING_FACE_PREFIXES[1 if loaded.vision else 0]):
-        made = encoder(name, weight)
+def _tensors(loaded: Loaded, planned: Sequence[Planned]) -> Iterator[tuple[str, np.ndarray]]:
+    prefix = HUGGING_FACE_PREFIXES[1 if loaded.vision else 0]
+    for _, name, made in make(planned, partial(hugging_face_name, prefix=prefix)):
         if isinstance(made, Blocks) and made.scale is not None:
             yield name, made.data
             yield name + SUFFIX, made.scale

@@ -1,0 +1,85 @@
+"""What each tensor of a checkpoint becomes in a format, and how it is made: one at a time, some rows at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ref.model.params import TextParams
+from ref.ops.blocks import Blocks
+from ref.ops.linear import ByRows, take_rows, widen_jit
+from ref.quant.encode import check_width, encode
+from ref.weights.names import EMBEDDING, hugging_face_name, text_tensors
+
+ROWS = 4_096  # of a matrix that are widened at a time
+
+
+class Planned(NamedTuple):
+    """A tensor of the text model, and the format that it will have."""
+
+    field: str
+    layer: int | None  # None outside layers
+    weight: Any  # a Weight
+    kind: str | None  # a key of ENCODERS; None where it stays as it is
+
+
+def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Planned]:
+    """Say what each tensor of the text model becomes, before any is made.
+
+    Args:
+        params: of the text model.
+        kind: a key of `ref.quant.encode.ENCODERS`, for every matrix.
+        keep_embedding: leave the embedding, which is the head too, as it is.
+
+    Raises:
+        BadInput: a width that is no multiple of the format's block.
+
+    Source: own.
+    Differs: no known.
+    """
+    planned = []
+    for field, layer, weight in text_tensors(params):
+        matrix = isinstance(weight, Blocks | ByRows) or weight.ndim == 2
+        coded = matrix and not (keep_embedding and field == EMBEDDING)
+        if coded:
+            check_width(weight.shape[1], kind, hugging_face_name(field, layer, ""))
+        planned.append(Planned(field, layer, weight, kind if coded else None))
+    return planned
+
+
+def make(
+    planned: Sequence[Planned], name_of: Callable[[str, int | None], str]
+) -> Iterator[tuple[str, str, np.ndarray | Blocks | ByRows]]:
+    """Yield (field, name, Weight as it is written) of every tensor, with a progress bar.
+
+    Args:
+        planned: by `plan`.
+        name_of: from (field, layer) to the name in the file, which refusals name too.
+
+    Raises:
+        BadInput: see `ref.quant.encode.encode`.
+    """
+    for field, layer, weight, kind in tqdm(planned, desc="weights", disable=None, delay=1, leave=False):
+        name = name_of(field, layer)
+        yield field, name, encode_rows(weight, kind, name) if kind else weight
+
+
+def encode_rows(weight, kind: str, where: object) -> Blocks:
+    """Quantise a matrix of any kind, some rows at a time.
+
+    Args:
+        weight: a Weight [O, I].
+        kind: see `ref.quant.encode.encode`.
+        where: its name, for refusals.
+
+    Raises:
+        BadInput: see `ref.quant.encode.encode`.
+    """
+    parts = []
+    for start in range(0, weight.shape[0], ROWS):
+        rows = np.ascontiguousarray(widen_jit(take_rows(weight, slice(start, start + ROWS))), np.float32)
+        parts.append(encode(rows, kind, where))
+    scales = [part.scale for part in parts if part.scale is not None]
+    data = np.concatenate([part.data for part in parts])
+    return Blocks(data, kind, np.concatenate(scales) if scales else None)
