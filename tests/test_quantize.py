@@ -9,12 +9,13 @@ from command_line import json_of
 from safetensors.numpy import load_file, save_file
 
 import ref
+from ref.cli import main
 from ref.config import SIZES
 from ref.errors import BadInput
 from ref.ops.blocks import Blocks, decode
 from ref.ops.linear import take_rows, widen
 from ref.quant import write
-from ref.quant.encode import encode
+from ref.quant.encode import ENCODERS, encode
 from ref.quant.write import quantize
 from ref.weights.synthetic import synthetic_params
 
@@ -85,7 +86,20 @@ def test_json_says_what_was_written(tmp_path, capsys):
     assert told["bytes"] == sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
 
 
+def test_help_names_every_format(capsys):
+    for command in ("quantize", "memory"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        told = capsys.readouterr().out
+        assert not [kind for kind in ENCODERS if kind.lower() not in told]
+
+
 # --- what is refused
+
+
+def test_an_unknown_format_is_quoted_as_it_was_typed(tmp_path, capsys):
+    assert main(["quantize", "--weights", "tiny", "--format", "q9", "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.endswith("format: wanted one of q4_0, q8_0, int4, sfp8, got q9\n")
 
 
 def test_a_folder_with_files_is_left_alone(tmp_path):
@@ -98,7 +112,7 @@ def test_a_folder_with_files_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
-        ("Q5_K", "quantize: format: wanted int4, q4_0, q8_0 or sfp8, got Q5_K"),
+        ("q9_K", "quantize: format: wanted one of q4_0, q8_0, int4, sfp8, got q9_K"),
         ("Q4_0", "width: wanted a multiple of 32, the block of Q4_0, got 36"),
     ],
 )

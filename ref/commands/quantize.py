@@ -25,7 +25,7 @@ def run(args) -> int:
     from ref.quant.write import quantize
     from ref.weights.resolve import load
 
-    written = quantize(load(args.weights), args.format.upper(), args.out, args.keep_embedding)
+    written = quantize(load(args.weights), args.format, args.out, args.keep_embedding)
     size = sum(file.stat().st_size for file in args.out.iterdir())
     if args.json:
         print_json({"weights": str(written), "format": args.format.upper(), "bytes": size})

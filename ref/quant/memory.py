@@ -7,9 +7,10 @@ from ref.errors import wanted
 from ref.model.count import count_params
 from ref.model.params import layer_shapes
 from ref.ops.blocks import FORMATS
+from ref.quant.encode import ENCODERS
 
 PLAIN = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a value
-WEIGHTS = {"int4": "INT4", "q4_0": "Q4_0", "q8_0": "Q8_0", "sfp8": "SFP8"}  # name on the command line -> format
+WEIGHTS = {kind.lower(): kind for kind in ENCODERS}  # name on the command line -> format
 KEYS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "q8_0": 34 / 32}  # bytes a value of the cache
 SCALE = 4  # bytes of a channel's scale, and of each value of a norm beside quantised matrices
 REPORT_CONTEXT = 32_768

@@ -11,6 +11,7 @@ import numpy as np
 
 from ref.errors import wanted
 from ref.ops.blocks import FORMATS, Blocks
+from ref.quant.encode import ENCODERS
 from ref.quant.gguf_file import write_gguf
 from ref.quant.plan import Planned, make, plan
 from ref.weights.coded import CODED, METHOD, SUFFIX
@@ -26,7 +27,7 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
 
     Args:
         loaded: the weights.
-        kind: Q4_0 or Q8_0 (a GGUF file, which llama.cpp reads too), INT4 or SFP8 (a folder).
+        kind: Q4_0 or Q8_0 (a GGUF file, which llama.cpp reads too), INT4 or SFP8 (a folder); in either case of letters.
         folder: where to write; new or empty.
         keep_embedding: leave the embedding, which is the head too, as it is.
 
@@ -39,8 +40,9 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
     Source: own; the layouts' owners stand at `ref.weights.coded` and `ref.quant.gguf_file`.
     Differs: llama.cpp's official files keep the embedding as float16 (`keep_embedding` of float16 weights).
     """
-    if kind not in (*CODED, "Q4_0", "Q8_0"):
-        raise wanted("format", "quantize", "int4, q4_0, q8_0 or sfp8", kind)
+    if kind.upper() not in ENCODERS:
+        raise wanted("format", "quantize", f"one of {', '.join(ENCODERS).lower()}", kind)
+    kind = kind.upper()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise wanted("folder", folder, "an empty or new one", "files in it" if folder.is_dir() else "a file")
     planned = plan(loaded.params, kind, keep_embedding)

@@ -12,7 +12,7 @@ from ref.weights.shards import Shards
 from ref.weights.untrusted import quoted
 
 METHOD = "gemma3-ref"  # in `quantization_config`, as transformers names methods
-CODED = ("INT4", "SFP8")
+CODED = tuple(sorted(name for name, form in FORMATS.items() if form.type_id < 0))  # those that GGUF has not
 SUFFIX = "_scale"  # NAME.weight holds codes [O, bytes], NAME.weight_scale float32 [O]: value = code / scale
 
 
