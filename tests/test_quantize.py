@@ -74,6 +74,32 @@ def test_the_embedding_can_be_kept(tmp_path):
     assert isinstance(again.params.layers[0].q, Blocks)
 
 
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    """A model whose embedding is codes already: as folders and GGUF files hold them."""
+    pytest.importorskip("gguf")
+    made = ref.load("tiny")._replace(params=synthetic_params(WIDE, 3), vision=None, tokenizer=_Pieces)
+    folder = tmp_path_factory.mktemp("coded")
+    return {kind: ref.load(str(quantize(made, kind, folder / kind))) for kind in ("INT4", "SFP8", "Q8_0")}
+
+
+@pytest.mark.parametrize("kind", ["INT4", "SFP8", "Q4_0"])
+@pytest.mark.parametrize("held", ["INT4", "SFP8", "Q8_0"])
+def test_a_kept_embedding_of_codes_is_read_back_value_by_value(tmp_path, coded, held, kind):
+    """As codes where the target can hold them: a folder its own format's, a GGUF file ggml's. Else as float32."""
+    source = coded[held]._replace(tokenizer=_Pieces)
+    again = ref.load(str(quantize(source, kind, tmp_path / "out", keep_embedding=True)))
+    ours, theirs = again.params.embedding, source.params.embedding
+    np.testing.assert_array_equal(widen(ours).view(np.uint32), widen(theirs).view(np.uint32))
+    if (held, kind) in (("INT4", "INT4"), ("SFP8", "SFP8"), ("Q8_0", "Q4_0")):
+        assert ours.format == held
+        np.testing.assert_array_equal(ours.data, theirs.data)
+        np.testing.assert_array_equal(ours.scale, theirs.scale)
+    else:
+        assert ours.dtype == np.float32
+    assert {layer.q.format for layer in again.params.layers} == {kind}
+
+
 def test_a_folder_of_safetensors_is_a_source_too(tmp_path):
     save_tiny(tmp_path / "source")
     again = ref.load(str(quantize(ref.load(str(tmp_path / "source")), "SFP8", tmp_path / "out")))

@@ -15,7 +15,12 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--format", required=True, metavar="F", help="int4, q4_0, q8_0 (GGUF, also for llama.cpp), sfp8"
     )
-    parser.add_argument("--keep-embedding", action="store_true", help="leave the embedding, also the head, as it is")
+    parser.add_argument(
+        "--keep-embedding",
+        action="store_true",
+        help="leave the embedding, also the head, as it is; codes that the target cannot hold (in a folder: of another "
+        "format; in a GGUF: int4, sfp8) become float32, 4 bytes a value",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="an empty or new folder")
     parser.set_defaults(run=run)
 

@@ -10,6 +10,7 @@ from ref.model.params import TextParams
 from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows, widen_jit
 from ref.quant.encode import check_width, encode
+from ref.weights.coded import CODED
 from ref.weights.names import EMBEDDING, hugging_face_name, text_tensors
 
 ROWS = 4_096  # of a matrix that are widened at a time
@@ -21,7 +22,7 @@ class Planned(NamedTuple):
     field: str
     layer: int | None  # None outside layers
     weight: Any  # a Weight
-    kind: str | None  # a key of ENCODERS; None where it stays as it is
+    kind: str | None  # a key of ENCODERS; None where it is not encoded
 
 
 def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Planned]:
@@ -30,7 +31,7 @@ def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Pl
     Args:
         params: of the text model.
         kind: a key of `ref.quant.encode.ENCODERS`, for every matrix.
-        keep_embedding: leave the embedding, which is the head too, as it is.
+        keep_embedding: keep the values of the embedding, which is the head too; see `kept`.
 
     Raises:
         BadInput: a width that is no multiple of the format's block.
@@ -44,8 +45,30 @@ def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Pl
         coded = matrix and not (keep_embedding and field == EMBEDDING)
         if coded:
             check_width(weight.shape[1], kind, hugging_face_name(field, layer, ""))
-        planned.append(Planned(field, layer, weight, kind if coded else None))
+        planned.append(Planned(field, layer, weight if coded else kept(weight, kind), kind if coded else None))
     return planned
+
+
+def kept(weight, kind: str):
+    """Return a weight that is not encoded, as a file of the format can hold it.
+
+        codes of a format that the file can hold -> the same codes;  other codes -> their values as float32
+
+    Args:
+        weight: a Weight.
+        kind: format of the file's matrices. A folder holds codes of this format alone, a GGUF file those of any format
+            of ggml.
+
+    Returns:
+        a Weight of the same values.
+
+    Source: `ref.weights.coded`, whose folders name one format; ggml's types.
+    Differs: no known.
+    """
+    if not isinstance(weight, Blocks):
+        return weight
+    holds = weight.format == kind if kind in CODED else weight.format not in CODED
+    return weight if holds else ByRows(weight.shape, lambda rows: widen_jit(weight.take_rows(rows)))
 
 
 def make(

@@ -29,12 +29,13 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
         loaded: the weights.
         kind: Q4_0 or Q8_0 (a GGUF file, which llama.cpp reads too), INT4 or SFP8 (a folder); in either case of letters.
         folder: where to write; new or empty.
-        keep_embedding: leave the embedding, which is the head too, as it is.
+        keep_embedding: leave the embedding, which is the head too, as it is. Codes that the target cannot hold become
+            float32 of the same values, 4 bytes each: in a folder all but those of `kind`, in a GGUF file INT4 and SFP8.
 
     Returns:
         What to give to `--weights`: the GGUF file, or the folder.
 
-    Rounding: see `ref.quant.encode`; norms, tower and projector stay as they are.
+    Rounding: see `ref.quant.encode`; norms, tower and projector keep their values.
     Raises: BadInput: unknown format, folder not empty, a width that is no multiple of the block, values not finite;
         then nothing is left behind.
     Source: own; the layouts' owners stand at `ref.weights.coded` and `ref.quant.gguf_file`.
