@@ -14,7 +14,7 @@ from ref.config import SIZES
 from ref.errors import BadInput
 from ref.ops.blocks import Blocks, decode
 from ref.ops.linear import take_rows, widen
-from ref.quant import write
+from ref.quant import plan, write
 from ref.quant.encode import ENCODERS, encode
 from ref.quant.write import quantize
 from ref.weights.synthetic import synthetic_params
@@ -120,6 +120,15 @@ def test_help_names_every_format(capsys):
         assert not [kind for kind in ENCODERS if kind.lower() not in told]
 
 
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_some_rows_at_a_time_make_the_codes_of_the_whole(monkeypatch, kind):
+    weight = np.random.default_rng(5).standard_normal((23, 64)).astype(np.float32)
+    monkeypatch.setattr(plan, "ROWS", 7)
+    whole, parts = encode(weight, kind), plan.encode_rows(weight, kind, "weight")
+    np.testing.assert_array_equal(parts.data, whole.data)
+    np.testing.assert_array_equal(parts.scale, whole.scale)
+
+
 # --- what is refused
 
 
@@ -148,11 +157,13 @@ def test_refusals_leave_nothing_behind(tmp_path, kind, line):
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_that_are_not_finite_are_named(tmp_path):
+@pytest.mark.parametrize("rows", [97, 30, 7])  # a part: row 60 of the only one, the first and an inner row of another
+def test_weights_that_are_not_finite_are_named_with_their_place(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(plan, "ROWS", rows)
     tiny = ref.load("tiny")
     bad = np.array(tiny.params.embedding, np.float32)
-    bad[3, 4] = np.nan
-    with pytest.raises(BadInput, match=r"embed_tokens\.weight: value: wanted finite .* INT4, got nan at \[3, 4\]"):
+    bad[60, 4] = np.nan
+    with pytest.raises(BadInput, match=r"embed_tokens\.weight: value: wanted finite .* INT4, got nan at \[60, 4\]"):
         quantize(tiny._replace(params=tiny.params._replace(embedding=bad)), "INT4", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

@@ -10,13 +10,14 @@ LARGEST_SFP8 = np.float32(1.875)
 LEAST_SCALE = np.float32(1e-6)
 
 
-def encode(weight, kind: str, where: object = "weight") -> Blocks:
+def encode(weight, kind: str, where: object = "weight", first_row: int = 0) -> Blocks:
     """Quantise a matrix.
 
     Args:
         weight: [O, I] float32, finite; I a multiple of the format's block.
         kind: a key of ENCODERS: Q4_0, Q8_0 (blocks of 32), INT4, SFP8 (a scale for each of the O channels).
         where: the weight's name, for refusals.
+        first_row: index that the first row has in the matrix that these rows are a part of, for refusals.
 
     Returns:
         Blocks [O, I].
@@ -33,8 +34,9 @@ def encode(weight, kind: str, where: object = "weight") -> Blocks:
         raise wanted("weight", kind, "float32 [O, I]", f"{weight.dtype} {list(weight.shape)}")
     check_width(weight.shape[1], kind, where)
     if not np.isfinite(weight).all():
-        place = np.argwhere(~np.isfinite(weight))[0].tolist()
-        raise wanted("value", where, f"finite numbers for {kind}", f"{weight[tuple(place)]} at {place}")
+        row, column = np.argwhere(~np.isfinite(weight))[0].tolist()
+        got = f"{weight[row, column]} at {[first_row + row, column]}"
+        raise wanted("value", where, f"finite numbers for {kind}", got)
     return ENCODERS[kind](weight)
 
 

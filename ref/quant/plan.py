@@ -102,7 +102,7 @@ def encode_rows(weight, kind: str, where: object) -> Blocks:
     parts = []
     for start in range(0, weight.shape[0], ROWS):
         rows = np.ascontiguousarray(widen_jit(take_rows(weight, slice(start, start + ROWS))), np.float32)
-        parts.append(encode(rows, kind, where))
+        parts.append(encode(rows, kind, where, start))
     scales = [part.scale for part in parts if part.scale is not None]
     data = np.concatenate([part.data for part in parts])
     return Blocks(data, kind, np.concatenate(scales) if scales else None)
