@@ -168,6 +168,66 @@ def test_weights_that_are_not_finite_are_named_with_their_place(tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+def _spoiled(loaded, where, value):
+    """Return weights with one value changed, in a tensor that is not encoded."""
+
+    def bad(array):
+        array = np.array(array)
+        array.reshape(-1)[5] = value
+        return array
+
+    params, vision = loaded.params, loaded.vision
+    if where in ("embedding", "final_norm"):
+        return loaded._replace(params=params._replace(**{where: bad(getattr(params, where))}))
+    if where == "q_norm":
+        layers = list(params.layers)
+        layers[2] = layers[2]._replace(q_norm=bad(layers[2].q_norm))
+        return loaded._replace(params=params._replace(layers=layers))
+    if where == "up_bias":
+        layers = list(vision.layers)
+        layers[1] = layers[1]._replace(up_bias=bad(layers[1].up_bias))
+        return loaded._replace(vision=vision._replace(layers=layers))
+    return loaded._replace(vision=vision._replace(**{where: bad(getattr(vision, where))}))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("embedding", r"embed_tokens\.weight: value: wanted finite numbers, got {} at \[0, 5\]"),
+        ("final_norm", r"model\.norm\.weight: value: wanted finite numbers, got {} at \[5\]"),
+        ("q_norm", r"layers\.2\.self_attn\.q_norm\.weight: value: wanted finite numbers, got {} at \[5\]"),
+        ("position", r"position_embedding\.weight: value: wanted finite numbers, got {} at \[0, 5\]"),
+        ("patch", r"patch_embedding\.weight: value: wanted finite numbers, got {} at \[0, 0, 1, 0\]"),
+        ("up_bias", r"layers\.1\.mlp\.fc1\.bias: value: wanted finite numbers, got {} at \[5\]"),
+        ("projection", r"mm_input_projection_weight: value: wanted finite numbers, got {} at \[0, 5\]"),
+    ],
+)
+def test_what_is_not_encoded_must_be_finite_too(tmp_path, where, line, value):
+    with pytest.raises(BadInput, match=line.format(value)):
+        quantize(_spoiled(ref.load("tiny", "float32"), where, value), "SFP8", tmp_path / "out", keep_embedding=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["embedding", "projection"])
+def test_bits_of_bfloat16_that_are_not_encoded_must_be_finite_too(tmp_path, where):
+    bad = _spoiled(ref.load("tiny", "bfloat16"), where, 0x7F80)
+    with pytest.raises(BadInput, match=r"wanted finite numbers, got inf at \[0, 5\]"):
+        quantize(bad, "SFP8", tmp_path / "out", keep_embedding=True)
+
+
+def test_what_is_not_encoded_must_be_finite_as_gguf_holds_it(tmp_path):
+    pytest.importorskip("gguf")
+    made = ref.load("tiny")._replace(params=synthetic_params(WIDE, 3), vision=None, tokenizer=_Pieces)
+    norm = np.array(made.params.final_norm, np.float64)
+    for value in (np.nan, 1e300):  # float64, which GGUF's norms are not
+        norm[5] = value
+        bad = made._replace(params=made.params._replace(final_norm=norm))
+        with pytest.raises(BadInput, match=r"output_norm\.weight: value: wanted finite .*, got (nan|inf) at \[5\]"):
+            quantize(bad, "Q4_0", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [

@@ -10,7 +10,7 @@ from ref.errors import wanted
 from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows
 from ref.prompt.rebuild import CONTROL, UNUSED, gguf_vocabulary
-from ref.quant.plan import Planned, make
+from ref.quant.plan import Planned, check_finite, make
 from ref.weights.gguf_writing import announce, import_gguf
 from ref.weights.names import gguf_name, is_norm
 from ref.weights.resolve import Loaded
@@ -47,9 +47,11 @@ def write_gguf(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Pa
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for field, _, made in make(planned, gguf_name):
-        writer.write_tensor_data(_as_gguf(field, made))
-    writer.close()
+    try:
+        for field, tensor, made in make(planned, gguf_name):
+            writer.write_tensor_data(_as_gguf(field, tensor, made))
+    finally:
+        writer.close()
     return name
 
 
@@ -63,10 +65,13 @@ def _type(field: str, weight, kind: str | None) -> str:
     return {"uint16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}[str(dtype)]
 
 
-def _as_gguf(field: str, weight) -> np.ndarray:
+def _as_gguf(field: str, name: str, weight) -> np.ndarray:
     """Return the bytes of a tensor; norms as 1 + w."""
     if is_norm(field):
-        return (np.asarray(weight, np.float64) + 1).astype(np.float32)
+        with np.errstate(over="ignore"):
+            gain = (np.asarray(weight, np.float64) + 1).astype(np.float32)
+        check_finite(gain, name)  # again: float64 may be beyond float32
+        return gain
     weight = weight.take_rows(slice(None)) if isinstance(weight, ByRows) else weight
     return np.ascontiguousarray(weight.data if isinstance(weight, Blocks) else weight)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ref.errors import wanted
 from ref.model.params import TextParams
 from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows, widen_jit
@@ -81,11 +82,31 @@ def make(
         name_of: from (field, layer) to the name in the file, which refusals name too.
 
     Raises:
-        BadInput: see `ref.quant.encode.encode`.
+        BadInput: see `ref.quant.encode.encode` and `check_finite`.
     """
     for field, layer, weight, kind in tqdm(planned, desc="weights", disable=None, delay=1, leave=False):
         name = name_of(field, layer)
+        if not kind:
+            check_finite(weight, name)
         yield field, name, encode_rows(weight, kind, name) if kind else weight
+
+
+def check_finite(weight, where: object) -> None:
+    """Refuse a NaN or an infinity in a tensor that is not encoded; of those that are, `encode` does.
+
+    Args:
+        weight: a Weight, or an array of any shape.
+        where: its name, for the refusal.
+
+    Raises:
+        BadInput: with the place of the first.
+    """
+    for start in range(0, weight.shape[0], ROWS):
+        part = widen_jit(take_rows(weight, slice(start, start + ROWS)))
+        if not np.isfinite(part).all():
+            place = np.argwhere(~np.isfinite(part))[0].tolist()
+            got = f"{part[tuple(place)]} at {[start + place[0], *place[1:]]}"
+            raise wanted("value", where, "finite numbers", got)
 
 
 def encode_rows(weight, kind: str, where: object) -> Blocks:
@@ -101,7 +122,8 @@ def encode_rows(weight, kind: str, where: object) -> Blocks:
     """
     parts = []
     for start in range(0, weight.shape[0], ROWS):
-        rows = np.ascontiguousarray(widen_jit(take_rows(weight, slice(start, start + ROWS))), np.float32)
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is refused
+            rows = np.ascontiguousarray(widen_jit(take_rows(weight, slice(start, start + ROWS))), np.float32)
         parts.append(encode(rows, kind, where, start))
     scales = [part.scale for part in parts if part.scale is not None]
     data = np.concatenate([part.data for part in parts])

@@ -13,7 +13,7 @@ from ref.errors import wanted
 from ref.ops.blocks import FORMATS, Blocks
 from ref.quant.encode import ENCODERS
 from ref.quant.gguf_file import write_gguf
-from ref.quant.plan import Planned, make, plan
+from ref.quant.plan import Planned, check_finite, make, plan
 from ref.weights.coded import CODED, METHOD, SUFFIX
 from ref.weights.export import as_file, checkpoint_config, named_vision_tensors, write_shards
 from ref.weights.names import HUGGING_FACE_PREFIXES, PROJECTOR_PREFIXES, TOWER_PREFIXES, hugging_face_name
@@ -84,7 +84,9 @@ def _tensors(loaded: Loaded, planned: Sequence[Planned]) -> Iterator[tuple[str, 
         else:
             yield name, as_file(made)
     if loaded.vision:
-        yield from named_vision_tensors(loaded.vision, TOWER_PREFIXES[0], PROJECTOR_PREFIXES[0])
+        for name, array in named_vision_tensors(loaded.vision, TOWER_PREFIXES[0], PROJECTOR_PREFIXES[0]):
+            check_finite(array, name)
+            yield name, array
 
 
 def _parts(tensors: Iterable[tuple[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
