@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from ref.errors import BadInput
 from ref.ops.blocks import FORMATS, Blocks, decode, decode_jit, linear_blocks_jit
 from ref.ops.codes import decode_int4, decode_sfp8
-from ref.quant.encode import ENCODERS, encode, sfp8_codes
+from ref.quant.encode import ENCODERS, encode
+from ref.quant.sfp8 import sfp8_codes
 
 KINDS = pytest.mark.parametrize("kind", ENCODERS)
 floats = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 2.0**-130, 2.0**-149, 7.0, -7.0, 0.5])
@@ -22,9 +23,8 @@ gguf = pytest.importorskip("gguf")
 @given(weight=matrices)
 def test_bytes_are_those_of_the_gguf_package(kind, weight):
     weight[np.abs(weight) < 1e-36] = 0  # of such a block the inverse scale is infinite
-    with np.errstate(all="ignore"):
-        wanted = gguf.quants.quantize(weight, gguf.GGMLQuantizationType[kind])
-        np.testing.assert_array_equal(encode(weight, kind).data, wanted)
+    wanted = gguf.quants.quantize(weight, gguf.GGMLQuantizationType[kind])
+    np.testing.assert_array_equal(encode(weight, kind).data, wanted)
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "INT4"])
@@ -32,16 +32,14 @@ def test_bytes_are_those_of_the_gguf_package(kind, weight):
 def test_bytes_are_those_of_a_loop(kind, weight):
     weight[np.abs(weight) < 1e-20] = 0  # of such a block the inverse scale is infinite
     weight[:, 0] = 3
-    with np.errstate(all="ignore"):
-        assert encode(weight, kind).data.tolist() == naive_quant.codes(weight, kind)
+    assert encode(weight, kind).data.tolist() == naive_quant.codes(weight, kind)
 
 
 @KINDS
 @given(weight=matrices)
 def test_definition_and_kernel_read_the_same_bits(kind, weight):
-    with np.errstate(all="ignore"):
-        blocks = encode(weight, kind)
-        np.testing.assert_array_equal(decode(blocks).view(np.uint32), decode_jit(blocks).view(np.uint32))
+    blocks = encode(weight, kind)
+    np.testing.assert_array_equal(decode(blocks).view(np.uint32), decode_jit(blocks).view(np.uint32))
 
 
 # largest error of a value, in the largest magnitude of its block or channel: half a step, and the scale's rounding
@@ -119,6 +117,36 @@ def test_a_block_too_small_for_a_scale_is_a_block_of_zeros(kind):
     assert not decode(encode(tiny, kind)).any()
 
 
+def test_int4_of_a_channel_without_a_finite_scale_is_a_channel_of_zeros():
+    weight = np.zeros((4, 8), np.float32)
+    weight[1, 2:4] = 1e-39, -2e-38
+    weight[2, 2] = 1e-30
+    weight[3, 2] = 2.1e-38  # 7 / 2.1e-38 is still finite
+    blocks = encode(weight, "INT4")
+    assert blocks.scale is not None
+    np.testing.assert_array_equal(blocks.scale[:2], [1, 1])
+    assert (blocks.data[:2] == 0x88).all()
+    np.testing.assert_array_equal(decode(blocks)[:2], 0)
+    np.testing.assert_allclose(decode(blocks)[2:], weight[2:], rtol=1e-6)
+
+
+def test_int4_stores_no_scale_below_a_millionth():
+    """The numbers are google-deepmind/gemma 3.3.0's: codes of the true scale, read back by the stored one."""
+    blocks = ENCODERS["INT4"](np.array([[1e8, -5e7, 0, 0], [7.1e6, -3.55e6, 0, 0]], np.float32))
+    assert blocks.scale is not None
+    np.testing.assert_array_equal(blocks.scale, np.float32([1e-6, 1e-6]))
+    np.testing.assert_array_equal(decode(blocks), np.float32([[7e6, -4e6, 0, 0]] * 2))
+
+
+def test_sfp8_scales_no_channel_as_if_its_largest_were_below_a_millionth():
+    weight = np.zeros((3, 4), np.float32)
+    weight[1, 1], weight[2, 1] = 1e-7, 1e-20
+    blocks = encode(weight, "SFP8")
+    assert blocks.scale is not None
+    np.testing.assert_array_equal(blocks.scale, np.full(3, np.float32(1.875) / np.float32(1e-6)))
+    np.testing.assert_allclose(decode(blocks), [[0, 0, 0, 0], [0, 1e-7, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
+
+
 def test_each_nibble_is_read_where_it_stands():
     data = np.arange(256, dtype=np.uint8).reshape(1, -1)
     values = decode(Blocks(data, "INT4", np.ones(1, np.float32)))
@@ -180,6 +208,31 @@ def test_what_is_not_finite_is_refused_with_its_place(kind, bad):
     weight[1, 7] = bad
     with pytest.raises(BadInput, match=rf"wanted finite numbers for {kind}, got {bad} at \[1, 7\]"):
         encode(weight, kind)
+
+
+# float16 ends below 65,520, which is a scale of -m / 8 or m / 127; int4's least scale is 1e-6, of m / 7; SFP8's least
+# normal float32 is 2^-126, of m / 1.875
+HELD = {"Q4_0": 524159.97, "Q8_0": 8321039.5, "INT4": 7e6, "SFP8": 1.875 * 2**126}
+
+
+@KINDS
+def test_the_largest_magnitude_comes_back_and_the_next_is_refused_with_its_place(kind):
+    weight = np.zeros((3, 64), np.float32)
+    weight[1, 40] = -np.float32(HELD[kind])
+    np.testing.assert_allclose(decode(encode(weight, kind)), weight, rtol=6e-4)
+    weight[1, 40] = np.nextafter(weight[1, 40], np.float32(-np.inf))
+    part = r"block 1 of row 8" if kind.startswith("Q") else "channel 8"
+    line = rf"^blk: {part}: wanted magnitudes up to [^ ]+, so that {kind} holds its scale, got -[^ ]+ at \[8, 40\]$"
+    with pytest.raises(BadInput, match=line):
+        encode(weight, kind, "blk", 7)
+
+
+@KINDS
+def test_the_bare_encoders_do_not_bring_back_what_is_refused(kind):
+    weight = np.full((1, 32), np.finfo(np.float32).max)
+    with np.errstate(over="ignore", invalid="ignore"):  # a scale of infinity
+        back = decode(ENCODERS[kind](weight))
+    assert not np.isclose(back, weight, rtol=0.1).any()
 
 
 @pytest.mark.parametrize(("kind", "width"), [("Q4_0", 33), ("Q8_0", 48), ("INT4", 3)])

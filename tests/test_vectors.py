@@ -20,7 +20,8 @@ from ref.ops.pan_and_scan import crop_boxes
 from ref.ops.resize import resize_float, resize_float_jit, resize_pillow, resize_pillow_jit
 from ref.ops.rope import rope_table
 from ref.ops.visibility import as_matrix, visible_ranges
-from ref.quant.encode import encode, sfp8_codes
+from ref.quant.encode import encode
+from ref.quant.sfp8 import sfp8_codes
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 FILES = {path.stem: json.loads(path.read_text()) for path in sorted((GOLDEN / "vectors").glob("*.json"))}

@@ -2,42 +2,61 @@
 
 import numpy as np
 
-from ref.errors import wanted
+from ref.errors import BadInput, wanted
 from ref.ops.blocks import FORMATS, Blocks
+from ref.quant.sfp8 import LARGEST_SFP8, sfp8_codes
 
 BLOCK = 32
-LARGEST_SFP8 = np.float32(1.875)
-LEAST_SCALE = np.float32(1e-6)
+LEAST_SCALE = np.float32(1e-6)  # that int4 stores
+LEAST_MAGNITUDE = np.float32(1e-6)  # that SFP8 takes for a channel's largest, so that its scale is finite
+
+# Largest magnitude whose scale is held: float16 ends below 65,520; below LEAST_SCALE int4 reads back what it never
+# encoded; SFP8's must be a normal float32, since some processors take others for zero.
+LARGEST = {
+    "Q4_0": np.nextafter(np.float32(8 * 65_520), np.float32(0)),
+    "Q8_0": np.nextafter(np.float32(127 * 65_520), np.float32(0)),
+    "INT4": np.float32(7) / LEAST_SCALE,
+    "SFP8": LARGEST_SFP8 * np.float32(2.0**126),
+}
 
 
 def encode(weight, kind: str, where: object = "weight", first_row: int = 0) -> Blocks:
-    """Quantise a matrix.
+    """Quantise a matrix, having refused what would not be read back.
 
     Args:
-        weight: [O, I] float32, finite; I a multiple of the format's block.
+        weight: [O, I] float32, finite, of magnitudes up to LARGEST; I a multiple of the format's block.
         kind: a key of ENCODERS: Q4_0, Q8_0 (blocks of 32), INT4, SFP8 (a scale for each of the O channels).
-        where: the weight's name, for refusals.
+        where: the weight's name, which every refusal begins with.
         first_row: index that the first row has in the matrix that these rows are a part of, for refusals.
 
     Returns:
         Blocks [O, I].
 
     Rounding: as each encoder's.
-    Raises: BadInput: no such format, not a matrix, a width that is no multiple of the block, a NaN or infinity.
+    Raises: BadInput: no such format; not a float32 matrix; a width that is no multiple of the block; a NaN or infinity;
+        a magnitude whose block or channel has a scale that the format does not hold.
     Source: each encoder's.
     Differs: each encoder's.
     """
     if kind not in ENCODERS:
-        raise wanted("format", "quantize", f"one of {', '.join(ENCODERS)}", kind)
+        raise wanted("format", where, f"one of {', '.join(ENCODERS)}", kind)
     weight = np.asarray(weight)
     if weight.ndim != 2 or weight.dtype != np.float32:
-        raise wanted("weight", kind, "float32 [O, I]", f"{weight.dtype} {list(weight.shape)}")
+        raise wanted(f"weight for {kind}", where, "float32 [O, I]", f"{weight.dtype} {list(weight.shape)}")
     check_width(weight.shape[1], kind, where)
-    if not np.isfinite(weight).all():
-        row, column = np.argwhere(~np.isfinite(weight))[0].tolist()
-        got = f"{weight[row, column]} at {[first_row + row, column]}"
-        raise wanted("value", where, f"finite numbers for {kind}", got)
+    held = np.abs(weight) <= LARGEST[kind]
+    if not held.all():
+        row, column = np.argwhere(~held)[0].tolist()
+        raise _not_held(weight[row, column], kind, where, first_row + row, column)
     return ENCODERS[kind](weight)
+
+
+def _not_held(value, kind: str, where: object, row: int, column: int) -> BadInput:
+    got = f"{value} at {[row, column]}"
+    if not np.isfinite(value):
+        return wanted("value", where, f"finite numbers for {kind}", got)
+    part = f"block {column // BLOCK} of row {row}" if FORMATS[kind].length == BLOCK else f"channel {row}"
+    return wanted(part, where, f"magnitudes up to {LARGEST[kind]:.8g}, so that {kind} holds its scale", got)
 
 
 def check_width(width: int, kind: str, where: object) -> None:
@@ -117,21 +136,24 @@ def encode_q8_0(weight) -> Blocks:
 def encode_int4(weight) -> Blocks:
     """Quantise each channel with four bits and one scale.
 
-        s = 7 / max_i |x_i|;    q = clip(round(x s), -8, 7), half to even;    read back as q / s
+        s = 7 / max_i |x_i|;    q = clip(round(x s), -8, 7), half to even;    read back as q / max(s, 1e-6)
 
     Args:
         weight: [O, I] float32, finite; a channel is an output.
 
     Returns:
-        Blocks [O, I] of format INT4, with its scales [O]. A channel of zeros has scale 1.
+        Blocks [O, I] of format INT4, with its scales max(s, 1e-6), [O]. Where s is infinite, in a channel of zeros or
+        of magnitudes below 2.1e-38, the scale is 1 and all codes are 0.
 
     Rounding: s = float32(7 * float32(1 / max)); the product in float32. -8 is never reached.
     Source: google-deepmind/gemma 3.3.0 `peft/_quantization_utils.uniform_quantize`; Gemma 3 report, section 2.3.
-    Differs: of a channel of zeros google-deepmind/gemma makes NaN.
+    Differs: where s is infinite google-deepmind/gemma reads back 0 for the largest and NaN for zeros. Channels beyond
+        7e6 come back cut to that, there and here: `encode` refuses them.
     """
     most = np.abs(weight).max(axis=1, initial=0)
     with np.errstate(divide="ignore", over="ignore"):
-        scale = np.where(most == 0, np.float32(1), np.float32(7) * (np.float32(1) / most))
+        scale = np.float32(7) * (np.float32(1) / most)
+    scale = np.where(np.isfinite(scale), scale, np.float32(1))
     q = np.clip(np.rint(weight * scale[:, None]), -8, 7).astype(np.int8) + 8
     codes = q.astype(np.uint8).reshape(len(weight), -1, 2)
     return Blocks(codes[:, :, 0] | codes[:, :, 1] << 4, "INT4", np.maximum(scale, LEAST_SCALE))
@@ -140,7 +162,7 @@ def encode_int4(weight) -> Blocks:
 def encode_sfp8(weight) -> Blocks:
     """Quantise each channel as switching floating point, scaled to use its whole range.
 
-        s = 1.875 / max_i |x_i|;    codes of x s by `sfp8_codes`;    read back as value / s
+        s = 1.875 / max(max_i |x_i|, 1e-6);    codes of x s by `sfp8_codes`;    read back as value / s
 
     Args:
         weight: [O, I] float32, finite; a channel is an output.
@@ -152,42 +174,10 @@ def encode_sfp8(weight) -> Blocks:
     Source: google-deepmind/gemma 3.3.0 `peft/_quantization._simulate_sfp8_quantization`.
     Differs: gemma.cpp has one scale a tensor, and none where nothing exceeds 1.875: `sfp8_codes` alone.
     """
-    most = np.maximum(np.abs(weight).max(axis=1, initial=0), LEAST_SCALE)
+    most = np.maximum(np.abs(weight).max(axis=1, initial=0), LEAST_MAGNITUDE)
     scale = LARGEST_SFP8 / most
     scaled = np.clip(weight * scale[:, None], -LARGEST_SFP8, LARGEST_SFP8)  # the product may round up
     return Blocks(sfp8_codes(scaled), "SFP8", scale)
-
-
-def sfp8_codes(x):
-    """Round to the nearest switching floating-point code, ties to an even mantissa.
-
-        3 bits of mantissa where |x| >= 1.9375 * 2^-8, else 2; below 1.875 * 2^-24: 0; from there to 1.25 * 2^-23: that
-
-    Args:
-        x: [...] float32, finite, at most 1.875 in magnitude.
-
-    Returns:
-        [...] uint8, as `ref.ops.codes.decode_sfp8` reads them; never 0x80.
-
-    Raises: BadInput: a larger value: scale it first; a NaN.
-    Source: gemma.cpp `compression/sfp_test.cc`, the scalar functions, to which this is bit-equal.
-    Differs: gemma.cpp's vector encoder cuts float32 to bfloat16 first. google-deepmind/gemma's simulation
-        finds powers of two by float32 logarithms, which miss some below 2^-12, and takes those below 2^-20 for 2^-20.
-    """
-    x = np.asarray(x, np.float32)
-    if not (np.abs(x) <= LARGEST_SFP8).all():
-        place = np.argwhere(~(np.abs(x) <= LARGEST_SFP8))[0].tolist()
-        raise wanted("value", "SFP8", "at most 1.875 in magnitude, or a scale", f"{x[tuple(place)]} at {place}")
-    bits = x.view(np.uint32)
-    size = bits & np.uint32(0x7FFFFFFF)
-    shift = np.where(np.abs(x) >= 1.9375 * 2.0**-8, 20, 21).astype(np.uint32)  # 23 bits of mantissa less 3, less 2
-    half, even = (np.uint32(1) << (shift - np.uint32(1))) - np.uint32(1), (size >> shift) & np.uint32(1)
-    rounded = ((size + half + even) >> shift).astype(np.int64)  # exponent and mantissa, side by side
-    large = 64 + rounded - ((127 - 7) << 3)
-    small = rounded - ((127 - 23) << 2)
-    code = np.where(np.abs(x) >= 1.875 * 2.0**-8, np.where(shift == 20, large, 64), np.maximum(small, 0))
-    code = np.where((small == 0) & (shift == 21), 1, code)  # 2^-23 itself would be code 0
-    return (code | np.where((code > 0) & (bits >> 31 > 0), 0x80, 0)).astype(np.uint8)
 
 
 ENCODERS = {"Q4_0": encode_q4_0, "Q8_0": encode_q8_0, "INT4": encode_int4, "SFP8": encode_sfp8}

@@ -20,7 +20,7 @@ def fake_quantize(weight, kind: str):
 
     Raises: BadInput: see `encode`.
     Source: google-deepmind/gemma 3.3.0 `peft/_quantization.simulate_quantize`; Gemma 3 report, section 2.3.
-    Differs: google-deepmind/gemma's SFP8 of small values; see `ref.quant.encode.sfp8_codes`.
+    Differs: google-deepmind/gemma's SFP8 of small values; see `ref.quant.sfp8.sfp8_codes`.
     """
     return decode(encode(weight, kind))
 
