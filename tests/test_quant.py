@@ -16,12 +16,12 @@ from ref.quant.sfp8 import sfp8_codes
 KINDS = pytest.mark.parametrize("kind", ENCODERS)
 floats = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 2.0**-130, 2.0**-149, 7.0, -7.0, 0.5])
 matrices = st.integers(1, 3).flatmap(lambda rows: arrays(np.float32, (rows, 64), elements=floats))
-gguf = pytest.importorskip("gguf")
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q8_0"])
 @given(weight=matrices)
 def test_bytes_are_those_of_the_gguf_package(kind, weight):
+    gguf = pytest.importorskip("gguf")
     weight[np.abs(weight) < 1e-36] = 0  # of such a block the inverse scale is infinite
     wanted = gguf.quants.quantize(weight, gguf.GGMLQuantizationType[kind])
     np.testing.assert_array_equal(encode(weight, kind).data, wanted)
