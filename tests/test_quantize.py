@@ -106,6 +106,17 @@ def test_a_folder_of_safetensors_is_a_source_too(tmp_path):
     assert isinstance(again.params.embedding, Blocks)
 
 
+@pytest.mark.parametrize("seeing", [True, False])
+@pytest.mark.parametrize(("name", "tuned"), [("out", True), ("out-it", False)])  # against what the name says
+def test_a_folder_stays_tuned_for_instructions_or_not(tmp_path, name, tuned, seeing):
+    tiny = ref.load("tiny")._replace(instruction_tuned=tuned)
+    folder = quantize(tiny if seeing else tiny._replace(vision=None), "SFP8", tmp_path / name)
+    assert ref.load(str(folder)).instruction_tuned is tuned
+    config = json.loads((folder / "config.json").read_text())
+    stop = [1, 106] if tuned else [1]
+    assert (config["eos_token_id"], config.get("text_config", config)["eos_token_id"]) == (stop, stop)
+
+
 def test_json_says_what_was_written(tmp_path, capsys):
     told = json_of(capsys, "quantize", "--weights", "tiny", "--format", "sfp8", "-o", str(tmp_path / "out"))
     assert (told["weights"], told["format"]) == (str(tmp_path / "out"), "SFP8")

@@ -35,7 +35,9 @@ def write_gguf(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Pa
             hold.
 
     Source: llama.cpp `convert_hf_to_gguf.py`, `Gemma3Model`; `gguf` 0.19.
-    Differs: the vision tower, which llama.cpp keeps in a file of its own (mmproj), is not written.
+    Differs: the vision tower, which llama.cpp keeps in a file of its own (mmproj), is not written. Nor is the official
+        chat template, which is not of this repository: without one llama.cpp takes ChatML, so that instruction-tuned
+        files want `--chat-template gemma`.
     """
     gguf, c = import_gguf("quantize", 'pip install "gemma3-ref[quant]"'), loaded.params.config
     name = f"gemma-3-{c.name}{'-it' if loaded.instruction_tuned else ''}-{kind.lower()}.gguf"

@@ -11,6 +11,7 @@ import numpy as np
 
 from ref.errors import wanted
 from ref.ops.blocks import FORMATS, Blocks
+from ref.prompt.chat import stop_ids
 from ref.quant.encode import ENCODERS
 from ref.quant.gguf_file import write_gguf
 from ref.quant.plan import Planned, check_finite, make, plan
@@ -66,6 +67,8 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
 
 def _write_folder(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Path) -> None:
     config = checkpoint_config(loaded.params, loaded.vision)
+    for part in (config, config.get("text_config", config)):  # by the stop ids a reader knows what is tuned
+        part["eos_token_id"] = list(stop_ids(loaded.instruction_tuned))
     bits = 8 * FORMATS[kind].size // FORMATS[kind].length
     config["quantization_config"] = {"quant_method": METHOD, "format": kind, "bits": bits, "value": "code / scale"}
     write_shards(_parts(_tensors(loaded, planned)), folder)
