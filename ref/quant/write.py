@@ -1,7 +1,6 @@
 """`quantize`: whole checkpoints into a format: a GGUF file for what llama.cpp knows, else a Hugging Face folder."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from ref.ops.blocks import FORMATS, Blocks
 from ref.prompt.chat import stop_ids
 from ref.quant.encode import ENCODERS
 from ref.quant.gguf_file import write_gguf
+from ref.quant.output import filled
 from ref.quant.plan import Planned, check_finite, make, plan
 from ref.weights.coded import CODED, METHOD, SUFFIX
 from ref.weights.export import as_file, checkpoint_config, named_vision_tensors, write_shards
@@ -37,32 +37,20 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
         What to give to `--weights`: the GGUF file, or the folder.
 
     Rounding: see `ref.quant.encode`; norms, tower and projector keep their values.
-    Raises: BadInput: unknown format, folder not empty, a width that is no multiple of the block, values not finite;
-        then nothing is left behind.
+    Raises: BadInput: unknown format, a folder that is not empty or cannot be written to, a width that is no multiple of
+        the block, values not finite or beyond the format; then nothing is left behind.
     Source: own; the layouts' owners stand at `ref.weights.coded` and `ref.quant.gguf_file`.
     Differs: llama.cpp's official files keep the embedding as float16 (`keep_embedding` of float16 weights).
     """
     if kind.upper() not in ENCODERS:
         raise wanted("format", "quantize", f"one of {', '.join(ENCODERS).lower()}", kind)
     kind = kind.upper()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise wanted("folder", folder, "an empty or new one", "files in it" if folder.is_dir() else "a file")
     planned = plan(loaded.params, kind, keep_embedding)
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        new.mkdir(parents=True)
+    with filled(folder) as new:
         if kind in CODED:
             _write_folder(loaded, planned, kind, new)
-        else:
-            written = write_gguf(loaded, planned, kind, new)
-        if folder.exists():
-            folder.rmdir()
-        new.rename(folder)
-    except OSError as error:
-        raise wanted("folder", folder, "a place to write to", error.strerror) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return folder if kind in CODED else folder / written
+            return folder
+        return folder / write_gguf(loaded, planned, kind, new)
 
 
 def _write_folder(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Path) -> None:
