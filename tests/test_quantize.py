@@ -328,6 +328,17 @@ def test_what_gguf_cannot_say_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("pieces", [32, 98])
+def test_a_tokenizer_that_does_not_fit_is_refused_before_a_file_is_opened(tmp_path, monkeypatch, pieces):
+    gguf = pytest.importorskip("gguf")
+    monkeypatch.setattr(gguf, "GGUFWriter", None)
+    source = ref.load("tiny")._replace(params=synthetic_params(WIDE, 3), vision=None, tokenizer=lambda: _Pieces(pieces))
+    line = f"^tiny: tokenizer: wanted 33 to 97 pieces, for 97 rows of the embedding, got {pieces}$"
+    with pytest.raises(BadInput, match=line):
+        quantize(source, "Q4_0", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_embedding_made_by_rows_can_be_kept(tmp_path):
     pytest.importorskip("gguf")
     made = ref.load("synthetic:270m")

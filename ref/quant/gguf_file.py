@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ref.config import BOS, EOS, EXTRA_ROWS, PAD, SOFT_TOKEN, UNK, VOCABULARY, TextConfig
+from ref.config import BOS, EOS, EXTRA_ROWS, PAD, SOFT_TOKEN, UNK, TextConfig
 from ref.errors import wanted
 from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows
@@ -31,8 +31,8 @@ def write_gguf(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Pa
         The file's name.
 
     Raises:
-        BadInput: the `gguf` package is not installed; weights without a tokenizer; a configuration that GGUF does not
-            hold.
+        BadInput: the `gguf` package is not installed; weights without a tokenizer, or with one that does not fit the
+            rows of the embedding; a configuration that GGUF does not hold.
 
     Source: llama.cpp `convert_hf_to_gguf.py`, `Gemma3Model`; `gguf` 0.19.
     Differs: the vision tower, which llama.cpp keeps in a file of its own (mmproj), is not written. Nor is the official
@@ -40,16 +40,19 @@ def write_gguf(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Pa
         files want `--chat-template gemma`.
     """
     gguf, c = import_gguf("quantize", 'pip install "gemma3-ref[quant]"'), loaded.params.config
+    _check(c)
+    vocabulary = _vocabulary(loaded)
     name = f"gemma-3-{c.name}{'-it' if loaded.instruction_tuned else ''}-{kind.lower()}.gguf"
     writer = gguf.GGUFWriter(folder / name, "gemma3")
     _describe(writer, gguf, loaded, kind)
+    _add_tokenizer(writer, vocabulary)
     for field, layer, weight, becomes in planned:
         held = _type(field, weight, becomes)
         announce(gguf, writer, gguf_name(field, layer), weight.shape, held, "quantize")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
     try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
         for field, tensor, made in make(planned, gguf_name):
             writer.write_tensor_data(_as_gguf(field, tensor, made))
     finally:
@@ -80,7 +83,6 @@ def _as_gguf(field: str, name: str, weight) -> np.ndarray:
 
 def _describe(writer, gguf, loaded: Loaded, kind: str) -> None:
     c, tuned = loaded.params.config, loaded.instruction_tuned
-    _check(c)
     writer.add_name(f"Gemma 3 {c.name}{' it' if tuned else ''}")
     writer.add_license("gemma")
     writer.add_context_length(c.max_positions)
@@ -99,7 +101,6 @@ def _describe(writer, gguf, loaded: Loaded, kind: str) -> None:
         writer.add_rope_scaling_factor(c.rope_factor)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind}"])
-    _add_tokenizer(writer, loaded.tokenizer().model, c.vocabulary)
 
 
 def _check(c: TextConfig) -> None:
@@ -111,18 +112,30 @@ def _check(c: TextConfig) -> None:
             raise wanted(field, "gguf", f"{want}, which llama.cpp takes", getattr(c, field))
 
 
-def _add_tokenizer(writer, model: bytes, rows: int) -> None:
+def _vocabulary(loaded: Loaded) -> list[tuple[bytes, float, int]]:
+    """Return piece, score and type for each row of the embedding; multimodal checkpoints have rows without a piece."""
+    model, rows = loaded.tokenizer().model, loaded.params.config.vocabulary
     pieces, scores, types = gguf_vocabulary(model)
-    for token in range(len(pieces), rows):  # rows of multimodal checkpoints that the tokenizer has not
-        pieces.append(b"<image_soft_token>" if token == SOFT_TOKEN == VOCABULARY else b"[PAD%d]" % token)
-    extra = len(pieces) - len(scores)
-    assert extra <= EXTRA_ROWS
-    kinds = [CONTROL] * min(1, extra) + [UNUSED] * (extra - 1)
+    if not 0 <= rows - len(pieces) <= EXTRA_ROWS:
+        want = f"{max(1, rows - EXTRA_ROWS)} to {rows} pieces, for {rows} rows of the embedding"
+        raise wanted("tokenizer", loaded.name, want, len(pieces))
+    return [*zip(pieces, scores.tolist(), types.tolist(), strict=True), *map(_extra, range(len(pieces), rows))]
+
+
+def _extra(token: int) -> tuple[bytes, float, int]:
+    """Return what llama.cpp's converter gives a row without a piece."""
+    if token == SOFT_TOKEN:
+        return b"<image_soft_token>", -1_000.0, CONTROL
+    return b"[PAD%d]" % token, -10_000.0, UNUSED
+
+
+def _add_tokenizer(writer, vocabulary: list[tuple[bytes, float, int]]) -> None:
+    pieces, scores, types = map(list, zip(*vocabulary, strict=True))
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(pieces)
-    writer.add_token_scores([*scores.tolist(), *[-1000.0] * extra])
-    writer.add_token_types([*types.tolist(), *kinds])
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
     writer.add_bos_token_id(BOS)
     writer.add_eos_token_id(EOS)
     writer.add_unk_token_id(UNK)

@@ -35,7 +35,7 @@ def filled(folder: Path) -> Iterator[Path]:
                 undo.callback(file.rename(target / file.name).unlink)
             part.rmdir()
         except OSError as error:
-            raise wanted("folder", folder, "room to write", error.strerror) from None
+            raise wanted("folder", folder, "room to write", error.strerror or error) from None
         undo.pop_all()
 
 
