@@ -4,8 +4,10 @@ from pathlib import Path
 
 from ref.commands import FINE
 from ref.commands.shared import json_flag, print_json
+from ref.errors import wanted
 
 REPORTED = ("bfloat16", "int4", "q4_0", "sfp8")
+MOST_CONTEXT = 2**63 - 1  # tokens; gigabytes are printed as floats, which end somewhere, though counting does not
 
 
 def add(subparsers) -> None:
@@ -17,7 +19,7 @@ def add(subparsers) -> None:
         "--weights-format",
         action="append",
         metavar="F",
-        help="float32 bfloat16 float16 int4 q4_0 q8_0 sfp8 (repeatable); default: those of the report's table",
+        help="float32 bfloat16 float16 int4 q4_0 q8_0 sfp8 (repeatable); default: those of the report's table that fit",
     )
     parser.add_argument(
         "--kv-format", default="bfloat16", metavar="F", help="float32 bfloat16 float16 int8 q8_0 (bfloat16)"
@@ -31,13 +33,18 @@ def add(subparsers) -> None:
 
 def run(args) -> int:
     """Print a row for each size and format, and what the report's figures are not."""
-    from ref.config import find_size
-    from ref.quant.memory import NOT_REPRODUCIBLE, memory
+    from ref.config import SIZES, find_size
+    from ref.quant.memory import NOT_REPRODUCIBLE, fits, memory
 
+    if args.context > MOST_CONTEXT:
+        raise wanted("context", "memory", f"at most {MOST_CONTEXT} tokens", args.context)
     names = [find_size(size).name for size in args.size] or ["270m", "1b", "4b", "12b", "27b"]
-    kinds = [kind.lower() for kind in args.weights_format or REPORTED]
-    kv = args.kv_format.lower()
-    rows = [memory(name, args.context, kind, kv, args.all_global) for name in names for kind in kinds]
+    rows = [
+        memory(name, args.context, kind, args.kv_format, args.all_global)
+        for name in names
+        for kind in args.weights_format or [kind for kind in REPORTED if fits(SIZES[name], kind)]
+    ]
+    kv = rows[0]["kv_format"]
     if args.plot:
         from ref.show.kv_memory import plot_kv_memory, save_figure
 

@@ -1,5 +1,6 @@
 """What a model weighs: bytes of its weights in each format, and of its cache of keys and values."""
 
+from collections.abc import Collection
 from typing import Any
 
 from ref.config import SIZES, TextConfig
@@ -8,10 +9,12 @@ from ref.model.count import count_params
 from ref.model.params import layer_shapes
 from ref.ops.blocks import FORMATS
 from ref.quant.encode import ENCODERS
+from ref.weights.coded import CODED
 
 PLAIN = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a value
 WEIGHTS = {kind.lower(): kind for kind in ENCODERS}  # name on the command line -> format
-KEYS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "q8_0": 34 / 32}  # bytes a value of the cache
+BLOCKS = {"int8": (1, 1), "q8_0": (FORMATS["Q8_0"].length, FORMATS["Q8_0"].size)}
+KEYS = {kind: (1, size) for kind, size in PLAIN.items()} | BLOCKS  # values and bytes of a block of the cache
 SCALE = 4  # bytes of a channel's scale, and of each value of a norm beside quantised matrices
 REPORT_CONTEXT = 32_768
 
@@ -28,7 +31,14 @@ NOT_REPRODUCIBLE = (
 )
 
 
-def matrix_bytes(rows: int, columns: int, kind: str) -> int:
+def _known(kind: str, formats: Collection[str], what: str) -> str:
+    """Return a format's name as the tables have it; the refusal quotes it as it was typed."""
+    if kind.lower() not in formats:
+        raise wanted(what, "memory", f"one of {', '.join(formats)}", kind)
+    return kind.lower()
+
+
+def matrix_bytes(rows: int, columns: int, kind: str, where: object = "memory") -> int:
     """Count the bytes of one matrix.
 
         rows * columns / values a block * bytes a block, and 4 a row where a channel has a scale
@@ -37,6 +47,7 @@ def matrix_bytes(rows: int, columns: int, kind: str) -> int:
         rows: outputs.
         columns: inputs.
         kind: a key of PLAIN or of WEIGHTS.
+        where: whose matrix, for refusals.
 
     Raises:
         BadInput: no such format, or rows that blocks cannot be cut from.
@@ -44,14 +55,33 @@ def matrix_bytes(rows: int, columns: int, kind: str) -> int:
     Source: `ref.ops.blocks.FORMATS`.
     Differs: no known.
     """
+    kind = _known(kind, [*PLAIN, *WEIGHTS], "weights format")
     if kind in PLAIN:
         return rows * columns * PLAIN[kind]
-    if kind not in WEIGHTS:
-        raise wanted("weights format", "memory", f"one of {', '.join([*PLAIN, *WEIGHTS])}", kind)
     form = FORMATS[WEIGHTS[kind]]
     if columns % form.length:
-        raise wanted("width", "memory", f"a multiple of {form.length}, the block of {kind}", columns)
-    return rows * (columns // form.length * form.size + (SCALE if form.type_id < 0 else 0))
+        raise wanted("width", where, f"a multiple of {form.length}, the block of {kind}", columns)
+    return rows * (columns // form.length * form.size + (SCALE if WEIGHTS[kind] in CODED else 0))
+
+
+def _matrices(config: TextConfig) -> list[tuple[int, int, int]]:
+    """List (how often, rows, columns) of every matrix of the text model."""
+    inside = [(config.layers, shape[0], shape[1]) for shape in layer_shapes(config).values() if len(shape) == 2]
+    return [(1, config.vocabulary, config.width), *inside]
+
+
+def fits(config: TextConfig, kind: str) -> bool:
+    """Tell whether a format's blocks can be cut from every matrix of a text model.
+
+    Args:
+        config: of the model.
+        kind: see `matrix_bytes`.
+
+    Source: `matrix_bytes`, which refuses the others.
+    Differs: no known.
+    """
+    length = FORMATS[WEIGHTS[kind]].length if kind in WEIGHTS else 1
+    return not any(columns % length for _, _, columns in _matrices(config))
 
 
 def weights_bytes(config: TextConfig, kind: str) -> int:
@@ -67,38 +97,37 @@ def weights_bytes(config: TextConfig, kind: str) -> int:
     Source: the shapes of the parameters; the head is the embedding.
     Differs: llama.cpp's official files keep the embedding as float16.
     """
-    each = PLAIN.get(kind, SCALE)
-    total = matrix_bytes(config.vocabulary, config.width, kind) + config.width * each
-    for shape in layer_shapes(config).values():
-        here = matrix_bytes(shape[0], shape[1], kind) if len(shape) == 2 else shape[0] * each
-        total += config.layers * here
-    return total
+    where = f"memory {config.name}"
+    matrices = sum(times * matrix_bytes(rows, columns, kind, where) for times, rows, columns in _matrices(config))
+    norms = config.width + config.layers * sum(shape[0] for shape in layer_shapes(config).values() if len(shape) == 1)
+    return matrices + norms * PLAIN.get(kind.lower(), SCALE)
 
 
 def kv_bytes(config: TextConfig, context: int, kind: str = "bfloat16", all_global: bool = False) -> int:
     """Count the bytes of the cache of one sequence.
 
-        sum over layers of 2 K H min(W, context) in local ones, 2 K H context in global ones, times bytes a value
+        sum over layers of 2 min(W, context) R in local ones, 2 context R in global ones
+        R = ceil(K H / values a block) * bytes a block:    what a token's keys take in a layer
 
     Args:
         config: of the model; `global_every` and `window` may be anything.
-        context: tokens.
-        kind: a key of KEYS.
+        context: tokens; any integer, and counted in integers.
+        kind: a key of KEYS. The K H values of a token lie side by side and are cut into blocks; the last takes all its
+            bytes, filled or not. Of the released sizes every block is full.
         all_global: keep every key in every layer, as a cache without rings does.
 
     Raises:
         BadInput: no such format, or a context below 1.
 
     Source: `ref.model.cache`, whose rings hold W keys.
-    Differs: implementations without rings keep all keys and mask.
+    Differs: implementations without rings keep all keys and mask. llama.cpp refuses rows with a block that is not full.
     """
-    if kind not in KEYS:
-        raise wanted("KV format", "memory", f"one of {', '.join(KEYS)}", kind)
+    length, size = KEYS[_known(kind, KEYS, "KV format")]
     if context < 1:
         raise wanted("context", "memory", "at least 1 token", context)
     windows = (None if all_global else config.window_of(i) for i in range(config.layers))
     keys = sum(min(window or context, context) for window in windows)
-    return round(2 * config.kv_heads * config.head_dim * keys * KEYS[kind])
+    return 2 * keys * (-(-config.kv_heads * config.head_dim // length) * size)
 
 
 def memory(
@@ -109,7 +138,8 @@ def memory(
     Args:
         size: a row of `ref.config.SIZES`.
         context: tokens of the one sequence in the cache.
-        weights: format of the text model's matrices; tower and projector stay bfloat16.
+        weights: format of the text model's matrices; tower and projector are as these where they are plain, else
+            bfloat16.
         kv: format of the cache.
         all_global: see `kv_bytes`.
 
@@ -126,6 +156,7 @@ def memory(
     """
     config, counts = SIZES[size], count_params(size)
     text, cache = weights_bytes(config, weights), kv_bytes(config, context, kv, all_global)
+    weights, kv = weights.lower(), kv.lower()
     vision = (counts["vision"] + counts["projector"]) * PLAIN.get(weights, PLAIN["bfloat16"])
     row = {"name": size, "weights_format": weights, "kv_format": kv, "context": context, "all_global": all_global}
     row |= {"text_bytes": text, "vision_bytes": vision, "weights_bytes": text + vision, "kv_bytes": cache}
