@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ref.errors import wanted
 from ref.ops.blocks import decode
 from ref.quant.encode import encode
 
@@ -26,17 +27,13 @@ def fake_quantize(weight, kind: str):
 
 
 def straight_through(upstream):
-    """Return the gradient to a weight, given that to its quantised copy: the same.
+    """Return the gradient to a weight, given that to its quantised copy: the same, as if rounding were the identity.
 
-        dL/dw = dL/dw_q,    as if rounding were the identity
+        dL/dw = dL/dw_q
 
     Args:
         upstream: [O, I] float, dL/dw_q.
 
-    Returns:
-        [O, I], the same values.
-
-    Rounding: none.
     Source: Bengio et al. 2013, arXiv:1308.3432; google-deepmind/gemma `_straight_through_estimator`.
     Differs: torch's fake_quantize gives 0 where a value was clipped; with a scale of the largest value none is.
     """
@@ -49,21 +46,24 @@ def soft_cross_entropy(logits, target):
         L = -(1 / T) sum_t sum_v p[t, v] log softmax(z[t])[v];    dL/dz[t] = (softmax(z[t]) sum_v p[t, v] - p[t]) / T
 
     Args:
-        logits: z, [T, V] float, of the quantised model.
+        logits: z, [T, V] float, of the quantised model; -inf where a token is excluded, but not in the whole of a row.
         target: p, [T, V] float, probabilities of the full-precision one; a row may be a part of them, as when sampled.
 
     Returns:
         (L float64, dL/dz [T, V] float64), in nats. L less the target's entropy is the KL divergence.
 
-    Rounding: float64 throughout; the largest logit is taken out first.
+    Rounding: float64 throughout; the largest logit is taken out first. A p of 0 counts nothing, whatever its logit.
+    Raises: BadInput: shapes that are not both the same [T, V].
     Source: Gemma 3 report, section 2.3, "probabilities from the non-quantized checkpoint as targets"; Hinton et al.
         2015, arXiv:1503.02531, with temperature 1.
     Differs: no known.
     """
     z, p = np.asarray(logits, np.float64), np.asarray(target, np.float64)
+    if z.ndim != 2 or p.shape != z.shape:
+        raise wanted("target", "soft_cross_entropy", f"[T, V] as the logits, {list(z.shape)}", list(p.shape))
     z = z - z.max(axis=-1, keepdims=True)
     log_q = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
-    loss = -np.where(p > 0, p * log_q, 0).sum() / len(z)
+    loss = -np.multiply(p, log_q, out=np.zeros_like(p), where=p > 0).sum() / len(z)
     return float(loss), (np.exp(log_q) * p.sum(axis=-1, keepdims=True) - p) / len(z)
 
 
@@ -83,7 +83,7 @@ def qat_step(x, weight, target, kind: str, rate: float):
         (new weight [O, I] float32, loss before the step).
 
     Rounding: products in float32, the loss in float64.
-    Raises: BadInput: see `encode`.
+    Raises: BadInput: see `encode` and `soft_cross_entropy`.
     Source: Gemma 3 report, section 2.3: about 5,000 such steps of the whole model.
     Differs: no known.
     """
