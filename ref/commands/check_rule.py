@@ -59,7 +59,7 @@ def add(subparsers) -> None:
         help="the program and its arguments; everything after --exec is theirs",
     )
     parser.add_argument("--examples", type=int, default=500, metavar="N", help="cases to ask; default 500")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same cases for the same seed and version; default 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw; default 0")
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="S", help="seconds an answer may take; default 10"
     )

@@ -17,6 +17,8 @@ EXTRAS = {
     "testing": ("hypothesis",),
     "quant": ("gguf",),
     "plot": ("matplotlib",),
+    "notebooks": ("jupyterlab", "jupytext", "nbclient", "ipykernel", "skimage"),
+    "docs": ("sphinx", "myst_nb", "furo"),
     "transformers": ("torch", "transformers", "accelerate"),
     "llama": ("llama_cpp", "gguf"),
     "witness": ("torch", "transformers", "tokenizers", "gguf"),

@@ -10,7 +10,7 @@ from ref.errors import wanted
 from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows
 from ref.prompt.rebuild import CONTROL, UNUSED, gguf_vocabulary
-from ref.quant.plan import Planned, check_finite, make
+from ref.quant.plan import Planned, check_finite, kept, make
 from ref.weights.gguf_writing import announce, import_gguf
 from ref.weights.names import gguf_name, is_norm
 from ref.weights.resolve import Loaded
@@ -46,26 +46,25 @@ def write_gguf(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Pa
     writer = gguf.GGUFWriter(folder / name, "gemma3")
     _describe(writer, gguf, loaded, kind)
     _add_tokenizer(writer, vocabulary)
-    for field, layer, weight, becomes in planned:
-        held = _type(field, weight, becomes)
-        announce(gguf, writer, gguf_name(field, layer), weight.shape, held, "quantize")
+    embedding = kept(loaded.params.embedding, kind)
+    for field, layer, shape, becomes in planned:
+        held = "F32" if is_norm(field) else becomes or _type(embedding)
+        announce(gguf, writer, gguf_name(field, layer), shape, held, "quantize")
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for field, tensor, made in make(planned, gguf_name):
+        for field, tensor, made in make(loaded.params, kind, planned, gguf_name):
             writer.write_tensor_data(_as_gguf(field, tensor, made))
     finally:
         writer.close()
     return name
 
 
-def _type(field: str, weight, kind: str | None) -> str:
-    """Return the name that ggml has for what a weight will be written as."""
-    if is_norm(field):
-        return "F32"
-    if kind or isinstance(weight, Blocks):
-        return kind or weight.format
+def _type(weight) -> str:
+    """Return the name that ggml has for a weight that is written as it is."""
+    if isinstance(weight, Blocks):
+        return weight.format
     dtype = take_rows(weight, slice(0, 1)).dtype
     return {"uint16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}[str(dtype)]
 

@@ -1,7 +1,7 @@
 """What each tensor of a checkpoint becomes in a format, and how it is made: one at a time, some rows at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -12,7 +12,7 @@ from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows, widen_jit
 from ref.quant.encode import check_width, encode
 from ref.weights.coded import CODED
-from ref.weights.names import EMBEDDING, hugging_face_name, text_tensors
+from ref.weights.names import EMBEDDING, hugging_face_name, text_shapes, text_tensors
 
 ROWS = 4_096  # of a matrix that are widened at a time
 
@@ -22,12 +22,12 @@ class Planned(NamedTuple):
 
     field: str
     layer: int | None  # None outside layers
-    weight: Any  # a Weight
+    shape: tuple[int, ...]
     kind: str | None  # a key of ENCODERS; None where it is not encoded
 
 
 def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Planned]:
-    """Say what each tensor of the text model becomes, before any is made.
+    """Say what each tensor of the text model becomes, before any is made or read.
 
     Args:
         params: of the text model.
@@ -41,12 +41,11 @@ def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Pl
     Differs: no known.
     """
     planned = []
-    for field, layer, weight in text_tensors(params):
-        matrix = isinstance(weight, Blocks | ByRows) or weight.ndim == 2
-        coded = matrix and not (keep_embedding and field == EMBEDDING)
+    for field, layer, shape in text_shapes(params.config):
+        coded = len(shape) == 2 and not (keep_embedding and field == EMBEDDING)
         if coded:
-            check_width(weight.shape[1], kind, hugging_face_name(field, layer, ""))
-        planned.append(Planned(field, layer, weight if coded else kept(weight, kind), kind if coded else None))
+            check_width(shape[1], kind, hugging_face_name(field, layer, ""))
+        planned.append(Planned(field, layer, shape, kind if coded else None))
     return planned
 
 
@@ -73,22 +72,25 @@ def kept(weight, kind: str):
 
 
 def make(
-    planned: Sequence[Planned], name_of: Callable[[str, int | None], str]
+    params: TextParams, kind: str, planned: Sequence[Planned], name_of: Callable[[str, int | None], str]
 ) -> Iterator[tuple[str, str, np.ndarray | Blocks | ByRows]]:
-    """Yield (field, name, Weight as it is written) of every tensor, with a progress bar.
+    """Yield (field, name, Weight as it is written) of every tensor, one in memory at a time, with a progress bar.
 
     Args:
+        params: of the text model.
+        kind: of the file.
         planned: by `plan`.
         name_of: from (field, layer) to the name in the file, which refusals name too.
 
     Raises:
         BadInput: see `ref.quant.encode.encode` and `check_finite`.
     """
-    for field, layer, weight, kind in tqdm(planned, desc="weights", disable=None, delay=1, leave=False):
+    both = zip(planned, text_tensors(params), strict=True)
+    for row, (field, layer, weight) in tqdm(both, "weights", len(planned), disable=None, delay=1, leave=False):
         name = name_of(field, layer)
-        if not kind:
+        if not row.kind:
             check_finite(weight, name)
-        yield field, name, encode_rows(weight, kind, name) if kind else weight
+        yield field, name, encode_rows(weight, row.kind, name) if row.kind else kept(weight, kind)
 
 
 def check_finite(weight, where: object) -> None:

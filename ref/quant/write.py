@@ -59,16 +59,16 @@ def _write_folder(loaded: Loaded, planned: Sequence[Planned], kind: str, folder:
         part["eos_token_id"] = list(stop_ids(loaded.instruction_tuned))
     bits = 8 * FORMATS[kind].size // FORMATS[kind].length
     config["quantization_config"] = {"quant_method": METHOD, "format": kind, "bits": bits, "value": "code / scale"}
-    write_shards(_parts(_tensors(loaded, planned)), folder)
+    write_shards(_parts(_tensors(loaded, planned, kind)), folder)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     source = Path(loaded.name) / "tokenizer.model"
     if source.is_file():
         shutil.copyfile(source, folder / source.name)
 
 
-def _tensors(loaded: Loaded, planned: Sequence[Planned]) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(loaded: Loaded, planned: Sequence[Planned], kind: str) -> Iterator[tuple[str, np.ndarray]]:
     prefix = HUGGING_FACE_PREFIXES[1 if loaded.vision else 0]
-    for _, name, made in make(planned, partial(hugging_face_name, prefix=prefix)):
+    for _, name, made in make(loaded.params, kind, planned, partial(hugging_face_name, prefix=prefix)):
         if isinstance(made, Blocks) and made.scale is not None:
             yield name, made.data
             yield name + SUFFIX, made.scale

@@ -239,7 +239,7 @@ def plot_codes(codes: Mapping[str, np.ndarray]):
 def plot_positions(
     panels: Mapping[str, Mapping[str, np.ndarray]], positions: np.ndarray, ylabel: str, smooth: int = 1, mark: int = 0
 ):
-    """Draw numbers along a text, smoothed, in one picture or several beside each other.
+    """Draw numbers along a text, smoothed, in one picture or several below each other.
 
     Args:
         panels: title -> label -> [n] numbers; [n] is the same in all.
@@ -248,24 +248,24 @@ def plot_positions(
         smooth: how many neighbours a point is the mean of.
         mark: a position to be marked; 0 marks none.
     """
-    figure, axes = new_figure(4.2 * len(panels) + 0.6, 3.4, columns=len(panels), squeeze=False, sharey=True)
+    figure, axes = new_figure(8.5, 2.2 * len(panels) + 0.5, rows=len(panels), squeeze=False, sharex=True)
     share = np.ones(smooth) / smooth
     places = np.convolve(positions, share, "valid")
-    for one, (title, lines) in zip(axes[0], panels.items(), strict=True):
+    for one, (title, lines) in zip(axes[:, 0], panels.items(), strict=True):
         for label, values in lines.items():
-            one.plot(places, np.convolve(values, share, "valid"), label=label)
+            one.plot(places, np.convolve(values, share, "valid"), lw=1.2, label=label)
         if mark:
             one.axvline(mark, ls="--", color=INK, lw=0.8)
-        one.set(title=title, xlabel=f"position, means of {smooth}" if smooth > 1 else "position")
+        one.set(title=title, ylabel=ylabel)
         one.grid()
-        one.legend()
-    axes[0, 0].set_ylabel(ylabel)
+        one.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes[-1, 0].set_xlabel(f"position, means of {smooth}" if smooth > 1 else "position")
     return figure
 
 
 @styled
 def plot_floors(rows: Sequence[Mapping[str, Any]], limit: float = 2.0):
-    """Draw both errors of every tap, in the order of execution, in multiples of the noise floor.
+    """Draw both errors of every tap, in the order of execution, in multiples of the noise floor; but no error of 0.
 
     Args:
         rows: the `taps` of a report of `ref.verify.compare`.
@@ -274,7 +274,8 @@ def plot_floors(rows: Sequence[Mapping[str, Any]], limit: float = 2.0):
     figure, axes = new_figure(9, 3.2)
     for key, label, style in (("inherited_ratio", "inherited", "-"), ("local_ratio", "local", ".")):
         values = np.array([row[key] for row in rows], float)  # None becomes NaN
-        axes.semilogy(np.clip(values, 0.1, 1e9), style, lw=1.2, ms=4, label=label)  # exact values are 0 or infinite
+        drawn = np.flatnonzero(values)  # exact values have an error of 0, or an infinite one
+        axes.semilogy(drawn, np.minimum(values[drawn], 1e9), style, lw=1.2, ms=4, label=label)
     axes.axhline(limit, ls="--", color=INK, lw=0.8)
     starts = [i for i, row in enumerate(rows) if row["tap"].endswith(".in")]
     axes.set_xticks(starts, [str(rows[i]["layer"]) for i in starts])

@@ -8,11 +8,11 @@ from tqdm import tqdm
 
 from ref.config import TextConfig
 from ref.errors import wanted
-from ref.model.params import LayerParams, TextParams, VisionParams, layer_shapes
+from ref.model.params import LayerParams, TextParams, VisionParams
 from ref.ops.blocks import FORMATS
 from ref.ops.linear import take_rows, widen, widen_jit
 from ref.ops.rounding import round_bfloat16
-from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, MATRICES, is_norm
+from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, MATRICES, is_norm, text_shapes
 
 HELD = ("F64", "F32", "F16", "BF16", *FORMATS)  # types of safetensors and GGUF that are Weights
 
@@ -71,12 +71,10 @@ def wanted_shapes(c: TextConfig, name_of: Callable[[str, int | None], str]) -> d
         c: the configuration.
         name_of: from (field, layer or None) to the foreign name; see `ref.weights.names`.
 
-    Source: `layer_shapes`.
+    Source: `text_shapes`.
     Differs: no known.
     """
-    shapes = layer_shapes(c)
-    outside = {name_of(EMBEDDING, None): (c.vocabulary, c.width), name_of(FINAL_NORM, None): (c.width,)}
-    return outside | {name_of(field, i): shapes[field] for i in range(c.layers) for field in LAYER_NAMES}
+    return {name_of(field, layer): shape for field, layer, shape in text_shapes(c)}
 
 
 def check_tensors(source: TensorSource, shapes: dict[str, tuple[int, ...]], known: Callable[[str], bool], where):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionParams
+from ref.config import TextConfig
+from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionParams, layer_shapes
 
 EMBEDDING, FINAL_NORM = "embedding", "final_norm"
 
@@ -88,6 +89,23 @@ def text_tensors(params: TextParams) -> Iterator[tuple[str, int | None, Any]]:
         for field in LAYER_NAMES:
             yield field, i, getattr(layer, field)
     yield FINAL_NORM, None, params.final_norm
+
+
+def text_shapes(c: TextConfig) -> Iterator[tuple[str, int | None, tuple[int, ...]]]:
+    """Yield (field, layer or None outside layers, shape) of every tensor of the text model, as `text_tensors` does.
+
+    Args:
+        c: the configuration.
+
+    Source: `ref.model.params.layer_shapes`.
+    Differs: no known.
+    """
+    inside = layer_shapes(c)
+    yield EMBEDDING, None, (c.vocabulary, c.width)
+    for i in range(c.layers):
+        for field in LAYER_NAMES:
+            yield field, i, inside[field]
+    yield FINAL_NORM, None, (c.width,)
 
 
 def vision_tensors(vision: VisionParams) -> Iterator[tuple[str, int | None, Any]]:
