@@ -120,6 +120,42 @@ def test_depth_marks_global_layers():
     assert len(plots.plot_depth({"stream": np.arange(1, 13)}, "length").axes[0].get_lines()) == 1
 
 
+def test_lines_and_choices_hold_their_numbers():
+    line = plots.plot_lines(np.arange(4), {"squares": np.arange(4) ** 2}, "x", "y").axes[0].get_lines()[0]
+    np.testing.assert_array_equal(line.get_xydata(), [[0, 0], [1, 1], [2, 4], [3, 9]])
+    axes = plots.plot_choices({"cold": np.array([0.9, 0.1]), "hot": np.array([0.6, 0.4])}, ["a", "b"]).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [0.9, 0.1, 0.6, 0.4]
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+    np.testing.assert_allclose(middles, [-0.2, 0.8, 0.2, 1.2])
+
+
+def test_codes_are_strokes_and_counted():
+    axes = plots.plot_codes({"INT4": np.arange(3.0), "SFP8": np.arange(5.0)}).axes[0]
+    strokes = [[segment[0][0] for segment in one.get_segments()] for one in axes.collections]
+    assert strokes == [[0, 1, 2], [0, 1, 2, 3, 4]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["INT4: 3", "SFP8: 5"]
+
+
+def test_positions_are_means_of_neighbours():
+    loss, where = np.array([1.0, 2, 3, 8]), np.array([0, 6, 12, 18])
+    figure = plots.plot_positions({"a": {"x": loss}, "b": {"x": loss}}, where, "nats", smooth=3, mark=5)
+    curve, mark = figure.axes[1].get_lines()
+    np.testing.assert_allclose(curve.get_xydata(), [[6, 2], [12, 13 / 3]])
+    assert list(mark.get_xdata()) == [5, 5]
+    assert figure.axes[1].get_xlabel() == "position, means of 3"
+
+
+def test_floors_of_every_tap_but_those_that_are_equal():
+    rows = [
+        {"tap": "text.layer.0.in", "layer": 0, "local_ratio": 0.0, "inherited_ratio": 0.5},
+        {"tap": "text.layer.0.attn.q", "layer": 0, "local_ratio": float("inf"), "inherited_ratio": None},
+    ]
+    inherited, local, limit = plots.plot_floors(rows).axes[0].get_lines()
+    np.testing.assert_array_equal(inherited.get_xydata(), [[0, 0.5], [1, np.nan]])
+    np.testing.assert_array_equal(local.get_xydata(), [[1, 1e9]])
+    assert limit.get_ydata()[0] == 2
+
+
 def test_the_lens_writes_the_likeliest_token_into_each_cell():
     lens = Lens(np.zeros((3, 2, 1), int), np.full((3, 2, 1), 0.25))
     figure = plots.plot_lens(lens, ["a", "b"], [["x", "y"], ["$z", "的"], ["long word indeed", "\n"]])

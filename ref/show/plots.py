@@ -1,4 +1,5 @@
-"""Plots of what happens inside: what tokens see, rotations, attention, crops, patches, norms, the logit lens.
+"""Plots of what happens inside: what tokens see, rotations, attention, crops, patches, norms, the logit lens; choices
+among tokens, number formats, losses along a text, what the judge found.
 
 Each returns a matplotlib figure (extra `[plot]`), readable on a light and a dark page. The cache's memory is in
 `ref.show.kv_memory`.

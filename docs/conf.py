@@ -1,0 +1,101 @@
+"""Sphinx: python -m sphinx -W -b html docs build/site
+
+Pages of functions come from their docstrings, notebooks from the executed pairs in notebooks/.
+"""
+
+import os
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+os.environ["NUMBA_DISABLE_JIT"] = "1"  # compiled functions hide their signatures
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+# of the repository's own pages, whose links lead elsewhere here
+PAGES = {"readme": "README.md", "vectors": "golden/README.md", "kills": "golden/KILLS.md"}
+PAGES["contributing"] = "CONTRIBUTING.md"
+LINKS = {f"]({path})": f"]({name}.md)" for name, path in PAGES.items()}
+LINKS |= {"](notebooks)": "](../learn.md)", "](docs/stepping.md)": "](../stepping.md)"}
+LINKS["](golden/schema/dump.schema.json)"] = "](path:../../golden/schema/dump.schema.json)"
+
+
+def gather():
+    """Copy the executed notebooks and the repository's own pages to where Sphinx reads."""
+    for folder in ("notebooks", "pages"):
+        shutil.rmtree(DOCS / folder, ignore_errors=True)
+        (DOCS / folder).mkdir()
+    for pair in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        shutil.copy(pair, DOCS / "notebooks")
+    for name, path in PAGES.items():
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for link, here in LINKS.items():
+            text = text.replace(link, here)
+        (DOCS / "pages" / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+gather()
+project, author, copyright = "gemma3-ref", "the gemma3-ref authors", "the gemma3-ref authors, Apache-2.0"
+release = metadata.version("gemma3-ref")
+extensions = ["myst_nb", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+html_theme, html_title = "furo", f"gemma3-ref {release}"
+apidoc_modules = [{"path": "../ref", "destination": "api", "separate_modules": True, "module_first": True}]
+nb_execution_mode = "off"  # notebooks/run.py has run them
+myst_heading_anchors = 3
+default_role = "code"
+napoleon_use_rtype = False
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
+
+SECTIONS = re.compile(r"(Args|Returns|Yields|Raises|Rounding|Source|Differs):( |$)")
+
+
+def as_rst(app, what, name, obj, options, lines):
+    """Turn a docstring of ours into reStructuredText: formulas stay as they are written, signs are no markup."""
+    out, inside, literal = [], False, False
+    for line in _joined(lines):
+        inside = inside or bool(SECTIONS.match(line))
+        formula = not inside and line.startswith("    ")
+        if formula and not literal:
+            out += ["::", ""]
+        if literal and line.strip() and not formula:
+            out.append("")
+        literal = formula or (literal and not line.strip())
+        out.append(line if literal else _plain(line))
+    lines[:] = out
+
+
+def _joined(lines):
+    """Make a field of each one-line section (`Source: ...`) and what follows it up to the next."""
+    out, open_ = [], False
+    for line in lines:
+        told = re.match(r"(Returns|Raises|Rounding|Source|Differs): (.+)", line)
+        if told:
+            out.append(f":{told[1]}: {told[2]}")
+        elif open_ and line.strip() and not SECTIONS.match(line):
+            out[-1] += " " + line.strip()
+            continue
+        else:
+            out += ["", line] if open_ and SECTIONS.match(line) else [line]
+        open_ = bool(told)
+    return out
+
+
+def _plain(line):
+    pieces = line.split("`")
+    pieces[::2] = [re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", piece) for piece in pieces[::2]]
+    return "`".join(pieces)
+
+
+def skip(app, what, name, obj, skipped, options):
+    """Leave out the fields of named tuples, which stand in the signature."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def setup(app):
+    """Connect, ours before napoleon's."""
+    app.connect("autodoc-process-docstring", as_rst, priority=400)
+    app.connect("autodoc-skip-member", skip)
