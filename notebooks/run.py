@@ -12,7 +12,6 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
 LIMIT = 120  # seconds a cell
@@ -20,6 +19,8 @@ LIMIT = 120  # seconds a cell
 
 def run(path: Path, check: bool) -> tuple[str, float, str]:
     """Run one notebook; return its name, seconds, and what is wrong."""
+    from nbclient import NotebookClient  # reading a source needs none
+
     notebook, pair = read(path), path.with_suffix(".ipynb")
     start, wrong = time.perf_counter(), ""
     if check and sources(notebook) != (sources(nbformat.read(pair, 4)) if pair.exists() else []):

@@ -198,7 +198,16 @@ def python(*arguments, **env):
 def test_the_fixture_in_another_suite(tmp_path):
     (tmp_path / "test_theirs.py").write_text(SUITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    ran = python("-m", "pytest", "-q", "-p", "ref.testing.plugin", str(tmp_path), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    ran = python(
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "ref.testing.plugin",
+        str(tmp_path),
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+        PYTEST_ADDOPTS="",
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "2 passed" in ran.stdout
 
