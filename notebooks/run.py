@@ -58,6 +58,10 @@ def main(*names: str) -> int:
     """Run the notebooks asked for, or all; return 1 where one fails."""
     check, wanted = "--check" in names, [name.removesuffix(".py") for name in names if name != "--check"]
     paths = [path for path in sorted(HERE.glob("[0-9]*.py")) if not wanted or path.stem in wanted]
+    unknown = sorted(set(wanted) - {path.stem for path in paths})
+    if unknown:
+        print(f"no such notebook: {', '.join(unknown)}")
+        return 1
     failed, start = 0, time.perf_counter()
     with ProcessPoolExecutor(2) as pool:
         for name, seconds, wrong in pool.map(partial(run, check=check), paths):

@@ -66,6 +66,12 @@ def test_each_known_mistake_is_named(op):
             assert f"as {flag}: " in str(refused.value)
 
 
+@pytest.mark.parametrize("answer", [None, "text", [[1.0, 2.0], [3.0]]])
+def test_an_answer_that_is_no_array_is_wrong_like_another(answer):
+    with pytest.raises(AssertionError, match="got "):
+        check_op(lambda **inputs: answer, "rms_norm")
+
+
 def test_only_the_arguments_that_an_answer_names_are_given():
     check_op(lambda **inputs: rms_norm(inputs["x"], inputs["scale"], inputs["eps"]), "rms_norm")
     with pytest.raises(AssertionError, match="wanted"):
@@ -84,6 +90,10 @@ def test_an_unknown_operation_is_refused_with_those_there_are():
         (lambda x: "a", lambda x: "b", "wanted 'b'\ngot    'a'"),
         (lambda x: np.zeros(2), lambda x: np.zeros(3), "wanted [0., 0., 0.]\ngot    [0., 0.]"),
         (lambda x: np.nan, lambda x: 1.0, "got    nan"),
+        (lambda x: None, lambda x: np.zeros(3), "got    None"),
+        (lambda x: [[1, 2], [3]], lambda x: np.zeros((2, 2)), "got    [[1, 2], [3]]"),
+        (lambda x: ["a", "b"], lambda x: ["a", "c"], "wanted ['a', 'c']\ngot    ['a', 'b']"),
+        (lambda x: ("a",), lambda x: ["a"], "got    ('a',)"),
     ],
 )
 def test_check_like_tells_the_first_case_that_differs(answer, right, told):
@@ -140,6 +150,11 @@ def test_a_blind_mistake_shows_and_is_named_and_not_given_away(tmp_path, seed):
     [
         ({"mistake": "norm"}, "mistake: wanted a name out of ref.verify.mutants.tap_mutants"),
         ({"mistake": "gelu_erf", "layer": 7}, "layer: wanted 0 .. 6, got 7"),
+        (
+            {"mistake": "embed_unscaled", "layer": 3},
+            "mistake: wanted one of operations in the layers, got embed_unscaled",
+        ),
+        ({"mistake": "images_scaled"}, "mistake: wanted one of operations in text, got images_scaled"),
         ({"dtype": "float16"}, "dtype: wanted float32 or bfloat16, got float16"),
         ({"ids": [5, 200]}, "token id"),
     ],

@@ -36,6 +36,8 @@ def test_shapes_name_axes_and_what_a_value_is_made_of(taps):
     assert line.endswith("float32   rotate(attn.q_norm)")
     assert [line.split()[0] for line in lines] == [tap for tap in taps if ".layer." not in tap or ".layer.2." in tap]
     assert len(shapes(taps, layer=None).splitlines()) == len(taps)
+    assert len(shapes(taps).splitlines()) == len(taps)
+    assert "?=4 ?=5" in shapes({"text.layer.5.attn.q": np.zeros((4, 5))})
     assert shapes({"own": np.zeros((2, 3))}) == f"{'own':<30} {'?=2 ?=3':<24} float64   "
 
 

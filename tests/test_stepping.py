@@ -1,11 +1,13 @@
 """docs/stepping.md: the same numbers with the compiler and without, and a debugger that stops inside of a kernel."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 PAGE = (Path(__file__).parents[1] / "docs/stepping.md").read_text()
@@ -32,6 +34,17 @@ def step(tmp_path):
 @pytest.mark.parametrize("jit", [True, False], ids=["compiled", "not compiled"])
 def test_the_page_prints_what_it_says(step, jit):
     assert run(step, jit=jit) == SAID
+
+
+LOGITS = """
+import ref
+print(ref.forward(ref.load("tiny").params, [[5, 6, 7, 8]])[0].reshape(-1).tolist())
+"""
+
+
+def test_kernels_give_the_same_logits_up_to_the_last_bits():
+    compiled, plain = (np.array(json.loads(run("-c", LOGITS, jit=jit))) for jit in (True, False))
+    np.testing.assert_allclose(plain, compiled, rtol=0, atol=1e-5 * np.abs(compiled).max())
 
 
 def test_the_toy_model_can_be_stepped_through_as_definitions():

@@ -13,7 +13,7 @@ def add(subparsers) -> None:
     parser = subparsers.add_parser(
         "explore",
         parents=[text_flags(), image_flags(), weights_flags(), json_flag()],
-        help="a page of predictions, attention and norms of every layer",
+        help="a page of predictions, attention and norms of every layer; up to 1,280 tokens",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the page, such as page.html")
     parser.set_defaults(run=run)
@@ -29,6 +29,7 @@ def run(args) -> int:
 
     if len(args.text) > 1:
         raise wanted("prompt", "explore", "one", f"{len(args.text)} texts")
+    _check_out(args)
     loaded = load_weights(args)
     [ids], images = read_multimodal(args, loaded)
     with tqdm(desc="explore", unit="row", disable=None, delay=1, leave=False) as bar:
@@ -47,6 +48,17 @@ def run(args) -> int:
     else:
         note(f"{path}: {facts['tokens']} tokens, {facts['bytes'] / 1e6:.1f} MB; open it in a browser")
     return FINE
+
+
+def _check_out(args) -> None:
+    """Refuse a page that could not be written, before the prompt is run."""
+    from ref.commands.output import refuse_overwriting
+    from ref.verify.page import check_target, plotly_js
+
+    plotly_js()
+    check_target(args.out)
+    for source in (*(args.image or []), args.ids or "", args.weights, args.mmproj or ""):
+        refuse_overwriting(str(source), args.out)
 
 
 def _photos(args):

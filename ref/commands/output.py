@@ -35,10 +35,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def refuse_overwriting(source: str, out: Path) -> None:
-    """Refuse to write over the picture that is read.
+    """Refuse to write over a file that is read.
 
     Args:
-        source: path of the picture.
+        source: path of what is read.
         out: path to be written.
 
     Raises:
@@ -46,4 +46,4 @@ def refuse_overwriting(source: str, out: Path) -> None:
     """
     with suppress(OSError):  # a name that cannot be is refused when it is written to
         if out.exists() and Path(source).exists() and out.samefile(source):
-            raise wanted("output file", out, "another file than the picture", "the same")
+            raise wanted("output file", out, "another file than what is read", "the same")

@@ -1,1 +1,1 @@
-"""What is looked at rather than read: plots."""
+"""What is looked at rather than computed: plots, the logit lens, the explore page, shapes and sources in words."""

@@ -16,7 +16,7 @@ from ref.prompt.tokenizer import Tokenizer
 from ref.show.lens import Lens, logit_lens
 from ref.verify.page import as_json
 
-MOST_TOKENS = 1024
+MOST_TOKENS = 1280  # a photo with three crops is 1,024
 TOP, NEXT = 5, 10  # tokens shown of each depth's distribution, and of the last's
 ADDED = ("attn.post_norm", "ffn.post_norm")
 SIDE = 448  # of a picture on the page, in pixels
@@ -58,7 +58,7 @@ def explore(
         progress: called with rows of logits done and all.
 
     Raises:
-        BadInput: more than 1,024 tokens; ids out of range; soft tokens unlike the images.
+        BadInput: more than 1,280 tokens; ids out of range; soft tokens unlike the images.
 
     Source: own; logit lens: see `logit_lens`.
     Differs: no known.
@@ -164,38 +164,52 @@ def packed(explored: Explored, room: int) -> dict[str, Any]:
     """Return the page's data, at most so many bytes of JSON.
 
     Attention is stored as p in steps of 2^-16; where that is too large as its root in 255 steps, and then of fewer
-    layers, evenly spread and always the last.
+    layers, evenly spread and always the last. Of long prompts the lens has fewer tokens at each depth.
 
     Args:
         explored: what is to be shown.
         room: bytes.
 
     Returns:
-        The facts, and `attention`: {"data": base64 of zlib of numbers, query by query, what each sees, head after
-        head, layer after layer; "bits": 16 or 8; "layers": which}; `ranges`: what each query sees, for each kind of
-        layer, and which kind each is of.
+        The facts; `attention`: {"layers": which, "bits": 16 or 8, "data": of each layer base64 of zlib of numbers, head
+        after head, query by query, what each sees}; `ranges`: what each query sees, for each kind of layer, and which
+        kind each is of.
+
+    Raises:
+        BadInput: there is no room for the facts.
     """
     layers = len(explored.attention)
     ranges = [one.reshape(-1).tolist() for one in explored.ranges]
     kinds = sorted({tuple(one) for one in ranges})
-    facts = explored.facts | {"ranges": {"kinds": kinds, "of": [kinds.index(tuple(one)) for one in ranges]}}
-    room -= len(as_json(facts).encode()) + 200
-    tries = [(layers, 16), *((count, 8) for count in range(layers, 0, -1))]
-    for count, bits in tries:
-        kept = np.unique(np.linspace(layers - 1, 0, count).round().astype(int)).tolist()
-        data = _pack([explored.attention[i] for i in kept], [explored.ranges[i] for i in kept], bits)
-        if len(data) <= room:
+    facts: dict[str, Any] = explored.facts | {
+        "ranges": {"kinds": kinds, "of": [kinds.index(tuple(one)) for one in ranges]}
+    }
+    left = 0
+    for top in (TOP, 3, 1):
+        facts["lens"] = {
+            name: [[x[:top] for x in row] for row in explored.facts["lens"][name]] for name in ("ids", "probs")
+        }
+        left = room - len(as_json(facts).encode()) - 200 - 4 * layers
+        if left >= room // 3:
             break
-    else:
-        kept, data, bits = [], "", 8
-    return facts | {"attention": {"layers": kept, "bits": bits, "data": data}}
+    if left < 0:
+        raise wanted("page", "explore", f"at most {room} bytes of data", room - left)
+    bits, parts = 16, _pack(explored, 16)
+    kept = list(range(layers))
+    if sum(map(len, parts)) > left:
+        bits, parts = 8, _pack(explored, 8)
+        for count in range(layers, -1, -1):
+            kept = np.unique(np.linspace(layers - 1, 0, count).round().astype(int)).tolist()
+            if sum(len(parts[i]) for i in kept) <= left:
+                break
+    return facts | {"attention": {"layers": kept, "bits": bits, "data": [parts[i] for i in kept]}}
 
 
-def _pack(attention, ranges, bits: int) -> str:
+def _pack(explored: Explored, bits: int) -> list[str]:
     parts = []
-    for probs, seen in zip(attention, ranges, strict=True):
+    for probs, seen in zip(explored.attention, explored.ranges, strict=True):
         keys = np.arange(probs.shape[-1])
-        parts.append(probs[:, (keys >= seen[:, :1]) & (keys < seen[:, 1:])].reshape(-1))
-    flat = np.concatenate(parts).astype(np.float64)
-    numbers = (flat * 65535).round().astype("<u2") if bits == 16 else (np.sqrt(flat) * 255).round().astype("u1")
-    return base64.b64encode(zlib.compress(numbers.tobytes(), 6)).decode()
+        flat = probs[:, (keys >= seen[:, :1]) & (keys < seen[:, 1:])].reshape(-1).astype(np.float64)
+        numbers = (flat * 65535).round().astype("<u2") if bits == 16 else (np.sqrt(flat) * 255).round().astype("u1")
+        parts.append(base64.b64encode(zlib.compress(numbers.tobytes(), 6)).decode())
+    return parts

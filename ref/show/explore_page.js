@@ -8,30 +8,29 @@
   const seenBy = (layer, t) => ranges[data.ranges.of[layer]][t];
   const chosen = { token: T - 1, layer: L - 1, head: 0 };
 
-  async function numbers() {
-    if (!data.attention.data) return [];
-    const bytes = Uint8Array.from(atob(data.attention.data), (sign) => sign.charCodeAt(0));
+  async function numbers(text) {
+    const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     const raw = await new Response(stream).arrayBuffer();
     return data.attention.bits === 16 ? new Uint16Array(raw) : new Uint8Array(raw);
   }
-  const packed = await numbers();
+  const packed = new Map(); // layer -> its numbers
+  for (const [i, layer] of data.attention.layers.entries()) packed.set(layer, await numbers(data.attention.data[i]));
   const value = (x) => (data.attention.bits === 16 ? x / 65535 : (x / 255) ** 2);
-  const starts = new Map(); // layer -> where its first number lies
-  const before = ranges.map((rows) => rows.reduce((sum, [a, b]) => [...sum, sum[sum.length - 1] + b - a], [0]));
-  data.attention.layers.reduce((at, layer) => {
-    starts.set(layer, at);
-    return at + N * before[data.ranges.of[layer]][T];
-  }, 0);
+  const before = ranges.map((rows) => { // how many numbers of a head lie before those of each query
+    const sums = [0];
+    for (const [first, stop] of rows) sums.push(sums[sums.length - 1] + stop - first);
+    return sums;
+  });
 
   /** Probabilities of a query in a head, of all keys; null where the layer was left out. */
   function row(layer, head, t) {
-    if (!starts.has(layer)) return null;
+    if (!packed.has(layer)) return null;
     const offsets = before[data.ranges.of[layer]], [first, stop] = seenBy(layer, t), out = new Float64Array(T);
     const heads = head < N ? [head] : Array.from({ length: N }, (_, n) => n); // the last choice is their mean
     for (const n of heads) {
-      const at = starts.get(layer) + n * offsets[T] + offsets[t];
-      for (let key = first; key < stop; key++) out[key] += value(packed[at + key - first]) / heads.length;
+      const at = n * offsets[T] + offsets[t], all = packed.get(layer);
+      for (let key = first; key < stop; key++) out[key] += value(all[at + key - first]) / heads.length;
     }
     return out;
   }
@@ -45,6 +44,7 @@
   const isGlobal = (layer) => data.global.includes(layer);
   const kindOf = (layer) => (isGlobal(layer) ? "global" : `local, window ${data.window}`);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const HEAT = 0.6; // the most of a tint that ink on it can be read through
   const add = (parent, tag, text, name) => {
     const element = parent.appendChild(document.createElement(tag));
     if (text !== undefined) element.textContent = text;
@@ -77,7 +77,6 @@
       for (let m = 0; m < view.count; m++) {
         const cell = add(grid, "button", undefined, "cell");
         cell.title = `token ${view.first + m}, patch ${m}`;
-        cell.tabIndex = -1;
         places[view.first + m] = cell;
       }
       const part = view.box < 0 ? (view.photo < 0 ? "" : ", whole") : `, crop ${view.box + 1}`;
@@ -102,7 +101,10 @@
     places.forEach((place, t) => {
       place.classList.toggle("query", t === token);
       place.classList.toggle("unseen", t < first || t >= stop);
-      place.style.setProperty("--heat-here", probs ? Math.sqrt(probs[t]).toFixed(3) : 0);
+      place.style.setProperty("--heat-here", probs ? (HEAT * Math.sqrt(probs[t])).toFixed(3) : 0);
+      place.tabIndex = t === token ? 0 : -1; // one stop of the tab key; arrows walk
+      if (t === token) place.setAttribute("aria-current", "true");
+      else place.removeAttribute("aria-current");
     });
     const who = head < N ? `head ${head}` : "mean of heads";
     byId("attention-note").textContent = probs
@@ -128,21 +130,32 @@
   const quiet = { displayModeBar: false, responsive: false };
   const clear = () => ({ paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, font: { size: 11, color: colour("soft") } });
 
+  // Viridis over the root of p, so that small shares are seen
+  const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#dce319", "#fde725"];
+  const scale = VIRIDIS.map((tint, i) => [(i / 10) ** 2, tint]);
+  let drawn = ""; // which layer and head
+
   function drawMatrix() {
-    const div = byId("matrix"), z = Array.from({ length: T }, (_, t) => row(chosen.layer, chosen.head, t));
-    div.hidden = !z[0];
-    if (!z[0]) return;
-    const shown = z.map((line, t) => Array.from(line, (p, key) => { const [a, b] = seenBy(chosen.layer, t); return key >= a && key < b ? Math.sqrt(p) : null; }));
+    const div = byId("matrix"), there = packed.has(chosen.layer), now = [chosen.layer, chosen.head, div.clientWidth, colour("soft")].join();
+    div.hidden = !there;
+    if (!there) return;
+    const shapes = [{ type: "rect", xref: "paper", x0: 0, x1: 1, y0: chosen.token - 0.5, y1: chosen.token + 0.5, line: { color: colour("select"), width: 1.5 } }];
+    if (now === drawn) { Plotly.relayout(div, { shapes }); return; }
+    drawn = now;
+    const z = Array.from({ length: T }, (_, t) => {
+      const [a, b] = seenBy(chosen.layer, t);
+      return Array.from(row(chosen.layer, chosen.head, t), (p, key) => (key >= a && key < b ? p : null));
+    });
     const size = Math.min(div.clientWidth, 640), axis = { fixedrange: true, showgrid: false, zeroline: false, nticks: 8 };
     Plotly.react(div, [{
-      type: "heatmap", z: shown, zmin: 0, zmax: 1, hoverongaps: false, hoverinfo: "text", colorscale: "Viridis",
-      hovertext: z.map((line, t) => Array.from(line, (p, key) => `${t} ${plain(nameOf(t))} → ${key} ${plain(nameOf(key))}: ${plain(percent(p))}`)),
-      colorbar: { thickness: 10, tickvals: [0, 0.05, 0.25, 0.5, 1].map(Math.sqrt), ticktext: ["0", ".05", ".25", ".5", "1"] },
+      type: "heatmap", z, zmin: 0, zmax: 1, hoverongaps: false, colorscale: scale, hovertemplate: "query %{y}, key %{x}: %{z:.2%}<extra></extra>",
+      colorbar: { thickness: 10, tickvals: [0, 0.25, 0.5, 0.75, 1], title: { text: "probability", side: "right" } },
     }], {
-      ...clear(), width: size, height: size * 0.9, margin: { l: 48, r: 4, t: 6, b: 34 },
+      ...clear(), width: size, height: size * 0.9, margin: { l: 48, r: 4, t: 6, b: 34 }, shapes,
       xaxis: { ...axis, title: { text: "key", standoff: 4 } }, yaxis: { ...axis, autorange: "reversed", title: { text: "query", standoff: 2 } },
-      shapes: [{ type: "rect", xref: "paper", x0: 0, x1: 1, y0: chosen.token - 0.5, y1: chosen.token + 0.5, line: { color: colour("select"), width: 1.5 } }],
     }, quiet);
+    if (!div.dataset.listens) div.on("plotly_click", (event) => choose({ token: event.points[0].y }));
+    div.dataset.listens = "yes";
   }
 
   function drawNorms() {
@@ -174,7 +187,7 @@
       add(line, "th", d ? `${d - 1}` : "embed");
       depth[t].forEach((id, i) => {
         const p = data.lens.probs[d][t][i], cell = add(line, "td");
-        cell.style.setProperty("--heat-here", (0.8 * Math.sqrt(p)).toFixed(3));
+        cell.style.setProperty("--heat-here", (HEAT * Math.sqrt(p)).toFixed(3));
         cell.title = `${text(id)} ${percent(p)}, id ${id}`;
         cell.dataset.p = p;
         add(cell, "small", `${percent(p)} `);
@@ -209,15 +222,16 @@
   for (let n = 0; n <= N; n++) add(byId("head"), "option", n < N ? `${n}` : "mean").value = n;
   buildTokens();
   choose({});
-  byId("matrix").on("plotly_click", (event) => choose({ token: event.points[0].y }));
   byId("token").addEventListener("input", (event) => choose({ token: Number(event.target.value) }));
   byId("layer").addEventListener("input", (event) => choose({ layer: Number(event.target.value) }));
   byId("head").addEventListener("change", (event) => choose({ head: Number(event.target.value) }));
-  document.addEventListener("keydown", (event) => {
+  byId("reading").addEventListener("keydown", (event) => {
     const change = KEYS[event.key];
-    if (!change || event.ctrlKey || event.altKey || event.metaKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
+    if (!change || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     choose(change());
+    places[chosen.token].focus({ preventScroll: true });
+    places[chosen.token].scrollIntoView({ block: "nearest" });
   });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   let wait = 0, width = window.innerWidth;

@@ -39,7 +39,7 @@ def logit_lens(
     Returns:
         Lens; at the last depth it is the model's own prediction.
 
-    Rounding: that of the ops; softmax in float64.
+    Rounding: that of the ops; exponentials in the logits' dtype, their sum in float64.
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
     Differs: the stream is not shifted or rescaled for the depth, as the tuned lens does.
     """

@@ -99,7 +99,9 @@ def plot_attention(probs: np.ndarray, pieces: Sequence[str], title: str = "", or
         label_tokens(one.yaxis, pieces[origin : origin + probs.shape[1]], 24)
         one.tick_params("x", rotation=90)
         one.set_title(f"head {n}")
-    bar = figure.colorbar(drawn, ax=axes, ticks=np.sqrt([0, 0.05, 0.25, 0.5, 1]), shrink=0.8)
+    figure.supxlabel("key", fontsize=9)
+    figure.supylabel("query", fontsize=9)
+    bar = figure.colorbar(drawn, ax=axes, ticks=np.sqrt([0, 0.05, 0.25, 0.5, 1]), shrink=0.8, label="probability")
     bar.ax.set_yticklabels(["0", ".05", ".25", ".5", "1"])
     figure.suptitle(title)
     return figure

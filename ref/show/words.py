@@ -13,7 +13,7 @@ from ref.errors import wanted
 from ref.model.taps import tap_group, tap_row
 
 
-def shapes(values: Mapping[str, np.ndarray], layer: int | None = 0) -> str:
+def shapes(values: Mapping[str, np.ndarray], layer: int | None = None) -> str:
     """Write the shape of each tap, with the names of its axes, and what it is made of.
 
     Args:
@@ -28,8 +28,9 @@ def shapes(values: Mapping[str, np.ndarray], layer: int | None = 0) -> str:
         row = tap_row(tap)
         if layer is not None and tap_group(tap) != tap and int(tap.split(".")[2]) != layer:
             continue
-        axes = row.axes.split() if row else ["?"] * value.ndim
-        sizes = " ".join(f"{axis}={size}" for axis, size in zip(axes, value.shape, strict=False))
+        axes = row.axes.split() if row else []
+        axes = axes if len(axes) == value.ndim else ["?"] * value.ndim  # a name or a rank that nobody knows
+        sizes = " ".join(f"{axis}={size}" for axis, size in zip(axes, value.shape, strict=True))
         made = f"{row.op}({', '.join(row.inputs)})" if row else ""
         lines.append(f"{tap:<30} {sizes:<24} {value.dtype.name:<9} {made}")
     return "\n".join(lines)

@@ -51,7 +51,8 @@ def break_port(
         dtype: `float32` or `bfloat16`; the weights are held in it, too.
 
     Raises:
-        BadInput: an unknown mistake, layer or dtype; ids out of range; a folder in use.
+        BadInput: an unknown mistake, layer or dtype; a mistake of images, or one outside of layers in a layer; ids
+            out of range; a folder in use.
 
     Source: `ref.verify.graph`, with the mutant's rule in the place of the operation's own.
     Differs: no known.
@@ -106,7 +107,16 @@ def _rules(mistake: str | None, layer: int | None, layers: int) -> dict[str, Any
         raise wanted("mistake", "break_port", "a name out of ref.verify.mutants.tap_mutants()", mistake)
     if layer is not None and not 0 <= layer < layers:
         raise wanted("layer", "break_port", f"0 .. {layers - 1}", layer)
+    if not _can_be(mistake, layer):
+        where = "text" if layer is None else "the layers"
+        raise wanted("mistake", "break_port", f"one of operations in {where}", mistake)
     return in_one_layer(tap_mutants()[mistake].rules, layer)
+
+
+def _can_be(mistake: str, layer: int | None) -> bool:
+    """Tell whether a mistake is in some operation of text, and where a layer is given, inside layers."""
+    prefix = "text." if layer is None else "text.layer."
+    return any(group.startswith(prefix) for group in tap_mutants()[mistake].rules)
 
 
 def in_one_layer(rules: dict[str, Any], layer: int | None) -> dict[str, Any]:

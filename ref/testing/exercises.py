@@ -76,11 +76,26 @@ def check_like(fn: Callable[..., Any], reference: Callable[..., Any], cases: Ite
     """
     for case in cases:
         answer, right = fn(*case), reference(*case)
-        numbers = all(np.asarray(x).dtype.kind in "fiub" for x in (answer, right))
-        same = np.shape(answer) == np.shape(right) if numbers else answer == right
-        if not same or (numbers and not np.allclose(answer, right, rtol=rtol, atol=0, equal_nan=True)):
+        if not _same(answer, right, rtol):
             asked = ", ".join(_short(x) for x in case)
             raise AssertionError("\n".join([f"Of {asked}", *_apart(right, answer)]))
+
+
+def _same(answer: Any, right: Any, rtol: float) -> bool:
+    """Compare numbers by value and shape, anything else as Python does."""
+    a, b = _numbers(answer), _numbers(right)
+    if a is not None and b is not None:
+        return a.shape == b.shape and np.allclose(a, b, rtol=rtol, atol=0, equal_nan=True)
+    return a is b and type(answer) is type(right) and bool(answer == right)
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """Return an array of numbers; None for texts, nothing, or lists of unequal length."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return None
+    return array if array.dtype.kind in "fiub" else None
 
 
 @cache
@@ -102,10 +117,11 @@ def _call(fn, inputs: dict[str, Any]) -> Any:
 
 
 def _equal(answer, row: dict[str, Any]) -> bool:
-    if np.shape(answer) != np.shape(row["expected"]):
+    array = _numbers(answer)
+    if array is None or array.shape != np.shape(row["expected"]):
         return False
     tolerance = {name: row["tolerance"][name] for name in ("atol", "rtol")}
-    return bool(np.allclose(answer, row["expected"], **tolerance))
+    return bool(np.allclose(array, row["expected"], **tolerance))
 
 
 def _told(document, row, answer, flags) -> str:
@@ -120,8 +136,8 @@ def _told(document, row, answer, flags) -> str:
 
 def _apart(right: Any, answer: Any) -> list[str]:
     """Write what was wanted and got; of large arrays the row that differs most."""
-    wanted_, got = np.asarray(right), np.asarray(answer)
-    if wanted_.shape == got.shape and wanted_.size > SMALL and wanted_.dtype.kind in "fiub":
+    wanted_, got = _numbers(right), _numbers(answer)
+    if wanted_ is not None and got is not None and wanted_.shape == got.shape and wanted_.size > SMALL:
         with np.errstate(all="ignore"):
             apart = np.nan_to_num(np.abs(wanted_ - got.astype(np.float64)), nan=np.inf)
         place = np.unravel_index(int(apart.argmax()), apart.shape)[:-1]
@@ -131,8 +147,8 @@ def _apart(right: Any, answer: Any) -> list[str]:
 
 def _short(value: Any) -> str:
     """Write a value on few lines; of a large array its shape."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub" or not array.ndim:
+    array = _numbers(value)
+    if array is None or not array.ndim:
         return repr(value)
     if array.size > SMALL or array.ndim > 2:
         return f"array {list(array.shape)}, beginning {_short(array.reshape(-1)[:4])}"

@@ -25,18 +25,27 @@ def assemble(folder: Path, stem: str, fill: dict[str, str], data: Callable[[int]
     Raises:
         BadInput: plotly is not installed.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise wanted("plotly", "HTML page", "pip install 'gemma3-ref[report]'", "no such package") from None
     parts = {name: (folder / f"{stem}.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    fill = fill | {"CSS": parts["css"], "JS": parts["js"], "PLOTLY": get_plotlyjs()}
+    fill = fill | {"CSS": parts["css"], "JS": parts["js"], "PLOTLY": plotly_js()}
     hashes = (base64.b64encode(hashlib.sha256(fill[name].encode()).digest()).decode() for name in ("PLOTLY", "JS"))
     fill["SCRIPTS"] = " ".join(f"'sha256-{digest}'" for digest in hashes)  # no other script may run
     fill["DATA"] = data(MOST_BYTES - sum(len(text.encode()) for text in (parts["html"], *fill.values())))
     # split, not replaced one after the other: a text that holds a mark of the template stays as it is
     pieces = parts["html"].split("@@")
     return "".join(piece if i % 2 == 0 else fill[piece] for i, piece in enumerate(pieces))
+
+
+def plotly_js() -> str:
+    """Return plotly.js.
+
+    Raises:
+        BadInput: plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise wanted("plotly", "HTML page", "pip install 'gemma3-ref[report]'", "no such package") from None
+    return get_plotlyjs()
 
 
 def as_json(content: Any) -> str:
@@ -58,11 +67,9 @@ def write_page(path: str | Path, page: str) -> Path:
     Raises:
         BadInput: the file cannot be written.
     """
-    path = Path(path)
+    path = check_target(Path(path))
     new = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        if path.exists() and not path.is_file():
-            raise wanted("output file", path, "a name for a file", "a folder or device")
         new.write_bytes(page.encode())
         new.replace(path)
     except OSError as error:
@@ -70,4 +77,20 @@ def write_page(path: str | Path, page: str) -> Path:
     finally:
         if new.is_file():
             new.unlink()
+    return path
+
+
+def check_target(path: Path) -> Path:
+    """Return a path that a page can be written to, or refuse it.
+
+    Args:
+        path: where.
+
+    Raises:
+        BadInput: it is a folder or device, or its folder is not there.
+    """
+    if not path.name or (path.exists() and not path.is_file()):
+        raise wanted("output file", path, "a name for a file", "a folder or device")
+    if not path.parent.is_dir():
+        raise wanted("output file", path, "a place that can be written", "no such folder")
     return path
