@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ref.commands import FINE
 from ref.commands.generate import find_tokenizer
-from ref.commands.images import image_flags, read_multimodal
+from ref.commands.images import image_flags, read_multimodal, read_pictures
 from ref.commands.shared import json_flag, load_weights, note, print_json, run_settings, text_flags, weights_flags
 
 
@@ -24,23 +24,24 @@ def run(args) -> int:
     from tqdm import tqdm
 
     from ref.errors import wanted
-    from ref.show.explore import explore
+    from ref.show.explore import Photo, explore
     from ref.show.explore_page import write_explore
 
     if len(args.text) > 1:
         raise wanted("prompt", "explore", "one", f"{len(args.text)} texts")
     _check_out(args)
     loaded = load_weights(args)
-    [ids], images = read_multimodal(args, loaded)
+    pictures = read_pictures(args, loaded)
+    [ids], images = read_multimodal(args, loaded, pictures)
+    photos = [Photo(one.image, one.seen.boxes) for one in pictures]
     with tqdm(desc="explore", unit="row", disable=None, delay=1, leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        explored = explore(
-            loaded, ids, find_tokenizer(args, loaded), images, _photos(args), run_settings(args), progress
-        )
+        tokenizer = find_tokenizer(args, loaded)
+        explored = explore(loaded, ids, tokenizer, images, photos, run_settings(args), progress)
     path = write_explore(explored, args.out)
     facts = {"page": str(path), "bytes": path.stat().st_size, "tokens": len(ids), "layers": explored.facts["layers"]}
     if args.json:
@@ -59,14 +60,3 @@ def _check_out(args) -> None:
     check_target(args.out)
     for source in (*(args.image or []), args.ids or "", args.weights, args.mmproj or ""):
         refuse_overwriting(str(source), args.out)
-
-
-def _photos(args):
-    """Return the pictures as they were given, with the boxes of their crops."""
-    from ref.config import CROPS
-    from ref.prompt.images import find_boxes, read_image
-    from ref.show.explore import Photo
-
-    crops = CROPS["transformers"] if args.pan_and_scan else None
-    pictures = [read_image(path) for path in args.image or []]
-    return [Photo(one, find_boxes(one.shape[0], one.shape[1], crops)) for one in pictures]

@@ -1,6 +1,7 @@
 """Flags of commands that take images, and how images and text become one prompt."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,7 +9,10 @@ from ref.commands.shared import read_prompts
 from ref.errors import wanted
 
 if TYPE_CHECKING:  # importing it loads Numba, which a refusal or --help need not
+    import numpy as np
+
     from ref.model.gemma import Images
+    from ref.prompt.images import Preprocessed
 
 
 class Prompt(NamedTuple):
@@ -16,6 +20,13 @@ class Prompt(NamedTuple):
 
     rows: list[list[int]]
     images: "Images | None"
+
+
+class Picture(NamedTuple):
+    """An --image file, and what the tower sees of it."""
+
+    image: "np.ndarray"  # [Y, X, 3] uint8
+    seen: "Preprocessed"
 
 
 def image_flags() -> argparse.ArgumentParser:
@@ -31,22 +42,32 @@ def image_flags() -> argparse.ArgumentParser:
     return parser
 
 
-def read_multimodal(args, loaded) -> Prompt:
+def read_multimodal(args, loaded, pictures: "Sequence[Picture] | None" = None) -> Prompt:
     """Turn text or ids, and --image files, into a prompt.
+
+    Args:
+        args: the parsed command line.
+        loaded: the weights.
+        pictures: of `read_pictures`, where they have been read already.
 
     Raises:
         BadInput: as `read_prompts`; images for weights that have no vision tower, or beside several prompts; flags
             of images, markers or soft tokens without an image, or not as many; a file that is no image.
     """
-    pictures = _read_pictures(args, loaded)
-    rows = read_prompts(args, loaded, [len(one.boxes) for one in pictures])
+    pictures = read_pictures(args, loaded) if pictures is None else pictures
+    rows = read_prompts(args, loaded, [len(one.seen.boxes) for one in pictures])
     images = _gather(loaded, pictures) if pictures else None
     if loaded.vision:
         _check_places(rows, images, loaded.params.config)
     return Prompt(rows, images)
 
 
-def _read_pictures(args, loaded):
+def read_pictures(args, loaded) -> "list[Picture]":
+    """Read and preprocess the --image files.
+
+    Raises:
+        BadInput: as `read_multimodal`, of what concerns images.
+    """
     if not args.image:
         for flag, given in (("--pan-and-scan", args.pan_and_scan), ("--image-layout", args.image_layout)):
             if given:
@@ -80,7 +101,8 @@ def _preprocess(path: Path, loaded, pan_and_scan: bool):
     from ref.prompt.images import preprocess, read_image
 
     crops = CROPS["transformers"] if pan_and_scan else None
-    return preprocess(read_image(path), crops, size=loaded.vision.config.image)
+    image = read_image(path)
+    return Picture(image, preprocess(image, crops, size=loaded.vision.config.image))
 
 
 def _gather(loaded, pictures):
@@ -88,4 +110,4 @@ def _gather(loaded, pictures):
 
     from ref.model.gemma import Images
 
-    return Images(loaded.vision, np.concatenate([one.pixels for one in pictures]))
+    return Images(loaded.vision, np.concatenate([one.seen.pixels for one in pictures]))
