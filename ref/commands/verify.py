@@ -80,8 +80,9 @@ def summarise(results, loaded) -> dict:
 
 def place(one, weights: str) -> dict:
     """Say where a finding is."""
-    layer = int(one.tap.split(".")[2]) if ".layer." in one.tap else None
-    return {"tap": one.tap, "layer": layer, "pass": one.number, "case": one.case, "weights": weights}
+    from ref.model.taps import layer_of
+
+    return {"tap": one.tap, "layer": layer_of(one.tap), "pass": one.number, "case": one.case, "weights": weights}
 
 
 def show(results, report) -> None:

@@ -206,3 +206,8 @@ def tap_group(name: str) -> str:
     """Return the name with its layer number replaced by `*`: the row that reports put it in."""
     parts = name.split(".")
     return ".".join([*parts[:2], "*", *parts[3:]]) if parts[1:2] == ["layer"] else name
+
+
+def layer_of(name: str) -> int | None:
+    """Return the layer number in a tap's name, None outside layers."""
+    return int(name.split(".")[2]) if ".layer." in name else None

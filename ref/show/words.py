@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ref.errors import wanted
-from ref.model.taps import tap_group, tap_row
+from ref.model.taps import layer_of, tap_row
 
 
 def shapes(values: Mapping[str, np.ndarray], layer: int | None = None) -> str:
@@ -26,7 +26,7 @@ def shapes(values: Mapping[str, np.ndarray], layer: int | None = None) -> str:
     lines = []
     for tap, value in values.items():
         row = tap_row(tap)
-        if layer is not None and tap_group(tap) != tap and int(tap.split(".")[2]) != layer:
+        if layer is not None and layer_of(tap) not in (None, layer):
             continue
         axes = row.axes.split() if row else []
         axes = axes if len(axes) == value.ndim else ["?"] * value.ndim  # a name or a rank that nobody knows

@@ -8,6 +8,7 @@ import einops
 import numpy as np
 
 from ref.errors import BadInput, wanted
+from ref.model.taps import layer_of
 from ref.ops.rounding import widen_bfloat16
 from ref.verify.aliases import Part
 from ref.verify.claims import check_model as check_model
@@ -82,7 +83,8 @@ def align(names: str, foreign: str, raw: Raw, lengths: Lengths, where: object, r
     out: dict[str, Stored] = {}
     for one in found:
         count = lengths.layers if one.tap.startswith("text.") else lengths.blocks
-        if ".layer." in one.tap and count is not None and int(one.tap.split(".")[2]) >= count:
+        layer = layer_of(one.tap)
+        if count is not None and layer is not None and layer >= count:
             return f"the model has {count} layers, from 0"
         placed = _place(foreign, one, raw, lengths, where, row)
         if isinstance(placed, str):

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ref.model.taps import tap_group, tap_row
+from ref.model.taps import layer_of, tap_group, tap_row
 from ref.verify.bench import Bench
 from ref.verify.floor import EXACT, LIMIT, Floor, floor_of
 from ref.verify.graph import as_seen
@@ -94,11 +94,6 @@ def blank_row(tap: str, number: int, dtype: str) -> dict[str, Any]:
     head = {"tap": tap, "group": tap_group(tap), "layer": layer_of(tap), "pass": number, "dtype": dtype}
     tail = {"exact": bool(known and known.op in EXACT), "span": [], "metrics": {}, "nonfinite": None}
     return head | {"verdict": "match", "why": ""} | numbers | tail
-
-
-def layer_of(tap: str) -> int | None:
-    """Return the layer's number in a tap's name."""
-    return int(tap.split(".")[2]) if ".layer." in tap else None
 
 
 def _conclude(row: dict[str, Any], truth) -> None:
