@@ -18,5 +18,6 @@ def write_explore(explored: Explored, path: str | Path) -> Path:
 
     Source: own; charts are drawn by plotly.js (MIT), which stands in the page.
     """
-    page = assemble(Path(__file__).parent, "explore_page", {}, lambda room: as_json(packed(explored, room)))
+    here = Path(__file__).parent
+    page = assemble("gemma3-ref explore", here, "explore_page", {}, lambda room: as_json(packed(explored, room)))
     return write_page(path, page)

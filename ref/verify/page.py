@@ -13,25 +13,30 @@ from ref.errors import wanted
 MOST_BYTES = 8_000_000  # of a page; plotly.js is 4.8 million of them
 
 
-def assemble(folder: Path, stem: str, fill: dict[str, str], data: Callable[[int], str]) -> str:
-    """Put a page together.
+FRAME = Path(__file__).parent / "page_frame.html"
+
+
+def assemble(title: str, folder: Path, stem: str, fill: dict[str, str], data: Callable[[int], str]) -> str:
+    """Put a page together: what one sees in the frame that all pages share, which lets nothing be loaded or run.
 
     Args:
+        title: of the page.
         folder: where `{stem}.html`, `.css` and `.js` lie.
         stem: of their names.
-        fill: what stands in the place of each `@@NAME@@` of the template, besides CSS, JS, PLOTLY, SCRIPTS and DATA.
+        fill: what stands in the place of each `@@NAME@@` of the template, besides the frame's own.
         data: called with the bytes that are left for it; returns JSON as `as_json` writes it.
 
     Raises:
         BadInput: plotly is not installed.
     """
     parts = {name: (folder / f"{stem}.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    fill = fill | {"CSS": parts["css"], "JS": parts["js"], "PLOTLY": plotly_js()}
+    template = FRAME.read_text(encoding="utf-8").replace("@@BODY@@", parts["html"])
+    fill = fill | {"TITLE": title, "CSS": parts["css"], "JS": parts["js"], "PLOTLY": plotly_js()}
     hashes = (base64.b64encode(hashlib.sha256(fill[name].encode()).digest()).decode() for name in ("PLOTLY", "JS"))
     fill["SCRIPTS"] = " ".join(f"'sha256-{digest}'" for digest in hashes)  # no other script may run
-    fill["DATA"] = data(MOST_BYTES - sum(len(text.encode()) for text in (parts["html"], *fill.values())))
+    fill["DATA"] = data(MOST_BYTES - sum(len(text.encode()) for text in (template, *fill.values())))
     # split, not replaced one after the other: a text that holds a mark of the template stays as it is
-    pieces = parts["html"].split("@@")
+    pieces = template.split("@@")
     return "".join(piece if i % 2 == 0 else fill[piece] for i, piece in enumerate(pieces))
 
 

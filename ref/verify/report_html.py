@@ -58,7 +58,9 @@ def render_html(report: dict[str, Any], profiles: Profiles, dump_b: dict[str, An
     """
     report, other = printable(report), printable(dump_b)
     fill = {"VERDICT": _verdict(report, other), "DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
-    return assemble(PARTS, "report_page", fill, lambda room: packed(report, profiles, other, room))
+    return assemble(
+        "gemma3-ref compare", PARTS, "report_page", fill, lambda room: packed(report, profiles, other, room)
+    )
 
 
 class _Page:
