@@ -28,7 +28,7 @@ def test_equals_the_model(weights, with_images):
     world = world_of(loaded, np.array(ids), pixels=pixels)
     run = Run(world, TRUTH)
     for stage in stages_of(world):
-        run.weights = prepare_stage(loaded, stage, "file", np.float64)
+        run.enter(stage, prepare_stage(loaded, stage, "file", np.float64))
         for tap in taps_of(stage, cached=False, images=with_images):
             np.testing.assert_array_equal(run.value(tap), recorder.values[tap], err_msg=tap)
             recorder.values.pop(tap)

@@ -92,7 +92,7 @@ def broken_taps(loaded, ids, rules: dict[str, Any], dtype: str = "float32"):
     world = world_of(loaded, ids, held=held)
     run = Run(world, emulate(POLICIES[f"transformers-{dtype}"], 1), {}, None, rules)
     for stage in stages_of(world):
-        run.weights = prepare_stage(loaded, stage, held, np.float32)
+        run.enter(stage, prepare_stage(loaded, stage, held, np.float32))
         taps = taps_of(stage, False, False)
         for tap in taps:
             with np.errstate(all="ignore"):

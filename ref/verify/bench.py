@@ -1,6 +1,7 @@
 """A bench: one pass of a dump, and the runs that it is measured with."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from ref.verify.emulate import TRUTH, Arithmetic
 from ref.verify.graph import Run
 from ref.verify.parallel import side_by_side
 from ref.verify.stages import Stage
-from ref.verify.world import World
+from ref.verify.world import Unknown, World
 
 LEFT = {  # by stages that are no layers
     "vision.start": ["vision.layer.0.in"],
@@ -19,6 +20,14 @@ LEFT = {  # by stages that are no layers
     "embed": ["text.layer.0.in"],
     "final": ["text.final_norm"],
 }
+
+
+def left_by(stage: Stage) -> list[str]:
+    """List the taps that a stage leaves for later ones."""
+    if stage.layer is None:
+        return LEFT.get(stage.name, [])
+    name = "text.layer." if stage.name == "layer" else "vision.layer."
+    return [f"{name}{stage.layer}.out", *([] if stage.last else [f"{name}{stage.layer + 1}.in"])]
 
 
 class Bench:
@@ -40,7 +49,7 @@ class Bench:
         members: Sequence[Arithmetic],
         before: "Bench | None",
     ):
-        self.number, self.world, self.stored = number, world, stored
+        self.number, self.world, self.stored, self.before = number, world, stored, before
         self.partial: dict[str, Any] = {}  # taps of which a few values are known
         self.carried: set[str] = set()  # values that earlier stages left
         self.loaded: dict[str, np.ndarray] = {}  # of the stage, since all runs ask for the same
@@ -61,23 +70,23 @@ class Bench:
         """List the runs, always in the same order."""
         return [self.own, self.local, *self.owns, *self.locals]
 
-    def keep(self, stage: Stage) -> None:
-        """Compute what a stage leaves for later ones, and drop the rest."""
-        if stage.layer is not None:
-            name = "text.layer." if stage.name == "layer" else "vision.layer."
-            left = [f"{name}{stage.layer}.out", *([] if stage.last else [f"{name}{stage.layer + 1}.in"])]
-        else:
-            left = LEFT.get(stage.name, [])
+    def enter(self, stage: Stage, wide: Any, narrow: Any) -> None:
+        """Begin a stage in all runs; arguments as `prepare_stage` returns them, for the truth and for valid runs."""
+        for run in self.all_runs():
+            run.enter(stage, wide if run.arithmetic.dtype == np.float64 else narrow)
 
-        def finish(runs: Sequence[Run]) -> None:
+    def finish(self, stage: Stage) -> None:
+        """Compute what a stage leaves for later ones. A pass that continues this one may still need the rest."""
+
+        def compute(runs: Sequence[Run]) -> None:
             for run in runs:
-                for tap in left:
+                for tap in left_by(stage):
                     if not run.is_given(tap):
-                        run.value(tap)
+                        with suppress(Unknown):  # whoever asks for it later is told why
+                            run.value(tap)
 
         # the runs of one arithmetic one after the other, since they share what it makes of weights
-        side_by_side(finish, [[self.own, self.local], *map(list, zip(self.owns, self.locals, strict=True))])
-        self.forget(left)
+        side_by_side(compute, [[self.own, self.local], *map(list, zip(self.owns, self.locals, strict=True))])
 
     def forget(self, left: Sequence[str] = ()) -> None:
         """Drop all values but some."""

@@ -12,7 +12,8 @@ from ref.verify.floor import LIMIT
 from ref.verify.graph import as_seen
 from ref.verify.measure import relative, sums_of
 from ref.verify.mutants import tap_mutants
-from ref.verify.stages import prepare_stage, stages_of, taps_of
+from ref.verify.stages import Stage, prepare_stage, stages_of, taps_of
+from ref.verify.world import Unknown
 
 
 def contradictions(benches: list[Bench], loaded, held: str, names: list[str], rows: list[dict[str, Any]]) -> dict:
@@ -38,22 +39,32 @@ def contradictions(benches: list[Bench], loaded, held: str, names: list[str], ro
             here = [tap for tap in taps if (bench.number, tap) in judged and tap != "text.logits"]
             if not here:
                 continue
-            bench.local.weights = prepare_stage(loaded, stage, held, np.float64)
+            _enter(bench, stage, prepare_stage(loaded, stage, held, np.float64))
             for tap in here:
+                try:
+                    truth, _ = bench.local.recompute(tap)
+                except Unknown:  # the keys of an earlier pass of which the dump has too little
+                    continue
                 for name, mutant in mutants.items():
                     row = judged[bench.number, tap]
-                    shows = tap_group(tap) in mutant.rules and _shows(bench, mutant, tap, row)
+                    shows = tap_group(tap) in mutant.rules and _shows(bench, mutant, tap, row, truth)
                     count[name] += shows != (row["verdict"] == "bug")
             for one in benches:  # those of earlier passes have made their keys
                 one.forget()
     return count
 
 
-def _shows(bench: Bench, mutant, tap: str, row: dict[str, Any]) -> bool:
+def _enter(bench: Bench | None, stage: Stage, weights: Any) -> None:
+    """Begin a stage in a pass and in those that it continues."""
+    while bench is not None:
+        bench.local.enter(stage, weights)
+        bench = bench.before
+
+
+def _shows(bench: Bench, mutant, tap: str, row: dict[str, Any], truth) -> bool:
     wrong = mutated(bench, bench.local, mutant, tap)
     if wrong is None:
         return False
-    truth, _ = bench.local.recompute(tap)
     if tap.endswith("attn.visible"):
         total = bench.world.total
         seen, mutant_seen = (as_seen(x, total, 0, total)[:, bench.world.valid] for x in (truth, wrong))

@@ -67,7 +67,7 @@ def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[fl
 def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
     """Run a mutant on a dump's own inputs to a tap, in the arithmetic of a run; None where it has no part in it."""
     run = Run(bench.world, like.arithmetic, like.given, like.before, mutant.rules)
-    run.weights = like.weights
+    run.prefix, run.weights = like.prefix, like.weights
     run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
     try:
         with np.errstate(all="ignore"):

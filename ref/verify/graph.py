@@ -56,7 +56,7 @@ class Context(NamedTuple):
     @property
     def p(self):
         """The weights of this layer, or of the model outside the layers."""
-        return self.run.weights
+        return self.run.weights_of(self.prefix)
 
     def w(self, field: str) -> np.ndarray:
         """One vector of weights, as floats."""
@@ -124,9 +124,29 @@ class Run:
         self.before, self.mutant = before, mutant or {}
         self.memo: dict[str, np.ndarray] = {}
         self.weights: Any = None
+        self.prefix = ""  # of the taps that these weights make
         self.inputs: dict[str, dict[str, None]] = {}  # of each computed tap, those it was made from
         self._open: list[str] = []  # taps that are being computed
         self.used: set[str] = set()  # groups whose mutant rule ran
+
+    def enter(self, stage: Any, weights: Any) -> None:
+        """Begin a stage: from now on its weights are at hand, and no others.
+
+        Args:
+            stage: `ref.verify.stages.Stage`.
+            weights: of it, in the dtype of the arithmetic.
+        """
+        self.prefix, self.weights = stage.prefix, weights
+
+    def weights_of(self, prefix: str) -> Any:
+        """Return the weights that make the taps of a prefix.
+
+        Raises:
+            Unknown: another stage's are at hand. A value that was dropped too early would be made with them.
+        """
+        if prefix != self.prefix:
+            raise Unknown(f"the weights of {prefix[:-1]} are not at hand: {self.prefix[:-1] or 'none'} are")
+        return self.weights
 
     def is_given(self, tap: str) -> bool:
         """Tell whether the dump holds a tap."""
@@ -186,7 +206,6 @@ class Run:
         if name + ".k" not in self.memo:
             k, v = self.value(prefix + "attn.k_rope"), self.value(prefix + "attn.v")
             if self.before is not None:
-                self.before.weights = self.weights
                 old_k, old_v = self.before.history(prefix)
                 k, v = np.concatenate([old_k, k], axis=1), np.concatenate([old_v, v], axis=1)
             self.memo[name + ".k"], self.memo[name + ".v"] = k, v
@@ -198,7 +217,7 @@ class Run:
         more = {name: one.load for name, one in stored.items()} if self.given else {}
         other = Run(world, self.arithmetic, given | more, self.before, self.mutant)
         other.memo = {name: value for name, value in self.memo.items() if name not in stored}
-        other.weights = self.weights
+        other.prefix, other.weights = self.prefix, self.weights
         return other
 
     def forget(self, kept: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ref.verify.at_tap import Measured, measure_tap
-from ref.verify.bench import Bench
+from ref.verify.bench import Bench, left_by
 from ref.verify.logits import measure_logits
 from ref.verify.partial import measure_partial
 from ref.verify.stages import Stage, prepare_stage, stage_weights, stages_of, taps_of
@@ -25,21 +25,39 @@ def judge(benches: list[Bench], loaded, held: str, listen: Listener) -> Iterator
     Yields:
         Measured, one a tap and pass; in the order of stages, not of passes.
     """
-    plan = [(stage, bench) for bench in benches for stage in _stages(bench)]
-    for stage in sorted({stage for stage, _ in plan}, key=_place):
-        here = [bench for other, bench in plan if other == stage]
+    chains = [(chain, set(_stages(chain))) for chain in chains_of(benches)]
+    for stage in sorted(set().union(*(stages for _, stages in chains)), key=_place):
+        here = [chain for chain, stages in chains if stage in stages]
         wide = prepare_stage(loaded, stage, held, np.float64)
-        by_weight = here[0].owns[0].arithmetic.by_weight
+        by_weight = benches[0].owns[0].arithmetic.by_weight
         narrow = stage_weights(loaded, stage) if by_weight else prepare_stage(loaded, stage, held, np.float32)
-        for bench in here:
-            for run in bench.all_runs():
-                run.weights = wide if run.arithmetic.dtype == np.float64 else narrow
-            for tap in _taps(bench, stage):
-                found = _measure(bench, tap)
-                listen(bench, tap, found)
-                yield found
-        for bench in here:
-            bench.keep(stage)
+        for chain in here:
+            yield from _judge_chain(chain, stage, wide, narrow, listen)
+
+
+def chains_of(benches: list[Bench]) -> list[list[Bench]]:
+    """Group passes: each chain is a first pass and those that continue it."""
+    chains: list[list[Bench]] = []
+    for bench in benches:
+        if bench.before is None:
+            chains.append([])
+        chains[-1].append(bench)
+    return chains
+
+
+def _judge_chain(chain: list[Bench], stage: Stage, wide, narrow, listen: Listener) -> Iterator[Measured]:
+    """Measure the taps of one stage. Later passes read keys of earlier ones, so that nothing is dropped before all."""
+    for bench in chain:
+        bench.enter(stage, wide, narrow)
+    for bench in chain:
+        for tap in _taps(bench, stage):
+            found = _measure(bench, tap)
+            listen(bench, tap, found)
+            yield found
+    for bench in chain:
+        bench.finish(stage)
+    for bench in chain:
+        bench.forget(left_by(stage))
 
 
 def _measure(bench: Bench, tap: str) -> Measured:
@@ -53,10 +71,13 @@ def _taps(bench: Bench, stage: Stage) -> list[str]:
     return [tap for tap in taps if tap in bench.stored or tap in bench.partial]
 
 
-def _stages(bench: Bench) -> list[Stage]:
-    """List the stages of a pass up to the last that the dump has a tap of."""
-    stages = stages_of(bench.world)
-    last = max((i for i, stage in enumerate(stages) if _taps(bench, stage)), default=-1)
+def _stages(chain: list[Bench]) -> list[Stage]:
+    """List the stages of a chain of passes up to the last that the dump has a tap of in any of them.
+
+    Each pass goes through all of them: a tap of a later pass needs what the earlier ones make on the way to it.
+    """
+    stages = sorted(set().union(*(stages_of(bench.world) for bench in chain)), key=_place)
+    last = max((i for i, stage in enumerate(stages) if any(_taps(bench, stage) for bench in chain)), default=-1)
     return stages[: last + 1]
 
 

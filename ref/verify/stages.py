@@ -13,6 +13,13 @@ class Stage(NamedTuple):
     layer: int | None = None
     last: bool = False  # of its kind
 
+    @property
+    def prefix(self) -> str:
+        """What the names of the taps begin with that its weights make; empty where a stage has none of its own."""
+        if self.layer is not None:
+            return f"{'text' if self.name == 'layer' else 'vision'}.layer.{self.layer}."
+        return {"vision.start": "vision.", "vision.end": "vision.", "final": "text."}.get(self.name, "")
+
 
 def stages_of(world: World) -> list[Stage]:
     """List the stages of a pass, in the order of execution; those of the tower only where there are images."""

@@ -67,8 +67,8 @@ def llama_error(loaded, ids):
     world = world_of(loaded, ids)
     truth, run = Run(world, TRUTH), Run(world, emulate(POLICIES["llama.cpp"], 1))
     for stage in stages_of(world):
-        truth.weights = prepare_stage(loaded, stage, "file", np.float64)
-        run.weights = stage_weights(loaded, stage)
+        truth.enter(stage, prepare_stage(loaded, stage, "file", np.float64))
+        run.enter(stage, stage_weights(loaded, stage))
         left = [f"text.layer.{stage.layer}.out"] if stage.name == "layer" else taps_of(stage, False, False)
         for one in (truth, run):
             for tap in left:
