@@ -9,6 +9,7 @@ from ref.verify.bench import Bench
 from ref.verify.floor import EXACT, LIMIT, Floor, floor_of
 from ref.verify.graph import as_seen
 from ref.verify.measure import by_token, errors_of, metrics_of, profile, sums_of
+from ref.verify.overflow import blanked, described, overflow_of, why_hidden
 from ref.verify.parallel import side_by_side
 from ref.verify.world import Unknown, World
 
@@ -39,45 +40,62 @@ def measure_tap(bench: Bench, tap: str) -> Measured:
     Differs: others compare with one run from the prompt, so that one wrong layer blames all that follow.
     """
     row = blank_row(tap, bench.number, bench.stored[tap].dtype)
-    try:
-        truths = side_by_side(lambda make: make(tap), [bench.local.recompute, bench.own.value])
-    except Unknown as error:
-        return Measured(row | {"verdict": "undetermined", "why": str(error)}, {}, None, None, None)
-    (local_truth, row["span"]), own_truth = truths
+    local, own = side_by_side(lambda make: _known(make, tap), [bench.local.recompute, bench.own.value])
+    if isinstance(local, Unknown):
+        return Measured(row | {"verdict": "undetermined", "why": str(local)}, {}, None, None, None)
+    truth, row["span"] = local
     value = bench.load(tap)
     if tap.endswith(("attn.visible", "cache.positions")):
-        return _measure_exact(row, bench.world, tap, value, local_truth)
-    value, local_truth, own_truth, valid = fitted(bench.world, tap, value, local_truth, own_truth)
-    row["nonfinite"] = first_nonfinite(value, local_truth, tap, valid)
+        return _measure_exact(row, bench.world, tap, value, truth)
+    from_prompt = None if isinstance(own, Unknown) else own
+    value, truth, *rest = fitted(bench.world, tap, value, truth, *([] if from_prompt is None else [from_prompt]))
+    return _measure_floats(bench, row, value, truth, rest[0] if len(rest) > 1 else None, rest[-1])
 
-    def against(truth, one):
-        return errors_of(sums_of(fit_tail(tap, one, value), truth, tap, valid))
 
-    def member(pair):
-        own_inputs, from_prompt = pair[0].recompute(tap)[0], pair[1].value(tap)
-        return fit_tail(tap, own_inputs, value), against(local_truth, own_inputs), against(own_truth, from_prompt)
+def _known(make, tap: str):
+    """Compute a value, or return why it is not known: of a dump without pixels what follows from the prompt."""
+    try:
+        return make(tap)
+    except Unknown as error:
+        return error
 
+
+def _measure_floats(bench: Bench, row: dict[str, Any], value, truth, own_truth, valid) -> Measured:
+    """Measure a value against the truth on its own inputs, and where it is known against that from the prompt."""
+    tap, dtype = row["tap"], row["dtype"]
     with np.errstate(all="ignore"):
-        runs = side_by_side(member, zip(bench.locals, bench.owns, strict=True))
-        floors = [([run[1] for run in runs], local_truth), ([run[2] for run in runs], own_truth)]
-        floor, inherited_floor = side_by_side(lambda one: floor_of(*one, row["dtype"], tap, valid), floors)
-        sums = sums_of(value, local_truth, tap, valid)
-        local, inherited = errors_of(sums).distance, against(own_truth, value).distance
-        metrics = metrics_of(sums, largest_error(value, local_truth, tap, valid), row["dtype"])
-    row |= {
-        "local": local.whole,
-        "local_floor": floor.distance.whole,
-        "local_ratio": floor.ratio(local),
-        "inherited": inherited.whole,
-        "floor": inherited_floor.distance.whole,
-        "inherited_ratio": inherited_floor.ratio(inherited),
-        "metrics": metrics,
-        "distances": {"local": local._asdict(), "floor": floor.distance._asdict()},
-    }
-    _conclude(row, local_truth)
-    with np.errstate(all="ignore"):
+        runs = side_by_side(lambda run: fit_tail(tap, run.recompute(tap)[0], value), bench.locals)
+        owns = [] if own_truth is None else side_by_side(lambda run: fit_tail(tap, run.value(tap), value), bench.owns)
+        over = overflow_of(value, truth, runs, dtype)
+        if over is not None:
+            row["overflow"] = described(over, truth, tap, dtype) if over.format.any() else None
+            unjudged = int((by_token(over.inputs, tap).any(axis=(0, 2)) & valid).sum())
+            row["why"] = why_hidden(row, unjudged, int(valid.sum()))
+            if over.hidden.all():
+                why = row["why"] if row["overflow"] else "its inputs are not finite"
+                return Measured(row | {"verdict": "undetermined", "why": why}, {}, None, None, None)
+            value, truth, *runs = blanked(over.hidden, value, truth, *runs)
+            own_truth, *owns = [None] if own_truth is None else blanked(over.hidden, own_truth, *owns)
+        row["nonfinite"] = first_nonfinite(value, truth, tap, valid)
+        sums = sums_of(value, truth, tap, valid)
+        floor = _into(row, "local", ("local_floor", "local_ratio"), sums, truth, runs, valid)
+        row["distances"] = {"local": errors_of(sums).distance._asdict(), "floor": floor.distance._asdict()}
+        row["metrics"] = metrics_of(sums, largest_error(value, truth, tap, valid), dtype)
+        if own_truth is not None:
+            names = ("floor", "inherited_ratio")
+            _into(row, "inherited", names, sums_of(value, own_truth, tap, valid), own_truth, owns, valid)
+        _conclude(row, truth)
         shapes = {axis: profile(sums, getattr(floor, axis), axis) for axis in ("tokens", "channels")}
-    return Measured(row, shapes, value, local_truth, floor, [run[0] for run in runs])
+    return Measured(row, shapes, value, truth, floor, runs)
+
+
+def _into(row: dict[str, Any], error: str, names: tuple[str, str], sums, truth, runs, valid) -> Floor:
+    """Write an error, its floor and their ratio into a row, and return the floor."""
+    tap = row["tap"]
+    errors = side_by_side(lambda run: errors_of(sums_of(run, truth, tap, valid)), runs)
+    floor, distance = floor_of(errors, truth, row["dtype"], tap, valid), errors_of(sums).distance
+    row |= {error: distance.whole, names[0]: floor.distance.whole, names[1]: floor.ratio(distance)}
+    return floor
 
 
 def largest_error(value, truth, tap: str, valid) -> float:
@@ -92,7 +110,7 @@ def blank_row(tap: str, number: int, dtype: str) -> dict[str, Any]:
     numbers = dict.fromkeys(("local", "local_floor", "local_ratio", "inherited", "floor", "inherited_ratio"))
     known = tap_row(tap)
     head = {"tap": tap, "group": tap_group(tap), "layer": layer_of(tap), "pass": number, "dtype": dtype}
-    tail = {"exact": bool(known and known.op in EXACT), "span": [], "metrics": {}, "nonfinite": None}
+    tail = {"exact": bool(known and known.op in EXACT), "span": [], "metrics": {}, "nonfinite": None, "overflow": None}
     return head | {"verdict": "match", "why": ""} | numbers | tail
 
 

@@ -5,10 +5,12 @@ from contextlib import suppress
 from copy import copy
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from ref.verify.emulate import TRUTH, Arithmetic
+from ref.verify.floor import STEP
 from ref.verify.graph import Run
 from ref.verify.parallel import side_by_side
 from ref.verify.stages import Stage
@@ -28,6 +30,9 @@ def left_by(stage: Stage) -> list[str]:
         return LEFT.get(stage.name, [])
     name = "text.layer." if stage.name == "layer" else "vision.layer."
     return [f"{name}{stage.layer}.out", *([] if stage.last else [f"{name}{stage.layer + 1}.in"])]
+
+
+TINY = 2.0**-126  # below it steps no longer shrink
 
 
 class Bench:
@@ -55,16 +60,38 @@ class Bench:
         self.loaded: dict[str, np.ndarray] = {}  # of the stage, since all runs ask for the same
         given = {name: partial(self.load, name) for name in stored}
         previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * len(members)))
+        heard = {name: one.dtype for name, one in stored.items()}
         self.own = Run(world, TRUTH, {}, next(previous))
         self.local = Run(world, TRUTH, given, next(previous))
-        self.owns = [Run(world, arithmetic, {}, next(previous)) for arithmetic in members]
-        self.locals = [Run(world, arithmetic, given, next(previous)) for arithmetic in members]
+        self.owns = [Run(world, arithmetic, {}, next(previous), heard=heard) for arithmetic in members]
+        self.locals = [
+            Run(world, arithmetic, self._given(arithmetic, number), next(previous), heard=heard)
+            for number, arithmetic in enumerate(members)
+        ]
 
     def load(self, tap: str) -> np.ndarray:
         """Return the dump's value of a tap, halves as float32; all runs share the array: nobody may write into it."""
         if tap not in self.loaded:
             self.loaded[tap] = self.stored[tap].load()
         return self.loaded[tap]
+
+    def _given(self, arithmetic: Arithmetic, number: int) -> dict[str, Any]:
+        """Return what a valid run is given: tensors stored narrower than they were computed as they may have been.
+
+        Under autocast (`formats`) a narrow tensor was computed as narrow.
+        """
+        given = {}
+        for name, one in self.stored.items():
+            narrower = STEP.get(one.dtype, 0.0) > STEP.get(arithmetic.stored, 1.0) and not arithmetic.formats
+            given[name] = partial(self.unrounded, name, number) if narrower else partial(self.load, name)
+        return given
+
+    def unrounded(self, tap: str, number: int) -> np.ndarray:
+        """Return values somewhere within half a step of the dump's: what they were before they were stored."""
+        value = self.load(tap)
+        rng = np.random.default_rng([number, crc32(tap.encode())])
+        steps = np.exp2(np.floor(np.log2(np.maximum(np.abs(value), TINY)))) * STEP[self.stored[tap].dtype]
+        return value + steps * (rng.random(value.shape) - 0.5)
 
     def all_runs(self) -> list[Run]:
         """List the runs, always in the same order."""

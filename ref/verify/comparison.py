@@ -6,27 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from ref.errors import BadInput, wanted
+from ref.model.taps import tap_group
 from ref.ops.visibility import Composition
-from ref.verify.at_tap import Measured
-from ref.verify.bench import Bench
+from ref.verify.arithmetics import ENDS, PRODUCTS
 from ref.verify.claims import check_model, check_prompt, differing_settings
 from ref.verify.consistency import contradictions
-from ref.verify.coverage import Coverage
-from ref.verify.diagnose import classes_of, conclusions, evidence_at
-from ref.verify.emulate import emulate
-from ref.verify.fits import fits_of
+from ref.verify.diagnose import conclusions
 from ref.verify.floor import LIMIT
-from ref.verify.hidden import Hidden
-from ref.verify.judge import judge
+from ref.verify.judgement import Judgement, Profiles, Question, judge_dump, known_taps, possible_taps
 from ref.verify.open_dump import Dump, arrays_as_dump, open_dump
 from ref.verify.parallel import blas_for_runs
-from ref.verify.policy import FAMILIES, POLICIES, members_of
-from ref.verify.stages import stages_of, taps_of
-from ref.verify.world import World, world_of
+from ref.verify.policy import FAMILIES, POLICIES
 
 TWO_SIDED = ("gemma", "keras")
-Profiles = dict[tuple[int, str], dict[str, list[float]]]
-DIAGNOSED = 4  # bad taps of one group that are diagnosed: those after it tell the same
+# values that stay wide under autocast, which narrows products only
+WIDE = {f"text.layer.*.{name}" for name in ("in", "attn.pre_norm", "mid", "ffn.pre_norm", "out")}
 
 
 def compare(dump, weights: str | None = None, **how) -> dict[str, Any]:
@@ -82,27 +76,29 @@ def compare_with_profiles(
     if loaded is None:
         loaded = _load(opened.weights.get("name"), mmproj)
     check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
-    family = family or family_of(opened.policy, str(opened.producer.get("name")))
+    heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
+    family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)
     if family not in FAMILIES and family not in POLICIES:
         raise wanted("--policy", "compare", f"one of {', '.join([*FAMILIES, *POLICIES])}", family)
     held = held or str(opened.weights.get("dtype"))
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
-    benches = _benches(opened, loaded, family, held, composition)
-    hearing = _Hearing(family)
+    question = Question(opened, loaded, held, composition, progress)
     with blas_for_runs():
-        rows, profiles = _measure(benches, loaded, hearing, progress)
-        report = _report(rows, hearing, benches, loaded)
+        judged = judge_dump(question, family)
+        report = _report(judged, loaded)
     report |= {
-        "coverage": hearing.coverage.lines(benches, rows),
+        "compared": _compared(opened, judged),
+        "arithmetic": _arithmetic(judged, str(opened.policy.get("compute_dtype") or "not said")),
+        "coverage": judged.hearing.coverage.lines(judged.benches, judged.rows),
         "settings": differing_settings(opened, loaded.params.config),
-        "unaligned": opened.unaligned,
+        "unaligned": opened.unaligned + _impossible(opened, judged),
         "producer": opened.producer,
-        "policy": opened.policy | {"judged_as": family},
+        "policy": opened.policy | {"judged_as": judged.family},
         "weights": opened.weights | {"judged_against": loaded.name, "held": held},
-        "passes": [{"ids": bench.world.ids.shape[1], "cached": bench.world.cached} for bench in benches],
+        "passes": [{"ids": bench.world.ids.shape[1], "cached": bench.world.cached} for bench in judged.benches],
         "seconds": round(time.perf_counter() - start, 2),
     }
-    return report, profiles
+    return report, judged.profiles
 
 
 def _open(dump, ids, names, loaded) -> Dump:
@@ -127,115 +123,80 @@ def _load(weights: str | None, mmproj: str | None):
         raise BadInput(f"{error} (the dump's weights; say which with --weights)") from None
 
 
-def family_of(policy: Mapping[str, Any], producer: str = "") -> str:
+def family_of(policy: Mapping[str, Any], producer: str = "", heard: Mapping[str, str] | None = None) -> str:
     """Return whose noise floor a dump is measured by, from what its producer says of its arithmetic.
 
     Args:
         policy: of the dump.
         producer: its name; those whose rounding is known are measured by their own runs.
+        heard: tap -> dtype of its tensor. Narrow products beside a wide residual stream are autocast's.
 
     Returns:
-        `llama.cpp` where activations are quantised or keys are kept narrower than the arithmetic; else the dtype,
-        after the producer's name where that is known.
+        `llama.cpp` where activations are quantised or keys are kept narrower than the arithmetic; what is said of
+        operands and sums of products; else the dtype, after the producer's name where that is known.
     """
     compute = str(policy.get("compute_dtype") or "float32")
     quantised = str(policy.get("matmul_activations") or compute).startswith("q8")
     narrow = policy.get("kv_dtype") == "float16" and compute == "float32"
+    products = policy.get("products") or _autocast(heard or {})
+    if compute == "float32" and products in ("bfloat16", "float16"):
+        return f"autocast-{products}"
     if quantised or narrow:
         return "llama.cpp-flash" if policy.get("attention_impl") == "flash" else "llama.cpp"
     if compute == "float64" and policy.get("rope_angle") == "float32":
         compute = "float32"  # transformers in double keeps float32 in norms, softmax and angles
+    return _by_products(policy, compute) or _by_producer(producer, compute)
+
+
+def _autocast(heard: Mapping[str, str]) -> str | None:
+    """Return the format of products where they are narrow and the residual stream is not."""
+    formats = {dtype for tap, dtype in heard.items() if tap_group(tap) in PRODUCTS - ENDS}
+    wide = any(dtype == "float32" for tap, dtype in heard.items() if tap_group(tap) in WIDE)
+    return next(iter(formats)) if wide and len(formats) == 1 and "float32" not in formats else None
+
+
+def _by_products(policy: Mapping[str, Any], compute: str) -> str | None:
+    """Return the family of what a dump says of its products: "matmul_operands", "conv_operands", "accumulate"."""
+    if compute == "float16":
+        return "float16-sums" if policy.get("accumulate") == "float16" else None
+    operands, patches = policy.get("matmul_operands"), policy.get("conv_operands")
+    if compute != "float32":
+        return None
+    if operands in ("tf32", "bfloat16", "float16"):
+        return "tf32" if operands == "tf32" else f"{operands}-operands"
+    return f"{patches}-convolutions" if patches in ("tf32", "bfloat16") else None
+
+
+def _by_producer(producer: str, compute: str) -> str:
     own = f"{producer}-{compute}"
     known = own in FAMILIES or (own in POLICIES and compute != "float32")
     return own if known else compute if compute in FAMILIES else "float32"
 
 
-def _benches(opened: Dump, loaded, family: str, held: str, composition: Composition) -> list[Bench]:
-    benches: list[Bench] = []
-    members = [emulate(policy, order) for policy, order in members_of(family)]  # they share what they make of weights
-    for one in opened.passes:
-        before = benches[-1] if one.cached else None
-        world = _world(one, loaded, held, composition, before.world if before else None)
-        known = {tap for stage in stages_of(world) for tap in taps_of(stage, True, True)}
-        stored = {tap: tensor for tap, tensor in one.tensors.items() if tap in known}
-        for tap in sorted(one.tensors.keys() - known):
-            opened.unaligned.append({"name": tap, "why": "no such value in this pass of this model"})
-        bench = Bench(one.number, world, stored, members, before)
-        bench.partial = {tap: shown for tap, shown in opened.partial.get(one.number, {}).items() if tap in known}
-        benches.append(bench)
-    return benches
+def _compared(opened: Dump, judged: Judgement) -> dict[str, Any]:
+    """Count taps: those compared, those that the dump holds, those that the model has in passes of these kinds."""
+    ours = sum(len(possible_taps(bench.world)) for bench in judged.benches)
+    theirs = len(judged.rows) + len(opened.unaligned) + len(_impossible(opened, judged))
+    return {"taps": len(judged.rows), "of_dump": theirs, "of_model": ours}
 
 
-def _world(one, loaded, held, composition, before: World | None) -> World:
-    return world_of(
-        loaded,
-        one.ids,
-        positions=one.positions,
-        cached=one.cached,
-        left_pads=one.left_pads,
-        blocks=one.image_blocks or None,
-        pixels=one.pixels,
-        composition=composition,
-        held=held if held in ("bfloat16", "float16") else "file",
-        before=before,
-    )
+def _impossible(opened: Dump, judged: Judgement) -> list[dict[str, str]]:
+    """List tensors that this model has no place for in their pass."""
+    why = "no such value in this pass of this model"
+    return [
+        {"name": tap, "why": why}
+        for one, bench in zip(opened.passes, judged.benches, strict=True)
+        for tap in sorted(one.tensors.keys() - known_taps(bench.world))
+    ]
 
 
-class _Hearing:
-    """What listens while the judge goes through a dump."""
-
-    def __init__(self, family: str):
-        self.hidden, self.coverage = Hidden(), Coverage()
-        self.low = not family.endswith(("float32", "float64"))
-        self.diagnosed: dict[str, int] = {}
-        self.evidence: list[tuple[Measured, list, list[int]]] = []
-        self.fits: list[dict[str, Any]] = []
-
-    def __call__(self, bench: Bench, tap: str, found: Measured) -> None:
-        row = found.row
-        if row["verdict"] == "bug" and found.value is not None and not row["nonfinite"]:
-            self._diagnose(bench, tap, found)
-        elif self.low:
-            self.hidden.listen(bench, tap, found)
-        if row["verdict"] == "match" and found.value is not None:
-            self.coverage.listen(bench, tap, found)
-
-    def _diagnose(self, bench: Bench, tap: str, found: Measured) -> None:
-        group = found.row["group"]
-        self.diagnosed[group] = self.diagnosed.get(group, 0) + 1
-        if self.diagnosed[group] > DIAGNOSED:
-            return
-        evidence = evidence_at(bench, tap, found)
-        self.evidence.append((found, evidence, classes_of(evidence, found)))
-        unexplained = not evidence or not evidence[0].explains
-        if unexplained and not tap.endswith("attn.visible") and found.floor and found.value is not None:
-            assert found.truth is not None
-            more = fits_of(found.value, found.truth, found.floor, tap, found.row["local_ratio"])
-            self.fits += [fit | {"tap": tap, "pass": bench.number} for fit in more]
+def _arithmetic(judged: Judgement, declared: str) -> dict[str, Any] | None:
+    """Return the arithmetic that all products have and the dump does not declare."""
+    return judged.finding.row(declared) if judged.finding and not judged.partly else None
 
 
-def _measure(benches, loaded, hearing, progress):
-    rows, profiles = [], {}
-    total = sum(len(bench.stored) + len(bench.partial) for bench in benches)
-    for found in judge(benches, loaded, benches[0].world.held, hearing):
-        rows.append(found.row)
-        profiles[found.row["pass"], found.row["tap"]] = found.profile
-        if progress:
-            progress(len(rows), total)
-    order = {name: i for i, name in enumerate(_all_taps(benches))}
-    rows.sort(key=lambda row: (row["pass"], order[row["tap"]]))
-    return rows, profiles
-
-
-def _all_taps(benches) -> list[str]:
-    names: dict[str, None] = {}
-    for bench in benches:
-        for stage in stages_of(bench.world):
-            names |= dict.fromkeys(taps_of(stage, True, True))
-    return list(names)
-
-
-def _report(rows, hearing: _Hearing, benches, loaded) -> dict[str, Any]:
+def _report(judged: Judgement, loaded) -> dict[str, Any]:
+    rows, hearing = judged.rows, judged.hearing
     hidden = hearing.hidden.found()
     for one in hidden:
         for row in rows:
@@ -243,7 +204,7 @@ def _report(rows, hearing: _Hearing, benches, loaded) -> dict[str, Any]:
                 row["verdict"], row["why"] = "bug", f"below the noise floor: {one['mutant']}"
     bugs = [row for row in rows if row["verdict"] == "bug"]
     first = {key: bugs[0][key] for key in ("tap", "layer", "pass")} if bugs else None
-    diagnosis = _first_diagnosis(rows, hearing, benches, loaded, first) or hidden
+    diagnosis = _first_diagnosis(judged, loaded, first) or hidden
     if not bugs:
         _mark_inherited(rows)
     undetermined = not rows or any(row["verdict"] == "undetermined" for row in rows)
@@ -261,17 +222,25 @@ DRIFT = 2 * LIMIT  # floors that what is inherited may be off by while every ope
 
 
 def _mark_inherited(rows) -> None:
-    """Call a tap undetermined that is far off although no operation on the way is: something was not measured."""
+    """Call a tap undetermined that is far off although no operation on the way is: something was not measured.
+
+    What follows a value beyond the format is far off by the format alone.
+    """
     for row in rows:
+        if row["overflow"]:
+            return
         ratio = row["inherited_ratio"]
         if row["verdict"] == "match" and ratio is not None and ratio > DRIFT:
             row["verdict"], row["why"] = "undetermined", "each operation matches, but what has gathered does not"
             return
 
 
-def _first_diagnosis(rows, hearing: _Hearing, benches, loaded, first) -> list[dict[str, Any]]:
+def _first_diagnosis(judged: Judgement, loaded, first) -> list[dict[str, Any]]:
     """Return the conclusions at the first bad tap; ties are broken by the taps that match."""
-    for found, evidence, classes in hearing.evidence:
+    rows, benches = judged.rows, judged.benches
+    if judged.partly and judged.finding and first and first["tap"] == judged.finding.tap:
+        return [judged.finding.mistake()]
+    for found, evidence, classes in judged.hearing.evidence:
         if first is None or (found.row["tap"], found.row["pass"]) != (first["tap"], first["pass"]):
             continue
         out = conclusions(evidence, classes)

@@ -11,7 +11,7 @@ from ref.verify.bench import Bench
 from ref.verify.floor import LIMIT, Floor, floor_of, in_floors
 from ref.verify.graph import Run, as_seen
 from ref.verify.logits import narrowed, some_columns
-from ref.verify.measure import Errors, distance_of, dots_of, errors_of, sums_of
+from ref.verify.measure import Errors, distance_of, dots_of, errors_of, spread_of, sums_of
 from ref.verify.mutants import tap_mutants
 from ref.verify.mutants.base import TapMutant
 from ref.verify.parallel import side_by_side
@@ -42,8 +42,7 @@ class Evidence(NamedTuple):
 def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
     """Project an error on the direction of a mistake.
 
-        c = <y - truth, mutant - truth> / ||mutant - truth||^2
-        stderr^2 = ||y - truth - c (mutant - truth)||^2 / (n - 1) / ||mutant - truth||^2
+        c = <y - truth, mutant - truth> / ||mutant - truth||^2,    stderr as `spread_of`
 
     Args:
         value: y, [...] what a dump has.
@@ -56,17 +55,16 @@ def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[fl
     Source: the matched filter of signal detection; it finds what lies below the noise of single values.
     Differs: no known.
     """
-    along, error, square = dots_of(value, truth, wrong)
+    along, _, square = dots_of(value, truth, wrong)
     if square == 0:
         return 0.0, float("inf")
     c = along / square
-    rest = max(0.0, error - c * c * square)
-    return c, float(np.sqrt(rest / max(1, value.size - 1) / square))
+    return c, spread_of(value, truth, wrong, c, square)
 
 
 def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
     """Run a mutant on a dump's own inputs to a tap, in the arithmetic of a run; None where it has no part in it."""
-    run = Run(bench.world, like.arithmetic, like.given, like.before, mutant.rules)
+    run = Run(bench.world, like.arithmetic, like.given, like.before, mutant.rules, like.heard)
     run.prefix, run.weights = like.prefix, like.weights
     run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
     try:
@@ -89,14 +87,14 @@ def compare_with(bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> 
     """Run one mutant and measure the dump against it; None where it does not apply or changes nothing."""
     value, truth, floor = found.value, found.truth, found.floor
     wrong = mutated(bench, bench.local, mutant, tap)
-    if wrong is None or value is None or truth is None or floor is None:
+    if wrong is None or value is None or truth is None or floor is None or found.row["overflow"]:
         return None
     if tap.endswith("attn.visible"):
         return _compare_seen(bench, mutant, tap, found, wrong)
     _, wrong, valid = fitted(bench.world, tap, value, wrong)
     if wrong.shape != value.shape or not np.isfinite(wrong).all():
         return None
-    c, stderr = project(*(_without_pads(x, valid, tap) for x in (value, truth, wrong)))
+    c, stderr = project(*(without_pads(x, valid, tap) for x in (value, truth, wrong)))
     if stderr == np.inf:
         return None
     own = floor
@@ -135,7 +133,7 @@ def _compare_seen(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wr
     return Evidence(mutant, tap, bench.number, c, stderr, left, float("inf"), wrong, 0.0)
 
 
-def _without_pads(x, valid, tap: str):
+def without_pads(x, valid, tap: str):
     """Return a value's tokens that are no padding."""
     if valid.all():
         return x

@@ -4,19 +4,21 @@ Arrays are float32 and hold values of the policy's format; each function rounds 
 own kernels are no measure of what float32 must cost, since they are wider inside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from ref.ops import KERNEL
-from ref.ops.blocks import Blocks
 from ref.ops.gelu import CUBIC, SQRT_2_OVER_PI
-from ref.ops.linear import ByRows, take_rows, widen, widen_jit
+from ref.ops.linear import take_rows, widen, widen_jit
 from ref.ops.rope import rope_table
 from ref.ops.rounding import bfloat16_values
+from ref.verify.chain import chain_product
+from ref.verify.operands import OPERANDS, kind_of, narrow_product, rounded_for, to_float16
 from ref.verify.policy import RUNS, Policy
 
 
@@ -28,6 +30,7 @@ class Arithmetic(NamedTuple):
     embed: Callable
     rms_norm: Callable
     linear: Callable
+    convolve: Callable  # patches of pixels with weights; a convolution elsewhere, whose precision is set apart
     table: Callable  # positions, H, base, factor -> cos, sin
     rotate: Callable
     scores: Callable
@@ -41,6 +44,9 @@ class Arithmetic(NamedTuple):
     add: Callable
     keep: Callable  # keys and values, as the cache holds them
     round: Callable  # any value to the format between operations
+    stored: str = "float64"  # the format of values between operations
+    rounding: tuple[str, ...] = ()  # how it rounds inside operations: runs that have it in common err alike
+    formats: Mapping[str, str] = MappingProxyType({})  # tap group -> its format, where that is not `stored`
 
 
 def _same(x):
@@ -58,6 +64,7 @@ TRUTH = Arithmetic(
     partial(KERNEL.embed, dtype=np.float64),
     KERNEL.rms_norm,
     KERNEL.linear,
+    KERNEL.linear,
     partial(rope_table, dtype=np.float64),
     KERNEL.rotate,
     KERNEL.scores,
@@ -72,12 +79,6 @@ TRUTH = Arithmetic(
     _same,
     _same,
 )
-
-
-def to_float16(x):
-    """Round to float16 and stay in float32; what is above 65,504 becomes infinite, as it does there."""
-    with np.errstate(over="ignore"):
-        return x.astype(np.float16).astype(np.float32)
 
 
 ROUND: dict[str, Callable] = {"float32": _same, "bfloat16": bfloat16_values, "float16": to_float16}
@@ -97,11 +98,19 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
     if policy.stored == "float64":
         return TRUTH
     made = _Emulation(policy, order)
-    return Arithmetic(np.float32, policy.by_weight, *(getattr(made, name) for name in Arithmetic._fields[2:]))
+    operations = {name: getattr(made, name) for name in Arithmetic._fields[2:-3]}
+    rounding = (policy.norm, policy.gelu, policy.trig, policy.softmax, policy.scaled)
+    formats = {} if policy.products == "stored" else dict.fromkeys(NORMS_OF_PRODUCTS, policy.products)
+    return Arithmetic(
+        np.float32, policy.by_weight, **operations, stored=policy.stored, rounding=rounding, formats=formats
+    )
 
 
 WEIGHTS_KEPT, MOST_KEPT = 8, 2**24  # weights of a layer whose values are kept, and how many values one may have
-PLAIN, MOST_PLAIN = 4, 2**24  # orders from which on small products are plain loops, and how many terms are few
+PLAIN = 4  # orders from which on sums are plain loops, one term after the other
+# norms whose input is the result of a product: under autocast they return its format
+_OF_PRODUCTS = ("attn.q_norm", "attn.k_norm", "attn.post_norm", "ffn.post_norm")
+NORMS_OF_PRODUCTS = tuple(f"text.layer.*.{name}" for name in _OF_PRODUCTS)
 RATIONAL, SATURATED = np.float32(2.6e-7), 7.9  # largest error of XLA's tanh, measured; from where on it is 1
 FEW = 8  # tokens up to which two runs have angles that are an ulp off
 LOG2_E = 1.4426950408889634
@@ -121,42 +130,6 @@ def _mix_by_keys(probs, v):
     return np.ascontiguousarray((total * most).transpose(0, 2, 1, 3))
 
 
-def kind_of(weight) -> str:
-    """Return the format of a weight as its file names it."""
-    if isinstance(weight, Blocks):
-        return weight.format
-    if isinstance(weight, ByRows):
-        return getattr(weight, "kind", "F32")
-    return {"uint16": "BF16", "float16": "F16"}.get(str(weight.dtype), "F32")
-
-
-def rounded_for(rows, kind: str):
-    """Round the inputs of a product as llama.cpp does for a weight of this format.
-
-        q8_0: per 32 values q = rint(x * 127 / m), used as q * float16(m / 127);  q8_K: per 256, in float32
-
-    Args:
-        rows: [T, I] float32.
-        kind: of the weight: F32, F16, BF16, Q8_0, Q4_K ...
-
-    Source: llama.cpp `ggml-cpu/arch/x86/quants.c`, `ggml-quants.c`.
-    Differs: ggml's portable code rounds half away from zero.
-    """
-    if kind in ("F16", "BF16"):
-        return (to_float16 if kind == "F16" else bfloat16_values)(np.ascontiguousarray(rows))
-    if not kind.startswith("Q"):
-        return rows
-    size = 256 if kind.endswith("_K") else 32
-    if rows.shape[1] % size:
-        size = 32
-    blocks = rows.reshape(rows.shape[0], -1, size)
-    most = np.abs(blocks).max(axis=-1, keepdims=True)
-    inverse = np.where(most > 0, np.float32(127) / np.where(most > 0, most, 1), 0).astype(np.float32)
-    step = most / np.float32(127)
-    step = step if size == 256 else to_float16(step)
-    return (np.rint(blocks * inverse) * step).reshape(rows.shape)
-
-
 class _Emulation:
     """The operations of one policy in one order; `r` rounds to the format between operations."""
 
@@ -164,10 +137,11 @@ class _Emulation:
         self.p, self.order = policy, order
         self.other = order % 2 == 1  # the other usual way to write the same formula
         self.r = self.round = ROUND[policy.stored]
-        self.fine = self.r if policy.attention == "steps" else _same
-        self.operand = to_float16 if policy.operands == "float16" else _same
+        self.product = self.r if policy.products == "stored" else ROUND[policy.products]
+        self.fine = self.product if policy.attention == "steps" else _same
+        self.operand = OPERANDS[policy.attention_operands]
         self.keep = self.r if policy.keys == "stored" else ROUND[policy.keys]
-        self.ready: dict[int, tuple[Any, np.ndarray]] = {}
+        self.ready: dict[tuple[int, str], tuple[Any, np.ndarray]] = {}
 
     def shuffle(self, length):
         """Return the order in which an axis is summed, None as it lies: in the last run too, but in a row."""
@@ -175,17 +149,18 @@ class _Emulation:
             return None
         return np.random.default_rng([self.order, length]).permutation(length)
 
-    def shuffled(self, weight, order):
-        """Return a weight's values with its inputs in an order; those of the newest few weights are kept."""
-        kept = self.ready.get(id(weight))  # once: another thread may push it out
+    def shuffled(self, weight, order, operand: str):
+        """Return a weight's operands with its inputs in an order; those of the newest few weights are kept."""
+        key = id(weight), operand
+        kept = self.ready.get(key)  # once: another thread may push it out
         if kept:
             return kept[1]
-        values = widen_jit(weight).astype(np.float32, copy=False)
+        values = OPERANDS[operand](widen_jit(weight).astype(np.float32, copy=False))
         values = values if order is None else np.take(values, order, axis=1)
         if values.size <= MOST_KEPT:
             if len(self.ready) >= WEIGHTS_KEPT:
                 self.ready.pop(next(iter(self.ready.copy())), None)
-            self.ready[id(weight)] = weight, values  # the weight too, or another might be given its id
+            self.ready[key] = weight, values  # the weight too, or another might be given its id
         return values
 
     def embed(self, ids, table, scale):
@@ -206,6 +181,8 @@ class _Emulation:
             square = x * x if self.other else r(x * x)  # compilers keep what is only summed in float32
             inverse = r(1 / np.sqrt(r(r(self.mean(square)) + r(np.array([eps])))))
             return r(r(x * inverse) * r(1 + scale))
+        if self.p.norm == "gain apart":
+            return self.r(self.r(x * (1 / np.sqrt(self.mean(x * x) + eps))) * self.r(1 + scale))
         root = np.sqrt(self.mean(x * x) + eps)
         return self.r(x / root * (1 + scale) if self.other else x * (1 / root * (1 + scale)))
 
@@ -215,13 +192,27 @@ class _Emulation:
         return self.r(centred * inverse * np.asarray(gain, np.float32) + np.asarray(bias, np.float32))
 
     def linear(self, x, weight, bias=None):
+        return self.project(x, weight, bias, self.p.operands)
+
+    def convolve(self, x, weight, bias=None):
+        return self.project(x, weight, bias, self.p.convolution)
+
+    def project(self, x, weight, bias, operand: str):
         order = self.shuffle(x.shape[-1])
         rows = x.reshape(-1, x.shape[-1])
+        operand = operand if self.rounded_here(len(rows)) else "stored"
+        rows = OPERANDS[operand](rows)
         rows = rows if order is None else np.take(rows, order, axis=1)
         rows = rounded_for(rows, kind_of(weight)) if self.p.by_weight else rows
-        y = _matmul(rows, self.shuffled(weight, order).T, self.order >= PLAIN)
+        y = self.multiply(rows, self.shuffled(weight, order, operand).T)
         y = y if bias is None else y + widen(bias).astype(np.float32, copy=False)
-        return self.r(y).reshape(*x.shape[:-1], -1)
+        return self.product(y).reshape(*x.shape[:-1], -1)
+
+    def multiply(self, a, b):
+        """Multiply [..., T, I] by [..., I, O] with the sums of the policy and of the order."""
+        if self.p.sums != "float32":
+            return narrow_product(a, b, self.p.sums)
+        return _in_chains(a, b) if self.order >= PLAIN else a @ b
 
     def table(self, positions, head_dim, base, factor):
         if self.p.angle == "recurrence":
@@ -248,14 +239,26 @@ class _Emulation:
         c, s = cos[:, :, None], sin[:, :, None]
         return self.r(np.concatenate([r(low * c) - r(high * s), r(high * c) + r(low * s)], axis=-1))
 
+    def rounded_here(self, rows: int) -> bool:
+        """Tell whether operands of a product of so many rows are rounded: of one row some libraries' are not."""
+        return rows > 1 or not self.other
+
     def scores(self, q, k, scale):
         order, scale = self.shuffle(q.shape[-1]), np.array([scale], np.float32)
         if order is not None:
             q, k = np.take(q, order, axis=-1), np.take(k, order, axis=-1)
-        plain = self.order >= PLAIN
         if self.p.scaled == "q":  # JAX rounds a Python float to the array's format first; 15^-1/2 and 168^-1/2 change
-            return self.fine(_products(self.operand(self.fine(q * self.r(scale))), k, plain))
-        return self.fine(self.fine(_products(q, k, plain)) * scale)
+            return self.fine(self.attended(self.fine(q * self.r(scale)), k))
+        return self.fine(self.fine(self.attended(q, k)) * scale)
+
+    def attended(self, q, k):
+        """Multiply queries with the keys of their group."""
+        (B, T, N, H), (S, K) = q.shape, k.shape[1:3]
+        q = self.operand(q)
+        if self.p.operands != "stored" and self.rounded_here(T):
+            q, k = OPERANDS[self.p.operands](q), OPERANDS[self.p.operands](k)
+        grouped = q.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, N // K * T, H)
+        return self.multiply(grouped, k.transpose(0, 2, 3, 1)).reshape(B, N, T, S)
 
     def softmax(self, scores, seen):
         r = self.r if self.p.softmax == "stored" else _same
@@ -270,23 +273,39 @@ class _Emulation:
         return self.fine(weights * (1 / total) if self.other else weights / total)
 
     def mix(self, probs, v):
+        return self.product(self.added(probs, v))
+
+    def added(self, probs, v):
+        """Add values by their weights, in float32."""
         (B, N, T, S), (K, H) = probs.shape, v.shape[2:]
         order = self.shuffle(S)
         if order is not None:
             probs, v = np.take(probs, order, axis=-1), np.take(v, order, axis=1)
-        grouped = _matmul(
-            self.operand(probs).reshape(B, K, N // K * T, S), v.transpose(0, 2, 1, 3), self.order >= PLAIN
-        )
-        return self.r(grouped.reshape(B, N, T, H).transpose(0, 2, 1, 3))
+        probs = self.operand(probs)
+        if self.p.operands != "stored" and self.rounded_here(T):
+            probs, v = OPERANDS[self.p.operands](probs), OPERANDS[self.p.operands](v)
+        grouped = self.multiply(probs.reshape(B, K, N // K * T, S), v.transpose(0, 2, 1, 3))
+        return grouped.reshape(B, N, T, H).transpose(0, 2, 1, 3)
 
     def attend(self, q, k, v, seen, scale):
+        if self.p.attention == "flash":
+            return self.flash(self.scores(q, k, scale), v, seen)
         probs = self.softmax(self.scores(q, k, scale), seen)
-        if self.p.operands == "float16" and self.p.attention == "fused":
+        if self.p.attention_operands == "float16" and self.p.attention == "fused":
             return _mix_by_keys(probs, v) if q.shape[1] < FLASH_TILE else KERNEL.mix(probs, v)
         return self.mix(probs, v)
 
+    def flash(self, scores, v, seen):
+        """Round weights to the format before they are divided by their sum, as FlashAttention's tiles do."""
+        wide = np.where(seen[:, None], scores, np.float32(-np.inf))
+        largest = wide.max(axis=-1, keepdims=True)
+        weights = np.exp(wide - np.where(np.isfinite(largest), largest, 0))
+        total = weights.sum(axis=-1)
+        mixed = self.added(self.r(weights), v)  # B T N H
+        return self.product(mixed / np.where(total == 0, 1, total).transpose(0, 2, 1)[..., None])
+
     def gelu(self, x):
-        return self.r(self.plain_gelu(x))
+        return self.product(self.plain_gelu(x))
 
     def plain_gelu(self, x):
         if self.p.tanh == "rational":
@@ -305,13 +324,14 @@ class _Emulation:
             g = self.stepwise_gelu(gate)
         else:
             g = self.plain_gelu(gate)
-        return self.r(self.r(g) * up)
+        return self.product(self.product(g) * up)
 
     def stepwise_gelu(self, x):
         """Round after each step, as google-deepmind/gemma's does in its parameters' dtype."""
         r = self.r
         cubic, root = (r(np.array([value], np.float32)) for value in (CUBIC, SQRT_2_OVER_PI))
-        inner = r(root * r(x + r(cubic * r(r(x * x) * x))))
+        cube = r(x * x * x) if self.other else r(r(x * x) * x)  # a power is rounded once
+        inner = r(root * r(x + r(cubic * cube)))
         return r(x * r(np.float32(0.5) * r(1 + r(np.tanh(inner)))))
 
     def average_pool(self, x, pool):
@@ -344,25 +364,13 @@ def _plain_sum(x, order=None):
     return _plain_sums(np.ascontiguousarray(x).reshape(-1, x.shape[-1]), order).reshape(*x.shape[:-1], 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _plain_products(a, b, out):
-    for o in range(b.shape[0]):
-        for t in range(a.shape[0]):
-            total = np.float32(0)
-            for i in range(a.shape[1]):
-                total += a[t, i] * b[o, i]
-            out[t, o] = total
-
-
-def _matmul(a, b, plain: bool):
-    """Multiply [..., T, I] by [..., I, O]; few terms also one after the other, as a plain loop does: it errs most."""
-    if not plain or a.size * b.shape[-1] > MOST_PLAIN:
-        return a @ b
-    rows, columns = np.ascontiguousarray(a), np.ascontiguousarray(np.swapaxes(b, -1, -2))
-    columns = np.broadcast_to(columns, (*rows.shape[:-2], *columns.shape[-2:]))
-    out = np.empty((*rows.shape[:-1], columns.shape[-2]), np.float32)
-    for place in np.ndindex(rows.shape[:-2]):
-        _plain_products(rows[place], columns[place], out[place])
+def _in_chains(a, b):
+    """Multiply [..., T, I] by [..., I, O], each output as one chain of sums."""
+    places = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = np.broadcast_to(a, (*places, *a.shape[-2:])), np.broadcast_to(b, (*places, *b.shape[-2:]))
+    out = np.empty((*places, a.shape[-2], b.shape[-1]), np.float32)
+    for place in np.ndindex(places):
+        out[place] = chain_product(a[place], b[place].T)
     return out
 
 
@@ -376,9 +384,3 @@ def _gelu_by_exp(x):
     inner = np.float32(SQRT_2_OVER_PI) * (x + np.float32(CUBIC) * x * x * x)
     with np.errstate(over="ignore"):
         return x / (1 + np.exp(-2 * inner))
-
-
-def _products(q, k, plain: bool):
-    (B, T, N, H), (S, K) = q.shape, k.shape[1:3]
-    grouped = q.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, N // K * T, H)
-    return _matmul(grouped, k.transpose(0, 2, 3, 1), plain).reshape(B, N, T, S)

@@ -9,7 +9,7 @@ from ref.verify.emulate import ROUND
 from ref.verify.measure import Distance, Errors, errors_of, sums_of
 from ref.verify.sample import LIMIT as LIMIT
 
-STEP = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # relative distance of neighbouring numbers
+STEP = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # of neighbours, relative
 FLOAT64 = 5e-11  # the truth itself is float64; it agrees with the witness's to twice this
 EXACT = ("residual stream", "cache", "visible_keys")  # operations that only move values
 WORST = 2 / 3  # of a worst token or channel: its limit is 3

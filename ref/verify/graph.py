@@ -13,10 +13,11 @@ from ref.model.inputs import insert
 from ref.model.taps import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS, tap_group
 from ref.ops.patches import split_patches
 from ref.ops.visibility import as_matrix
-from ref.verify.emulate import Arithmetic
+from ref.verify.emulate import ROUND, Arithmetic
 from ref.verify.world import Unknown, World
 
 Rule = Callable[["Context"], Any]
+NARROW = ("bfloat16", "float16")
 
 
 class Context(NamedTuple):
@@ -110,6 +111,7 @@ class Run:
         given: tap -> a function that loads the dump's value; {} to compute all from the prompt.
         before: the same run of the pass that this one continues, None for a first.
         mutant: tap group -> rule that stands in for the graph's own.
+        heard: tap -> dtype of the dump's tensor. A valid run rounds to it: under autocast each tap has its own.
     """
 
     def __init__(
@@ -119,9 +121,10 @@ class Run:
         given: Mapping[str, Callable[[], np.ndarray]] | None = None,
         before: "Run | None" = None,
         mutant: Mapping[str, Rule] | None = None,
+        heard: Mapping[str, str] | None = None,
     ):
         self.world, self.arithmetic, self.given = world, arithmetic, given or {}
-        self.before, self.mutant = before, mutant or {}
+        self.before, self.mutant, self.heard = before, mutant or {}, heard or {}
         self.memo: dict[str, np.ndarray] = {}
         self.weights: Any = None
         self.prefix = ""  # of the taps that these weights make
@@ -177,9 +180,17 @@ class Run:
         self.inputs[tap] = {}
         self._open.append(tap)
         try:
-            return (rule or RULES[group])(context)
+            return self.rounded(tap, group, (rule or RULES[group])(context))
         finally:
             self._open.pop()
+
+    def rounded(self, tap: str, group: str, value: np.ndarray) -> np.ndarray:
+        """Round a value to the format that it was heard in, where that is narrower than the arithmetic's."""
+        arithmetic = self.arithmetic
+        kind = self.heard.get(tap) or arithmetic.formats.get(group)
+        if kind not in NARROW or kind == arithmetic.stored or arithmetic.dtype != np.float32:
+            return value
+        return ROUND[kind](value) if value.dtype.kind == "f" else value
 
     def recompute(self, tap: str) -> tuple[np.ndarray, list[str]]:
         """Compute a tap from what the dump holds of its inputs; also tell which others had to be computed for it."""
@@ -215,7 +226,7 @@ class Run:
         """Return a run in another world that knows what this one knows; what `stored` holds is given from there."""
         given = {name: load for name, load in self.given.items() if name not in stored}
         more = {name: one.load for name, one in stored.items()} if self.given else {}
-        other = Run(world, self.arithmetic, given | more, self.before, self.mutant)
+        other = Run(world, self.arithmetic, given | more, self.before, self.mutant, self.heard)
         other.memo = {name: value for name, value in self.memo.items() if name not in stored}
         other.prefix, other.weights = self.prefix, self.weights
         return other
@@ -372,7 +383,7 @@ def _vision_mix(c):
 
 
 def _patches(c):
-    return c.a.linear(split_patches(c["vision.pixels"], c.v.patch), c.p.patch, c.w("patch_bias"))
+    return c.a.convolve(split_patches(c["vision.pixels"], c.v.patch), c.p.patch, c.w("patch_bias"))
 
 
 def _block_in(c):

@@ -16,6 +16,24 @@ from ref.verify.parallel import side_by_side
 
 SIGMAS = 6.0  # standard errors that a coefficient must be away from 0: hundreds of taps are tried
 SLACK = 0.3  # by which it may miss 1, beside its standard errors
+DECIDE = 16.0  # values that must carry a mistake for one tap to prove it: the error of fewer has heavy tails
+
+
+class Seen(NamedTuple):
+    """A mutant's coefficient as seen by the valid runs that round alike."""
+
+    coefficient: float  # less that of the runs
+    stderr: float  # with their spread
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether it is away from 0."""
+        return self.coefficient > SIGMAS * self.stderr
+
+    @property
+    def is_one(self) -> bool:
+        """Tell whether it may be 1."""
+        return abs(self.coefficient - 1) < SLACK + 3 * self.stderr
 
 
 class Trace(NamedTuple):
@@ -23,8 +41,8 @@ class Trace(NamedTuple):
 
     tap: str
     number: int
-    coefficient: float  # less that of valid runs
-    stderr: float  # with the spread of valid runs
+    seen: dict[tuple[str, ...], Seen]  # by how the runs round: a producer rounds as some of them, nobody knows which
+    values: float  # how many carry it: (sum d^2)^2 / sum d^4
 
 
 class Hidden:
@@ -35,9 +53,10 @@ class Hidden:
 
     def listen(self, bench: Bench, tap: str, found: Measured) -> None:
         """Look for every subtle mutant at a tap that matches and whose truth is known."""
-        if found.row["verdict"] != "match" or found.value is None or tap == "text.logits":
+        row = found.row
+        if row["verdict"] != "match" or row["overflow"] or found.value is None or tap == "text.logits":
             return
-        here = [one for one in tap_mutants().values() if one.subtle and tap_group(tap) in one.rules]
+        here = [one for one in tap_mutants().values() if one.subtle and not one.wide and tap_group(tap) in one.rules]
         traces = side_by_side(lambda mutant: self._look(bench, mutant, tap, found), here)
         for mutant, trace in zip(here, traces, strict=True):
             if trace:
@@ -56,36 +75,69 @@ class Hidden:
             return None
         if floor.ratio(distance_of(wrong, truth, tap, valid)) > 2 * LIMIT:
             return None  # with it the tap would not have matched
-        runs = (fitted(bench.world, tap, value, run)[1] for run in found.runs)
-        biases = [project(run, truth, wrong)[0] for run in runs]
-        bias, spread = float(np.mean(biases)), float(np.ptp(biases)) / 2
-        stderr = float(np.hypot(stderr, spread))
+        biases: dict[tuple[str, ...], list[float]] = {}
+        for like, run in zip(bench.locals, found.runs, strict=True):
+            own = fitted(bench.world, tap, value, run)[1]
+            biases.setdefault(like.arithmetic.rounding, []).append(project(own, truth, wrong)[0])
+        seen = {key: _less(c, stderr, bias) for key, bias in biases.items()}
         # without any noise, as after a softmax over one key, the format cannot hold the difference: that says nothing
-        return Trace(tap, bench.number, c - bias, stderr) if stderr else None
+        quiet = any(one.stderr == 0 for one in seen.values())
+        return None if quiet else Trace(tap, bench.number, seen, _carried_by(wrong - truth))
 
     def found(self) -> list[dict[str, Any]]:
         """Return a row of the report for each mutant that is there: in one tap, or in all taps together."""
         rows = []
         for name, traces in self.traces.items():
-            alone = [one for one in traces if _is_there(one.coefficient, one.stderr)]
-            absent = any(one.coefficient + SIGMAS / 2 * one.stderr < 1 - SLACK for one in traces)
-            weights = np.array([1 / one.stderr**2 for one in traces])
-            mean = float(np.sum(weights * [one.coefficient for one in traces]) / weights.sum())
-            stderr = float(weights.sum() ** -0.5)
-            if not absent and _is_there(mean, stderr):
-                rows.append(_row(name, traces[0], mean, stderr, [one.tap for one in traces]))
+            alone = [one for one in traces if one.values >= DECIDE and _is_there(one.seen)]
+            together = _together(traces)
+            if not any(map(_is_absent, traces)) and _is_there(together):
+                rows.append(_row(name, traces[0], _nearest(together), [one.tap for one in traces]))
             elif alone:
-                best = min(alone, key=lambda one: one.stderr)
-                rows.append(_row(name, best, best.coefficient, best.stderr, [one.tap for one in alone]))
+                best = min(alone, key=lambda one: _nearest(one.seen).stderr)
+                rows.append(_row(name, best, _nearest(best.seen), [one.tap for one in alone]))
         return sorted(rows, key=lambda row: abs(row["coefficient"] - 1))
 
 
-def _is_there(c: float, stderr: float) -> bool:
-    return c > SIGMAS * stderr and abs(c - 1) < SLACK + 3 * stderr
+def _less(c: float, stderr: float, biases: list[float]) -> Seen:
+    """Take what valid runs have of a mistake off its coefficient."""
+    return Seen(c - float(np.mean(biases)), float(np.hypot(stderr, np.ptp(biases) / 2)))
 
 
-def _row(name: str, where: Trace, c: float, stderr: float, taps: list[str]) -> dict[str, Any]:
+def _carried_by(d: np.ndarray) -> float:
+    square = d.reshape(-1) ** 2
+    return float(square.sum() ** 2 / max(float(square @ square), 1e-300))
+
+
+def _is_there(seen: dict[tuple[str, ...], Seen]) -> bool:
+    """Tell whether a mistake shows whatever way the producer rounds, and is whole for one of them."""
+    return all(one.is_there for one in seen.values()) and any(one.is_one for one in seen.values())
+
+
+def _is_absent(trace: Trace) -> bool:
+    return all(one.coefficient + SIGMAS / 2 * one.stderr < 1 - SLACK for one in trace.seen.values())
+
+
+def _together(traces: list[Trace]) -> dict[tuple[str, ...], Seen]:
+    """Average over taps, each by its own certainty; where they scatter more than that, the error is what they scatter.
+
+    Source: Birge 1932, the ratio by which the Particle Data Group scales errors.
+    """
+    out = {}
+    for key in traces[0].seen:
+        ones = [trace.seen[key] for trace in traces]
+        weights = np.array([one.stderr**-2 for one in ones])
+        mean = float(np.sum(weights * [one.coefficient for one in ones]) / weights.sum())
+        apart = np.sum(weights * (np.array([one.coefficient for one in ones]) - mean) ** 2) / max(1, len(ones) - 1)
+        out[key] = Seen(mean, float(weights.sum() ** -0.5 * max(1.0, apart) ** 0.5))
+    return out
+
+
+def _nearest(seen: dict[tuple[str, ...], Seen]) -> Seen:
+    return min(seen.values(), key=lambda one: abs(one.coefficient - 1))
+
+
+def _row(name: str, where: Trace, seen: Seen, taps: list[str]) -> dict[str, Any]:
     m = tap_mutants()[name]
     head = {"mutant": name, "what": m.what, "source": m.source, "needs": m.needs}
-    numbers = {"coefficient": c, "stderr": stderr, "left": None, "class": 0, "verdict": "named"}
+    numbers = {"coefficient": seen.coefficient, "stderr": seen.stderr, "left": None, "class": 0, "verdict": "named"}
     return head | numbers | {"tap": where.tap, "pass": where.number, "hidden": True, "taps": taps}

@@ -11,7 +11,7 @@ from ref.verify.bench import Bench
 from ref.verify.floor import in_floors
 from ref.verify.measure import Sums, errors_of, metrics_of, sums_of
 from ref.verify.parallel import side_by_side
-from ref.verify.world import Table
+from ref.verify.world import Table, Unknown
 
 COLUMNS = 8_192  # of the vocabulary for which valid runs are made; a smaller one is taken whole
 TILE = 8_192
@@ -76,9 +76,12 @@ def _all_columns(bench: Bench) -> tuple[Sums, dict[str, float], dict[str, Any] |
         (sums, metrics, the first value that is not finite).
     """
     stored, tap = bench.stored["text.logits"].read(), "text.logits"
-    valid, table = bench.world.valid, bench.world.table
-    local = bench.local.value("text.final_norm")
-    own = bench.own.value("text.final_norm").astype(np.float32)
+    local, table = bench.local.value("text.final_norm"), bench.world.table
+    valid = bench.world.valid & np.isfinite(local[0]).all(axis=-1)  # tokens that overflowed on the way tell nothing
+    try:
+        own = bench.own.value("text.final_norm").astype(np.float32)
+    except Unknown:  # there are images and no pixels
+        own = np.full(local.shape, np.nan, np.float32)
 
     def tile(start: int) -> tuple[Sums, float, dict[str, Any] | None, _Part]:
         weight = table.take_rows(slice(start, start + TILE)).T

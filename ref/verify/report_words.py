@@ -73,13 +73,13 @@ def sentence(text: str) -> str:
 
 
 def coefficient(row: dict[str, Any]) -> str:
-    """Write a mutant's coefficient and its standard error, to the error's own digits: `0.9998 +- 0.0003`."""
+    """Write a coefficient and its standard error, to the error's own digits: `0.9998 +- 0.0003`, `0.94 +- 0.11`."""
     c, stderr = row.get("coefficient"), row.get("stderr")
     if c is None:
         return "-"
     if stderr is None or not 0 < stderr < 1e5 or abs(c) >= 1e5:
         return f"{c:.4g}" if not stderr else f"{c:.4g} +- {stderr:.1g}"
-    digits = min(8, max(0, math.ceil(-math.log10(stderr))))
+    digits = min(8, max(0, math.ceil(-math.log10(stderr / 2))))  # one more where the error begins with a 1
     return f"{c:.{digits}f} +- {stderr:.{digits}f}"
 
 
@@ -108,6 +108,8 @@ def verdict_line(report: dict[str, Any]) -> str:
     if not first:
         count = sum(one["verdict"] == report["verdict"] for one in rows)
         why = f": {row['why']}" if row["why"] else ""
+        over = next((one for one in rows if one.get("overflow")), None)
+        why += f"; {over['tap']}: {over['why']}" if over and over is not row else ""
         return f"verdict: {report['verdict']}: {count} of {len(rows)}, first {row['tap']} (pass {row['pass']}){why}"
     where = f"first at {first['tap']} (pass {first['pass']})"
     return f"verdict: {report['verdict']}, {where}: {how_far(report)}; {looks_like(report)}"

@@ -10,7 +10,7 @@ from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionP
 from ref.ops.linear import ByRows, take_rows, widen_jit
 from ref.ops.rounding import bfloat16_values
 from ref.ops.visibility import Composition, image_blocks, visible_ranges
-from ref.verify.emulate import kind_of, to_float16
+from ref.verify.operands import kind_of, to_float16
 
 
 class Unknown(Exception):

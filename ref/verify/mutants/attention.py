@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ref.verify.emulate import to_float16
 from ref.verify.graph import L, scores_of
 from ref.verify.mutants.base import TapMutant
+from ref.verify.operands import to_float16
 
 SCORES, PROBS, MIX = L + "attn.scores", L + "attn.probs", L + "attn.mix"
 
@@ -165,7 +165,8 @@ ATTENTION_MUTANTS = [
               "K of 2 or more, and G too", {MIX: _tiled_mix}),
     TapMutant("attention_softcap", "Scores go through the softcap of Gemma 2: 50 tanh(x / 50).",
               f"{S91} (19); Ollama #13474", "scores of 10 and more", {SCORES: _softcapped}, True),
-    TapMutant("softmax_float16", "Softmax runs in float16.", f"{S91} (24)", "float32", {PROBS: _coarse_probs}, True),
+    TapMutant("softmax_float16", "Softmax runs in float16.", f"{S91} (24)", "float32", {PROBS: _coarse_probs}, True,
+              wide=True),
     TapMutant("softmax_over_queries", "Softmax sums over queries instead of keys.", f"{E14}", "two tokens",
               {PROBS: _over_queries}),
     TapMutant("softmax_with_sink", "A weight of exp(0) is added to the sum, as models with attention sinks do.",

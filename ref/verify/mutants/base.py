@@ -23,6 +23,7 @@ class TapMutant(NamedTuple):
     needs: str
     rules: dict[str, Callable[..., Any]]  # tap group -> rule
     subtle: bool = False  # may lie under the noise floor of bfloat16, so it is looked for in taps that match, too
+    wide: bool = False  # rounds where others may round as well: a mistake only in a run that is wider
 
 
 def everywhere(groups, rule) -> dict[str, Callable[..., Any]]:

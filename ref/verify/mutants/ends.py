@@ -57,7 +57,7 @@ END_MUTANTS = [
               {"text.embed": lambda c: _embed(c, 1.0)}),
     TapMutant("embed_scale_bfloat16", "sqrt(D) is rounded to bfloat16 in a float32 run: 640 gives 25.25, not 25.298.",
               f"{S91} (18); transformers #38702; MLX, gemma.cpp", "float32",
-              {"text.embed": _rounded_scale}, True),
+              {"text.embed": _rounded_scale}, True, wide=True),
     TapMutant("embed_scaled_twice", "sqrt(D) is folded into the table and applied again.", f"{S91} (18)", "any input",
               {"text.embed": lambda c: _embed(c, float(c.c.width))}),
     TapMutant("embed_scale_inverse", "Embeddings are divided by sqrt(D).", f"{S91} (18)", "any input",

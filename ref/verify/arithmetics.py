@@ -1,0 +1,176 @@
+"""Which arithmetic a dump's products really have: TF32 and the like change every product, and nobody may have said so.
+
+A product that is off is compared with the same product of rounded operands. If that explains it, the dump is judged
+again by that arithmetic; if then every product of the dump is as far off as that arithmetic makes it, the dump has it.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ref.model.taps import tap_group
+from ref.ops.linear import widen_jit
+from ref.verify.at_tap import Measured, fitted
+from ref.verify.bench import Bench
+from ref.verify.diagnose import prepared, project, without_pads
+from ref.verify.emulate import TRUTH
+from ref.verify.floor import LIMIT
+from ref.verify.graph import Run
+from ref.verify.measure import distance_of
+from ref.verify.operands import OPERANDS
+from ref.verify.world import Unknown
+
+TEXT, TOWER = "text.layer.*.", "vision.layer.*."
+PRODUCTS = {
+    *(TEXT + name for name in ("attn.q", "attn.k", "attn.v", "attn.out", "ffn.gate", "ffn.up", "ffn.out")),
+    *(TOWER + name for name in ("attn.q", "attn.k", "attn.v", "attn.out", "ffn.up", "ffn.out")),
+    "vision.soft_tokens",
+    "text.logits",
+}
+ENDS = {"text.logits", "vision.soft_tokens"}  # products that may have a precision of their own
+CONVOLUTIONS = {"vision.patch_embed"}
+NEAR = 0.1  # by which a coefficient may miss 1
+LEFT = 4 * LIMIT  # floors that may be left: sums of tensor cores are a little coarser than float32's
+SAME = 0.2  # floors of the arithmetic that a product must be off to have it
+
+
+class Hypothesis(NamedTuple):
+    """An arithmetic that would explain a dump."""
+
+    family: str  # whose runs then make the floor
+    what: str  # "products took TF32 operands"
+    operand: str  # what operands are rounded to; empty where that is not what changes
+    groups: frozenset[str]  # taps that it changes
+    stored: tuple[str, ...]  # formats of values in which it is looked for
+
+
+_ALL, _WIDE = frozenset(PRODUCTS), ("float32",)
+HYPOTHESES = (
+    Hypothesis("tf32", "products took TF32 operands", "tf32", _ALL, _WIDE),
+    Hypothesis("bfloat16-operands", "products took bfloat16 operands", "bfloat16", _ALL, _WIDE),
+    Hypothesis("float16-operands", "products took float16 operands", "float16", _ALL, _WIDE),
+    Hypothesis("float8-operands-float32", "products took float8 operands", "float8", _ALL, _WIDE),
+    Hypothesis("float8-operands", "products took float8 operands", "float8", _ALL, ("bfloat16", "float16")),
+    Hypothesis("tf32-convolutions", "convolutions took TF32 operands", "tf32", frozenset(CONVOLUTIONS), _WIDE),
+    Hypothesis("bfloat16-convolutions", "convolutions took bfloat16 operands", "bfloat16", frozenset(CONVOLUTIONS),
+               _WIDE),
+)  # fmt: skip
+FLOAT16_SUMS = Hypothesis("float16-sums", "products were summed in float16", "", _ALL, ("float16",))
+
+
+class Finding(NamedTuple):
+    """A hypothesis that explains a product, and how well."""
+
+    hypothesis: Hypothesis
+    tap: str
+    number: int  # of the pass
+    coefficient: float | None  # 1: the operands were rounded so; 0: they were not. None where it cannot be projected
+    stderr: float | None
+
+    def row(self, declared: str) -> dict[str, Any]:
+        """Return it as a part of the report."""
+        h = self.hypothesis
+        numbers = {"coefficient": self.coefficient, "stderr": self.stderr}
+        return {"judged_as": h.family, "what": h.what, "declared": declared, **numbers, "tap": self.tap} | {
+            "pass": self.number,
+            "mistake_of": "format",
+        }
+
+    def mistake(self) -> dict[str, Any]:
+        """Return it as a mistake that is named: some products have it, others of the same dump have not."""
+        h = self.hypothesis
+        what = f"{h.what[0].upper()}{h.what[1:]}, but not all of them."
+        head = {"mutant": h.family.replace("-", "_"), "what": what, "source": "own", "needs": "two tokens"}
+        numbers = {"coefficient": self.coefficient, "stderr": self.stderr, "left": None, "class": 0}
+        return head | numbers | {"verdict": "named", "tap": self.tap, "pass": self.number}
+
+
+class OtherArithmetic(Exception):
+    """Raised while judging: a product is explained by another arithmetic than the dump declares."""
+
+    def __init__(self, finding: Finding):
+        super().__init__(finding.hypothesis.what)
+        self.finding = finding
+
+
+def explained_by(bench: Bench, tap: str, found: Measured, tried: Iterable[str]) -> Finding | None:
+    """Look for the arithmetic that explains a product which is off.
+
+    Args:
+        bench: the pass, while its runs hold the tap's inputs.
+        tap: its name.
+        found: what was measured there.
+        tried: families that were judged by already.
+
+    Returns:
+        The hypothesis that leaves least, if its coefficient is 1 and it leaves noise; None if there is none.
+    """
+    group, findings = tap_group(tap), []
+    for one in HYPOTHESES:
+        here = group in one.groups and found.row["dtype"] in one.stored and one.family not in tried
+        seen = _compared(bench, tap, found, one) if here else None
+        if seen and abs(seen[0] - 1) < max(NEAR, 4 * seen[1]) and seen[2] <= LEFT:
+            findings.append((seen[2], Finding(one, tap, bench.number, *seen[:2])))
+    return min(findings, key=lambda pair: pair[0])[1] if findings else None
+
+
+def _compared(bench: Bench, tap: str, found: Measured, one: Hypothesis) -> tuple[float, float, float] | None:
+    """Return (coefficient, standard error, floors that are left) of a hypothesis at a tap."""
+    there, value, truth, floor = prepared(bench, tap), found.value, found.truth, found.floor
+    try:
+        wrong, _ = rounded_run(there, one.operand).recompute(tap)
+    except Unknown:
+        return None
+    if value is None or truth is None or floor is None:
+        return None
+    _, wrong, valid = fitted(there.world, tap, value, wrong)
+    if not np.isfinite(wrong).all():
+        return None
+    c, stderr = project(*(without_pads(x, valid, tap) for x in (value, truth, wrong)))
+    if stderr == np.inf or not c > 4 * stderr:
+        return None
+    return c, stderr, floor.ratio(distance_of(value, wrong, tap, valid))
+
+
+def rounded_run(bench: Bench, operand: str) -> Run:
+    """Return a run on a dump's own inputs whose products round their operands, and sum in float64."""
+
+    def product(x, weight, bias=None):
+        rounded = OPERANDS[operand]
+        both = (rounded(part.astype(np.float32)).astype(np.float64) for part in (x, widen_jit(weight)))
+        return TRUTH.linear(*both, bias)
+
+    like = bench.local
+    run = Run(bench.world, TRUTH._replace(linear=product, convolve=product), like.given, like.before)
+    run.prefix, run.weights = like.prefix, like.weights
+    run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
+    return run
+
+
+def products_off(rows: list[dict[str, Any]], groups: Iterable[str], tokens: list[int], least: float) -> bool:
+    """Tell whether every one of some operations is off by so many floors; of one row it need not be.
+
+    Args:
+        rows: of the report.
+        groups: taps that count.
+        tokens: of each pass, how many rows its products have.
+        least: floors.
+    """
+    here = [row["local_ratio"] for row in rows if row["group"] in groups and tokens[row["pass"]] > 1]
+    return bool(here) and all(ratio is not None and ratio >= least for ratio in here)
+
+
+def summed_in_float16(rows: list[dict[str, Any]], tokens: list[int]) -> Finding | None:
+    """Tell whether all products of a float16 dump are off, and nothing else: their sums are then coarser than float32.
+
+    Args:
+        rows: of the report.
+        tokens: of each pass.
+    """
+    bad = [row for row in rows if row["verdict"] == "bug"]
+    only = bad and all(row["group"] in PRODUCTS and row["dtype"] == "float16" for row in bad)
+    several = {row["group"] for row in bad}
+    if not only or len(several) < 3 or not products_off(rows, several, tokens, 1.0):
+        return None
+    return Finding(FLOAT16_SUMS, bad[0]["tap"], bad[0]["pass"], None, None)

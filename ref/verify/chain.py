@@ -1,0 +1,75 @@
+"""Matrix products whose every output is one chain of float32 sums: of all valid orders the one that errs most.
+
+A plain loop sums like that, and so do cuBLAS at large shapes and MLX on a CPU. BLAS libraries on a CPU keep many
+partial sums: their error hardly grows with the length of the sum, that of a chain does.
+"""
+
+import numpy as np
+from numba import njit
+
+from ref.ops.simd import BYTES, aligned, like, load, spread, store
+
+LANES = BYTES // 4  # outputs that are summed side by side, each in a lane of its own
+TOKENS = 4  # rows at once: with so many, a vector of weights is used four times
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pack(b, first, panel):
+    # outputs first .. first + LANES side by side for each input; those beyond the last are 0
+    for lane in range(LANES):
+        o = first + lane
+        for i in range(b.shape[1]):
+            panel[i * LANES + lane] = b[o, i] if o < b.shape[0] else np.float32(0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _four_rows(a, panel, out):
+    # a [4, I], out [4 * LANES]: products and sums are rounded apart, as without fused multiply-add
+    a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+    s0 = s1 = s2 = s3 = like(load(panel, 0), 0.0)
+    for i in range(a.shape[1]):
+        w = load(panel, i * LANES)
+        s0 = s0 + spread(a0, i) * w
+        s1 = s1 + spread(a1, i) * w
+        s2 = s2 + spread(a2, i) * w
+        s3 = s3 + spread(a3, i) * w
+    store(out, 0, s0)
+    store(out, LANES, s1)
+    store(out, 2 * LANES, s2)
+    store(out, 3 * LANES, s3)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _chains(a, b, panel, some, out):
+    for first in range(0, b.shape[0], LANES):
+        _pack(b, first, panel)
+        last = min(first + LANES, b.shape[0])
+        for t in range(0, a.shape[0], TOKENS):
+            _four_rows(a[t : t + TOKENS], panel, some)
+            for row in range(t, min(t + TOKENS, out.shape[0])):
+                for o in range(first, last):
+                    out[row, o] = some[(row - t) * LANES + o - first]
+
+
+def chain_product(a, b):
+    """Multiply by a transpose, each output as one chain of sums.
+
+        y[t, o] = ((a[t, 0] * b[o, 0] + a[t, 1] * b[o, 1]) + a[t, 2] * b[o, 2]) + ...
+
+    Args:
+        a: [T, I] float32.
+        b: [O, I] float32.
+
+    Returns:
+        [T, O] float32.
+
+    Rounding: each product and each sum to float32, in the order of the inputs.
+    Source: definition of a plain loop.
+    Differs: BLAS libraries on a CPU sum in blocks and lanes, and with fused multiply-add.
+    """
+    rows, (outputs, inputs) = a.shape[0], b.shape
+    whole = np.zeros((-(-rows // TOKENS) * TOKENS, inputs), np.float32)
+    whole[:rows] = a
+    out, panel = np.empty((rows, outputs), np.float32), aligned((max(1, inputs) * LANES,), np.float32)
+    _chains(whole, np.ascontiguousarray(b, np.float32), panel, np.empty(TOKENS * LANES, np.float32), out)
+    return out
