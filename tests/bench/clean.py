@@ -1,82 +1,134 @@
-"""Judge clean captures: none may be called a bug. Not a test: it runs for many minutes.
+"""Judge clean captures of the field: none may be called a bug. Not a test: all rows take hours.
 
-python tests/bench/clean.py --transformers      captures transformers in each dtype and attention, judges each
-python tests/bench/clean.py DUMP ...            judges dumps of any witness; WEIGHTS=DUMP says whose weights
+python tests/bench/clean.py [--only GLOB] [--nightly] [--list] [--json FILE]   the rows of tests/bench/field/
+python tests/bench/clean.py --planted [--seed N] ...    the same rows, each with one of 20 mistakes in some layer
+python tests/bench/clean.py DUMP ...                    dumps of any witness; WEIGHTS=DUMP says whose weights
 """
 
-import shutil
+import argparse
+import json
 import sys
 import tempfile
+import time
+from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 
-import numpy as np
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import ref
-from ref.verify import compare
-from ref.verify.sample import made_pixels
+import ref  # isort: skip  # noqa: F401, E402  before torch: it sets how threads wait
+from bench.field.all_rows import all_rows  # noqa: E402
+from bench.field.row import Missing, Row  # noqa: E402
 
-TEXTS = [
-    "The capital of France is",
-    Path("LICENSE").read_text()[:180],
-    "def f(x):\n    return [x * i for i in range(10)]\n",
-    "Γειά σου Κόσμε, 你好，世界, नमस्ते, 🙂",
-]
+from ref.verify import compare  # noqa: E402
 
 
-def judged(name, dump, weights=None):
-    """Judge one dump and print a line."""
-    report = compare(dump, weights)
-    worst = []
+def judged(name, dump, weights=None, loaded=None) -> dict:
+    """Judge one dump; return what the table needs of the report."""
+    start = time.perf_counter()
+    report = compare(dump, weights, loaded=loaded)
+    line = {"name": name, "verdict": report["verdict"], "taps": len(report["taps"]), "first": report["first"]}
     for key in ("local_ratio", "inherited_ratio"):
-        ratio, tap = max((row[key], row["tap"]) for row in report["taps"] if row[key] is not None)
-        worst.append(f"{key.removesuffix('_ratio')} {ratio:.2f} {tap:<32}")
-    first = report["first"] and report["first"]["tap"]
-    print(f"{name:<44}{report['verdict']:<13}{' '.join(worst)} {first or ''}", flush=True)
-    return report["verdict"]
+        worst = max(((row[key], row["tap"]) for row in report["taps"] if row[key] is not None), default=(0.0, ""))
+        line[key.removesuffix("_ratio")] = {"floors": worst[0], "tap": worst[1]}
+    line["judged_as"] = report["policy"]["judged_as"]
+    line["named"] = [d["mutant"] for d in report["diagnosis"] if d["verdict"] in ("named", "tied")]
+    return line | {"judging": round(time.perf_counter() - start, 1)}
 
 
-def transformers_captures():
-    """Capture transformers every way, one after the other; yields (name, folder)."""
-    import torch
-
-    from ref.verify.capture.transformers import capture
-    from ref.verify.capture.transformers_model import build_model
-
-    tokenizer, rng = ref.load("270m").tokenizer(), np.random.default_rng(1)
-    toy = [5, 7, *[97] * 4, 9, 11, *[97] * 4, *rng.integers(3, 97, 12).tolist()]
-    for weights, dtypes in (("270m", ("float32", "bfloat16")), ("tiny", ("float32", "bfloat16", "float16"))):
-        for dtype in dtypes:
-            for attention in ("eager", "sdpa"):
-                model = build_model(weights, dtype, attention)
-                if weights == "270m":
-                    jobs = [(f"text{i}", tokenizer.encode(text), {}) for i, text in enumerate(TEXTS)]
-                    jobs.append(("steps", tokenizer.encode(TEXTS[0]), {"steps": 3}))
-                else:
-                    jobs = [("images", toy, {"pixel_values": torch.from_numpy(made_pixels(2, 40))})]
-                    jobs.append(("ring", rng.integers(3, 97, 9).tolist(), {"steps": 8}))
-                    jobs.append(("pads", rng.integers(3, 97, (2, 15)), {"left_pads": [0, 6], "steps": 2}))
-                    jobs += [(f"text{n}", rng.integers(3, 97, n).tolist(), {}) for n in (3, 40)]
-                for job, ids, more in jobs:
-                    with tempfile.TemporaryDirectory() as folder:
-                        out = Path(folder) / "dump"
-                        capture(model, np.array(ids), out, weights=weights, **more)
-                        yield f"transformers {weights} {dtype} {attention} {job}", out
-                        shutil.rmtree(out)
+def printed(line: dict) -> None:
+    """Print a line of the table."""
+    worst = " ".join(f"{key} {line[key]['floors']:8.2f} {line[key]['tap']:<27}" for key in ("local", "inherited"))
+    first = f"first {line['first']['tap']} of pass {line['first']['pass']}" if line["first"] else ""
+    print(f"{line['name']:<48}{line['verdict']:<13}{line['taps']:>4} taps {worst} {first}", flush=True)
 
 
-def main(argv):
-    """Judge what is asked for; the number of each verdict comes last."""
-    counts = {}
-    if argv == ["--transformers"]:
-        jobs = ((name, out, None) for name, out in transformers_captures())
-    else:
-        parts = [one.rpartition("=") for one in argv]
-        jobs = ((Path(dump).name, dump, weights or None) for weights, _, dump in parts)
-    for name, dump, weights in jobs:
-        word = judged(name, dump, weights)
-        counts[word] = counts.get(word, 0) + 1
-    print(counts)
-    return 0 if set(counts) == {"match"} else 1
+def run_row(row: Row, seed: int | None) -> dict:
+    """Capture a row, with a mistake where a seed is given, and judge it."""
+    mistake = None
+    if seed is not None:
+        from bench.field.planted import mistake_for
+
+        mistake = mistake_for(row, seed)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        loaded = row.write(Path(temporary) / "dump", mistake)
+        line = judged(row.name, Path(temporary) / "dump", loaded=loaded)
+    line |= {"dtype": row.dtype, "size": row.size, "device": row.device, "counted": row.counted}
+    if mistake:
+        tap = mistake.tap(loaded)
+        caught, first = line["verdict"] == "bug", line["first"] and line["first"]["tap"]
+        line |= {"mistake": mistake.injection.mutant, "at": tap, "caught": caught, "placed": first == tap}
+    return line | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def run_rows(rows: list[Row], seed: int | None, out: Path | None) -> list[dict]:
+    """Run rows one after the other; what is done is in the file after each."""
+    lines = []
+    for row in rows:
+        try:
+            line = run_row(row, seed)
+        except Missing as reason:
+            print(f"{row.name:<48}{'skipped':<13}{reason}", flush=True)
+            continue
+        printed(line)
+        if seed is not None and not line["placed"]:
+            print(
+                f"    {line['mistake']} at {line['at']}: {'elsewhere' if line['caught'] else 'not caught'}", flush=True
+            )
+        lines.append(line)
+        if out:
+            out.write_text(json.dumps(lines, indent=1))
+    return lines
+
+
+def summary(lines: list[dict], planted: bool) -> None:
+    """Print counts by dtype, size and device."""
+    counted = [line for line in lines if line["counted"]]
+    for key in ("dtype", "size", "device"):
+        for value in sorted({line[key] for line in counted}):
+            some = [line for line in counted if line[key] == value]
+            print(f"  {key:<7}{value:<16}{_counts(some, planted)}")
+    print(f"{len(counted)} captures, {len(lines) - len(counted)} more not counted: {_counts(counted, planted)}")
+
+
+def _counts(lines: list[dict], planted: bool) -> str:
+    if planted:
+        return (
+            f"{len(lines)} planted, {sum(x['caught'] for x in lines)} caught, {sum(x['placed'] for x in lines)} placed"
+        )
+    words = Counter(line["verdict"] for line in lines)
+    worst = max(line["local"]["floors"] for line in lines) if lines else 0.0
+    return ", ".join(f"{count} {word}" for word, count in sorted(words.items())) + f"; worst local {worst:.2f} floors"
+
+
+def main(argv: list[str]) -> int:
+    """Judge what is asked for; the sums come last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dumps", nargs="*", help="DUMP or WEIGHTS=DUMP, in the place of rows")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="rows whose name matches")
+    parser.add_argument("--nightly", action="store_true", help="the quick subset, at most five minutes on two cores")
+    parser.add_argument("--planted", action="store_true", help="plant a mistake into each")
+    parser.add_argument("--seed", type=int, default=0, help="of the mistakes and their layers")
+    parser.add_argument("--list", action="store_true", help="print the names")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args(argv)
+    if args.dumps:
+        parts = [one.rpartition("=") for one in args.dumps]
+        lines = [judged(Path(dump).name, dump, weights or None) for weights, _, dump in parts]
+        for line in lines:
+            printed(line)
+        return int(any(line["verdict"] != "match" for line in lines))
+    rows = [r for r in all_rows() if fnmatch(r.name, args.only) and (r.nightly or not args.nightly)]
+    rows = [r for r in rows if r.plantable or not args.planted]
+    if args.list:
+        print("\n".join(r.name for r in rows), f"\n{len(rows)} rows, {sum(r.counted for r in rows)} counted")
+        return 0
+    lines = run_rows(rows, args.seed if args.planted else None, args.json)
+    summary(lines, args.planted)
+    good = (lambda line: line["placed"]) if args.planted else (lambda line: line["verdict"] == "match")
+    return int(not all(good(line) for line in lines if line["counted"]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,11 @@
+"""Every row of the bench, those that show most first."""
+
+from importlib import import_module
+
+FILES = ("real", "released_sizes", "arithmetics", "tower")
+
+
+def all_rows():
+    """Yield the rows of every file."""
+    for name in FILES:
+        yield from import_module(f".{name}", __package__).rows()
