@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-FILES = ("real", "released_sizes", "arithmetics", "tower")
+FILES = ("real", "released_sizes", "arithmetic", "tower", "jax_layer", "plain_c", "gpu")
 
 
 def all_rows():

@@ -1,4 +1,4 @@
-"""Arithmetics of other devices and libraries, emulated on a CPU through torch's function mode; autocast is real."""
+"""The arithmetic of other devices and libraries, emulated on a CPU through torch's function mode; autocast is real."""
 
 from functools import partial
 
