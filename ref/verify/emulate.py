@@ -112,6 +112,7 @@ PLAIN = 4  # orders from which on sums are plain loops, one term after the other
 _OF_PRODUCTS = ("attn.q_norm", "attn.k_norm", "attn.post_norm", "ffn.post_norm")
 NORMS_OF_PRODUCTS = tuple(f"text.layer.*.{name}" for name in _OF_PRODUCTS)
 RATIONAL, SATURATED = np.float32(2.6e-7), 7.9  # largest error of XLA's tanh, measured; from where on it is 1
+POWER = 1.5 * 2.0**-24  # relative error of a power and its inverse in float32: torch's is 1.4, NumPy's 2 of 2^-24
 FEW = 8  # tokens up to which two runs have angles that are an ulp off
 LOG2_E = 1.4426950408889634
 FLASH_TILE = 64  # queries from which on llama.cpp's fused attention keeps its sums in float32
@@ -228,6 +229,8 @@ class _Emulation:
                 lambda: at * (base**-j / factor),
             )
             angle = ways[self.order % 3]()
+            if self.order >= PLAIN:
+                angle *= 1 + (1 if self.other else -1) * _power_errors(base, head_dim)
             if at.size <= FEW and self.order >= PLAIN:  # of few angles all roundings may agree by chance
                 angle = np.nextafter(angle, np.float32(np.inf if self.other else -np.inf))
         cos, sin = np.cos(angle), np.sin(angle)
@@ -344,6 +347,16 @@ class _Emulation:
             b = b + np.spacing(b).astype(np.float64) * (np.random.default_rng(self.order).random(b.shape) - 0.5)
             return (a + b).astype(np.float32)
         return self.r(a + b)
+
+
+def _power_errors(base, head_dim: int):
+    """Bound the relative error of base^(2j/H) in float32: of an exponent that float32 does not hold, and of the power.
+
+    Where few frequencies decide, as with a head of 12, all libraries of one machine may agree by chance.
+    """
+    exponent = np.arange(0, head_dim, 2) / head_dim
+    rounded = np.abs(exponent.astype(np.float32) - exponent)
+    return (np.log(np.float64(base)) * rounded + POWER).astype(np.float32)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
