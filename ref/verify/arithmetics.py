@@ -32,6 +32,7 @@ ENDS = {"text.logits", "vision.soft_tokens"}  # products that may have a precisi
 CONVOLUTIONS = {"vision.patch_embed"}
 NEAR = 0.1  # by which a coefficient may miss 1
 LEFT = 4 * LIMIT  # floors that may be left: sums of tensor cores are a little coarser than float32's
+TIED = 1.5  # times what the best leaves, and no more than noise: as good
 SAME = 0.2  # floors of the arithmetic that a product must be off to have it
 
 
@@ -67,12 +68,18 @@ class Finding(NamedTuple):
     number: int  # of the pass
     coefficient: float | None  # 1: the operands were rounded so; 0: they were not. None where it cannot be projected
     stderr: float | None
+    also: tuple[str, ...] = ()  # operands that explain it as well: TF32 and float16 have as many bits
+
+    @property
+    def what(self) -> str:
+        """Say what explains the product, and what else would."""
+        return self.hypothesis.what + "".join(f", or {operand}'s" for operand in self.also)
 
     def row(self, declared: str) -> dict[str, Any]:
         """Return it as a part of the report."""
         h = self.hypothesis
         numbers = {"coefficient": self.coefficient, "stderr": self.stderr}
-        return {"judged_as": h.family, "what": h.what, "declared": declared, **numbers, "tap": self.tap} | {
+        return {"judged_as": h.family, "what": self.what, "declared": declared, **numbers, "tap": self.tap} | {
             "pass": self.number,
             "mistake_of": "format",
         }
@@ -80,7 +87,7 @@ class Finding(NamedTuple):
     def mistake(self) -> dict[str, Any]:
         """Return it as a mistake that is named: some products have it, others of the same dump have not."""
         h = self.hypothesis
-        what = f"{h.what[0].upper()}{h.what[1:]}, but not all of them."
+        what = f"{self.what[0].upper()}{self.what[1:]}; but not all of them."
         head = {"mutant": h.family.replace("-", "_"), "what": what, "source": "own", "needs": "two tokens"}
         numbers = {"coefficient": self.coefficient, "stderr": self.stderr, "left": None, "class": 0}
         return head | numbers | {"verdict": "named", "tap": self.tap, "pass": self.number}
@@ -112,7 +119,9 @@ def explained_by(bench: Bench, tap: str, found: Measured, tried: Iterable[str]) 
         seen = _compared(bench, tap, found, one) if here else None
         if seen and abs(seen[0] - 1) < max(NEAR, 4 * seen[1]) and seen[2] <= LEFT:
             findings.append((seen[2], Finding(one, tap, bench.number, *seen[:2])))
-    return min(findings, key=lambda pair: pair[0])[1] if findings else None
+    least = min((left for left, _ in findings), default=0.0)
+    tied = [finding for left, finding in findings if left <= TIED * max(least, LIMIT / 2)]
+    return tied[0]._replace(also=tuple(one.hypothesis.operand for one in tied[1:])) if tied else None
 
 
 def _compared(bench: Bench, tap: str, found: Measured, one: Hypothesis) -> tuple[float, float, float] | None:
@@ -158,7 +167,7 @@ def products_off(rows: list[dict[str, Any]], groups: Iterable[str], tokens: list
         least: floors.
     """
     here = [row["local_ratio"] for row in rows if row["group"] in groups and tokens[row["pass"]] > 1]
-    return bool(here) and all(ratio is not None and ratio >= least for ratio in here)
+    return all(ratio is not None and ratio >= least for ratio in here)
 
 
 def summed_in_float16(rows: list[dict[str, Any]], tokens: list[int]) -> Finding | None:
