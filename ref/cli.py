@@ -4,9 +4,11 @@ import argparse
 import io
 import os
 import sys
+import traceback
 
 from ref.commands import (
     BAD_INPUT,
+    FAILED,
     capture,
     check_rule,
     compare,
@@ -23,7 +25,7 @@ from ref.commands import (
     trace,
     verify,
 )
-from ref.errors import BadInput
+from ref.errors import BadInput, one_line
 
 COMMANDS = (
     compare,
@@ -44,20 +46,43 @@ COMMANDS = (
 )
 
 
+MOST_SAID = 300  # characters of a message that is not ours
+EXIT_CODES = """\
+exit codes:
+  0  fine: done, or what was judged matches
+  1  a bug was found, and nothing else
+  2  bad usage or bad input, in one line: what, where, wanted, got
+  3  undetermined: what was given cannot decide it
+  4  the program itself failed, in one line; --debug shows the traceback
+"""
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose refusals are one line, as all others here."""
+    """A parser whose refusals are one line, as all others here; it takes --debug, before and after the command."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        about = "show the traceback of what ends in exit code 4"
+        # no default: that of a command would undo the flag before it
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=about)
 
     def error(self, message: str):
         """Print the refusal and exit with 2."""
-        self.exit(BAD_INPUT, f"{self.prog}: {' '.join(message.splitlines())}\n")
+        self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Declare every command."""
     import ref
 
-    parser = OneLineParser(prog="gemma3-ref", description="The NumPy/Numba reference of Gemma 3.")
+    parser = OneLineParser(
+        prog="gemma3-ref",
+        description="The NumPy/Numba reference of Gemma 3.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"gemma3-ref {ref.__version__}")
+    parser.set_defaults(debug=False)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=OneLineParser)
     for command in COMMANDS:
         command.add(subparsers)
@@ -65,7 +90,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; exit codes: 0 fine, 1 a bug was found, 2 bad usage or input (one line), 3 undetermined."""
+    """Run a command and return its exit code, one of EXIT_CODES; 130 after an interrupt.
+
+    Args:
+        argv: the arguments; None takes the program's own.
+
+    Source: README, "What else it does".
+    Differs: Python itself exits with 1 after an exception, which here only ever means that a bug was found.
+    """
     args = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):  # a pipe that is not UTF-8 gets \u escapes instead of a traceback
         if isinstance(stream, io.TextIOWrapper):
@@ -73,13 +105,25 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except BadInput as error:
-        print(f"gemma3-ref {args.command}: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"gemma3-ref {args.command}: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:  # the reader of our output left, as `head` does: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # the last resort: Python's own exit code would be 1, a bug found
+        if args.debug:
+            traceback.print_exc()
+        print(f"gemma3-ref {args.command}: {_failure(error, args.debug)}", file=sys.stderr)
+        return FAILED
+
+
+def _failure(error: Exception, shown: bool) -> str:
+    """Say in one line what ended the program."""
+    what = one_line(error)[:MOST_SAID]
+    end = "" if shown else " (--debug shows where)"
+    return f"failed: {type(error).__name__}{': ' + what if what else ''}{end}"
 
 
 if __name__ == "__main__":
