@@ -586,7 +586,7 @@ def test_ids_unlike_the_prompt_are_refused():
         (2, 9, 6): "d: token id at 1: wanted 9, as in the prompt, got 5",
         (2, 5): "d: prompt: wanted 2 tokens, got 3",
         (2, 5, 6, 7, 8, 9): "d: prompt: wanted 6 tokens, got 5",
-        (): "d: prompt: wanted 0 tokens, got 3",
+        (): "prompt: token ids: wanted at least one, got none",
     }.items():
         with pytest.raises(BadInput) as error:
             check_prompt(steps, list(ids))

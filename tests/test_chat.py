@@ -106,6 +106,10 @@ def test_images_are_no_forgery():
 @pytest.mark.parametrize(
     ("messages", "match"),
     [
+        (None, "chat: messages: wanted a list of messages, got NoneType"),
+        ("user: x", "chat: messages: wanted a list of messages, got str"),
+        (user("x"), "chat: messages: wanted a list of messages, got dict"),
+        (7, "chat: messages: wanted a list of messages, got int"),
         ([], "chat: messages: wanted at least one message of the user, got 0"),
         ([system("x")], "chat: messages: wanted at least one message of the user, got 1"),
         ([model("x")], "message 0: role: wanted user .*got 'assistant'"),

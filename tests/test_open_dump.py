@@ -239,7 +239,7 @@ def test_files_and_tensors_that_are_not_as_said_are_refused(dump, tmp_path):
     file.write_bytes(b"")
     assert "file: wanted content, got 0 bytes" in refused(dump)
     file.unlink()
-    assert "pass0000.safetensors: file: wanted a regular file, got nothing there" in refused(dump)
+    assert "pass0000.safetensors: file: wanted a readable file, got No such file or directory" in refused(dump)
     (tmp_path / "outside.safetensors").write_bytes(whole)
     file.symlink_to(tmp_path / "outside.safetensors")
     assert "wanted a file in this folder, got 'pass0000.safetensors', which leads out of it" in refused(dump)
@@ -328,12 +328,18 @@ def test_a_bare_file_may_hold_its_ids_mask_positions_and_pixels(tmp_path):
         ([], "token ids: wanted at least one, got none"),
         ([[5, 6], [7]], "rows of equal length"),
         ([5, 6, -1, 33, 96, 0, 2], "token id: wanted 0 or more, got -1"),
-        ([0.5] * T, "integers of shape [B, T], got float64"),
-        ([True] * T, "integers of shape [B, T], got bool"),
-        (7, "token ids: wanted a list of integers, got int"),
-        (["a"] * T, "integers of shape [B, T]"),
+        ([0.5] * T, "a list of integers, or rows of them, got float64"),
+        ([True] * T, "a list of integers, or rows of them, got bool"),
+        (7, "token ids: wanted a list of integers, or rows of them, got int"),
+        (["a"] * T, "a list of integers, or rows of them, got <U1"),
         (IDS[:-1], "shape of tensor text.layer.3.attn.q: wanted B T N H = [1, 6, 12, 10], got [1, 7, 12, 10]"),
-        ([[IDS]], "integers of shape [B, T]"),
+        ([[IDS]], "a list of integers, or rows of them, got int64 of shape [1, 7]"),
+        ([1, [2]], "a list of integers, or rows of them"),
+        ([[1, [2]], [3]], "a list of integers, or rows of them"),
+        ({"input_ids": IDS}, "a list of integers, or rows of them, got dict"),
+        ("1,2,3", "a list of integers, or rows of them, got str"),
+        ([2**70] * T, "a list of integers, or rows of them, got object"),
+        (np.array([2**64 - 1], np.uint64), "token id: wanted less than 2^63, got 18446744073709551615"),
     ],
 )
 def test_ids_that_are_none_or_others_are_refused(ids, line):
@@ -413,7 +419,7 @@ def test_llama_cpps_text_is_a_pass_of_partial_values(tmp_path):
     alone.write_text(text[text.index("common_debug_cb_eval") :])
     assert "token ids: wanted ids (--ids), or llama-eval-callback's stderr" in refused(alone)
     assert open_dump(alone, one.ids.tolist()).passes[0].ids.tolist() == one.ids.tolist()
-    assert "token ids: wanted one row, got shape [1, 9]" in refused(alone, [one.ids.tolist()])
+    assert "token ids: wanted one row, got 2 rows" in refused(alone, [one.ids.tolist()] * 2)
 
 
 def test_a_saved_bare_file_reads_back_what_load_file_reads(dump, tmp_path):

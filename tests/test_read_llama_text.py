@@ -89,6 +89,11 @@ def test_ids_are_read_where_stderr_is_there(tmp_path):
     (tmp_path / "cut").write_text("number of input tokens = 3\n  2\n  7\n")
     with pytest.raises(BadInput, match="token ids: wanted 3 lines, each ending with one"):
         read_llama_ids(tmp_path / "cut")
+    for count, word in (("1", "9" * 30), ("9" * 30, "2"), ("9" * 5000, "2"), ("1", "²"), ("1", "٣"), ("1", "-2")):
+        (tmp_path / "cut").write_text(f"number of input tokens = {count}\n  {word}\n")
+        with pytest.raises(BadInput, match="token ids: wanted") as error:
+            read_llama_ids(tmp_path / "cut")
+        assert len(str(error.value).splitlines()) == 1
 
 
 def printed(name: str, op: str, value: np.ndarray, source="x", function="common_debug_cb_eval") -> str:

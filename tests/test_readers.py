@@ -134,6 +134,13 @@ HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': %s}"
         ([("a.npy", member(np.arange(6.0), HEADER % "(2**62,)"))], "header of member 'a.npy'"),
         ([("a.npy", member(np.arange(6.0), HEADER % f"({2**62},)"))], "shape of member 'a.npy'"),
         ([("a.npy", member(np.arange(6.0), HEADER % "(True,)"))], "shape of member 'a.npy'"),
+        (
+            [("a.npy", member(np.arange(6.0), "{'descr': '<f8', 'shape': (6,), 'fortran_order': '''"))],
+            "header of member 'a.npy'",
+        ),
+        ([("a.npy", member(np.arange(6.0), HEADER % '(6,), """'))], "header of member 'a.npy'"),
+        ([("a.npy", member(np.arange(6.0), HEADER % f"(1{'0' * 5000},)"))], "header of member 'a.npy'"),
+        ([("a.npy", member(np.arange(6.0), HEADER % ("(" * 2000)))], "header of member 'a.npy'"),
         ([("a.npy", member(np.arange(6.0), "__import__('os').system('true')"))], "header of member 'a.npy'"),
         ([("a.npy", member(np.arange(6.0) * 1j))], "dtype of member 'a.npy': wanted floats, integers or booleans"),
         ([("a.npy", member(np.array(["x"])))], "dtype of member 'a.npy'"),
@@ -301,6 +308,18 @@ def test_printed_values_are_refused_with_what_to_do(tmp_path_factory):
     assert "wanted tensors in files, use_repr=False, got none" in refused(summary, read_debugger)
 
 
+def test_shapes_of_the_debugger_that_nothing_has_are_refused(tmp_path):
+    save_file({"data": np.ones((1, 2), np.float32)}, tmp_path / "a.safetensors")
+    for shape in ("[1, " + "9" * 5000 + "]", "[1, 2, 3]", "[١, ٢]", [1, 3], {}):
+        leaf = {"shape": shape, "dtype": "torch.float32", "value": "./a.safetensors"}
+        (tmp_path / "x.json").write_text(json.dumps({"module_path": "x", "outputs": leaf}))
+        assert "as the JSON says, got float32 [1, 2]" in refused(tmp_path / "x.json", read_debugger)
+    leaf = {"shape": [1, 2], "dtype": "torch.float32", "value": "./a\0.safetensors"}
+    (tmp_path / "x.json").write_text(json.dumps({"module_path": "x", "outputs": leaf}))
+    with pytest.raises(BadInput, match=r"wanted a file in this folder, got 'a.x00.safetensors', embedded null byte"):
+        read_debugger(tmp_path / "x.json")
+
+
 @pytest.mark.witness
 def test_a_module_that_is_called_twice_is_not_taken(copied):
     tree = json.loads(copied.read_text())
@@ -321,7 +340,7 @@ def test_tensors_of_the_debugger_that_are_not_as_said_are_refused(copied):
     save_file({"data": value[:, 1:].copy()}, file)
     assert "float32 [1, 6, 120], as the JSON says, got float32 [1, 5, 120]" in refused(copied, read_debugger)
     file.unlink()
-    assert f"{name}: file: wanted a regular file, got nothing there" in refused(copied, read_debugger)
+    assert f"{name}: file: wanted a readable file, got No such file or directory" in refused(copied, read_debugger)
     for other in ("../x.safetensors", "/x.safetensors", "a/../../x.safetensors"):
         copied.write_text(text.replace(f"./{name}", other))
         with pytest.raises(BadInput, match=r"wanted a file in this folder, got .*, which leads out of it"):
@@ -343,6 +362,7 @@ def test_tensors_of_the_debugger_that_are_not_as_said_are_refused(copied):
         '{"module_path": "x", "inputs": [], "outputs": {"shape": 1, "dtype": 2, "value": 3}}',
         '{"module_path": "x", "module_path": "y"}',
         '{"module_path": "x", "outputs": NaN}',
+        '{"module_path": "x", "outputs": 1e999}',
         '{"module_path": "x", "inputs": {"args": 3, "kwargs": 3}}',
         '{"a":' * 100_000,
     ],

@@ -124,6 +124,13 @@ def test_any_json_in_an_entry_loads_or_is_refused(path, fields, notes):
     refuse_or_load(path, safetensors_bytes({"__metadata__": notes, "a": entry() | fields}))
 
 
+def test_what_mlx_writes_in_the_place_of_notes_is_read_as_none(path):
+    assert open_bytes(path, safetensors_bytes({"__metadata__": None, "a": entry()}, bytes(8))).names() == ["a"]
+    for notes in (0, False, "", []):
+        with pytest.raises(BadInput, match="__metadata__: wanted an object of strings"):
+            open_bytes(path, safetensors_bytes({"__metadata__": notes, "a": entry()}, bytes(8)))
+
+
 # Folders of shards
 
 

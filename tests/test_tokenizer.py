@@ -259,6 +259,18 @@ def test_traps(real, case):
     assert real.vocabulary == 262_144
 
 
+def test_pieces_that_are_no_utf8_are_refused_in_one_line(model, tiny):
+    cat = tiny.encode("cat", bos=False)
+    broken = Tokenizer(model.replace("▁cat".encode(), b"\xff\xfe\xffcat"))
+    with pytest.raises(BadInput, match=r"piece of token \d+: wanted UTF-8"):
+        broken.decode(range(broken.vocabulary))
+    assert len(cat) > 0
+    for name in (b"<pad>", b"<0x00>", b"<start_of_turn>"):
+        with pytest.raises(BadInput) as error:
+            Tokenizer(model.replace(name, b"\xff" * len(name))).pieces(range(broken.vocabulary))
+        assert len(str(error.value).splitlines()) == 1
+
+
 @pytest.mark.weights
 @given(TEXTS)
 def test_real_round_trip(real, text):

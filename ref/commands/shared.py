@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ref.errors import BadInput, wanted
+from ref.weights.untrusted import LARGEST, integer_of, read_regular
 
 DTYPES = ("float32", "float64")
 
@@ -161,10 +162,13 @@ def read_ids(given: str) -> list[int]:
     if not looks_like_list:
         given, where = _read_text(Path(given), where), given
     words = given.strip().strip("[]").replace(",", " ").split()
+    ids = []
     for word in words:
-        if not re.fullmatch("-?[0-9]{1,20}", word):
-            raise wanted("token id", where, "an integer", word)
-    ids = [int(word) for word in words]
+        number = integer_of(word, least=-LARGEST)
+        if number is None:
+            spelt = re.fullmatch("-?[0-9]+", word)
+            raise wanted("token id", where, "an integer below 2^63" if spelt else "an integer", word)
+        ids.append(number)
     if not ids:
         raise wanted("token ids", where, "at least one", "none")
     return ids
@@ -175,10 +179,8 @@ LONGEST_IDS = 16 * 2**20
 
 def _read_text(path: Path, where: str) -> str:
     """Read a small text file; a device or a pipe is refused, since it might never end."""
+    want = "a comma list or a readable file"
     try:
-        if path.exists() and (not path.is_file() or path.stat().st_size > LONGEST_IDS):
-            raise OSError(0, "no regular file of at most 16 MB")
-        return path.read_text()
-    except (OSError, ValueError) as error:
-        got = f"{getattr(error, 'strerror', None) or 'not UTF-8 text'}: {path}"
-        raise wanted("token ids", where, "a comma list or a readable file", got) from None
+        return read_regular(path, "token ids", where, want, LONGEST_IDS).decode()
+    except UnicodeDecodeError:
+        raise wanted("token ids", where, want, f"not UTF-8 text: {path}") from None

@@ -105,6 +105,8 @@ def stop_ids(instruction_tuned: bool) -> tuple[int, ...]:
 
 def _split_system(messages: Sequence[Message]) -> tuple[str, list[tuple[int, Message]]]:
     """Return the first user turn's prefix, and the other messages with their indices."""
+    if isinstance(messages, str) or not isinstance(messages, Sequence):
+        raise wanted("messages", "chat", "a list of messages", type(messages).__name__)
     turns = list(enumerate(messages))
     prefix = ""
     if turns and _field(turns[0][1], 0, "role") == "system":

@@ -1,7 +1,6 @@
 """Image files to bytes of red, green and blue: what Pillow leaves to chance is decided here."""
 
 import logging
-import stat
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from ref.errors import BadInput, wanted
 from ref.ops.resize import LONGEST_SIDE
+from ref.weights.untrusted import open_regular
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files goes to stderr
 
@@ -56,7 +56,11 @@ def read_file(source, where):
     """
     from PIL import Image, UnidentifiedImageError
 
-    file = BytesIO(source) if isinstance(source, (bytes, bytearray, memoryview)) else _open_regular(source, where)
+    file = (
+        BytesIO(source)
+        if isinstance(source, (bytes, bytearray, memoryview))
+        else open_regular(Path(source), "image", where)
+    )
     with file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of things that are decided or refused here
         try:
@@ -93,18 +97,6 @@ def check_sides(height, width, where):
         raise wanted("image", where, f"sides of at most {LONGEST_SIDE:,} pixels", f"{width} x {height}")
     if height * width > MOST_PIXELS:
         raise wanted("image", where, f"at most {MOST_PIXELS:,} pixels", f"{width} x {height} = {width * height:,}")
-
-
-def _open_regular(path, where):
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return path.open("rb")
-        got = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"  # which might never end
-    except (OSError, ValueError) as error:
-        got = getattr(error, "strerror", None) or str(error)
-    raise wanted("image", where, "a readable file", got)
 
 
 def to_levels(wide):

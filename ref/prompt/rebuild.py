@@ -12,7 +12,8 @@ import numpy as np
 from sentencepiece import SentencePieceProcessor
 
 from ref.config import BOS, END_OF_TURN, EOS, PAD, START_OF_TURN, UNK
-from ref.errors import wanted
+from ref.errors import BadInput, wanted
+from ref.weights.untrusted import read_regular
 
 # GGUF token types have the numbers of SentencePiece's piece types.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -40,7 +41,7 @@ def open_model(model: bytes, where: object) -> SentencePieceProcessor:
         # A file cut between two pieces still parses, but without its settings: then the pieces are others.
         pieces = processor.encode("\0 \0  \0 ", out_type=str)
         faithful = "".join(pieces) == "<0x00>▁<0x00>▁▁<0x00>▁"
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # pieces that are no UTF-8
         raise wanted("tokenizer", where, "a SentencePiece model", f"{len(model)} unreadable bytes") from error
     if not faithful:
         got = "one that changes white space or has no byte fallback (cut short, or not Gemma's)"
@@ -146,9 +147,9 @@ def cached_model(key: str, build: Callable[[], bytes], folder: Path) -> bytes:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", key):
         raise wanted("cache key", "cached_model", "letters, digits, '.', '_' or '-'", repr(key))
     model_file, stamp_file = folder / f"tokenizer-{key}.model", folder / f"tokenizer-{key}.sha256"
-    with suppress(OSError):
-        model = model_file.read_bytes()
-        if stamp_file.read_bytes() == _stamp(model):
+    with suppress(BadInput):
+        model = read_regular(model_file)
+        if read_regular(stamp_file) == _stamp(model):
             return model
     model = build()
     with suppress(OSError):

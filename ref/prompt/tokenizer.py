@@ -10,7 +10,9 @@ from typing import Literal
 from ref.config import BOS, EXTRA_ROWS, SOFT_TOKEN, UNK, VOCABULARY
 from ref.errors import wanted
 from ref.prompt.rebuild import REQUIRED, open_model
+from ref.weights.untrusted import read_regular
 
+MOST_BYTES = 2**28  # of a tokenizer.model; Gemma 3's has 4.7 million
 Control = Literal["split", "forbid"]
 
 _SOFT = "<image_soft_token>"
@@ -81,10 +83,7 @@ class Tokenizer:
         Raises:
             BadInput: the file cannot be read, or its content is refused.
         """
-        try:
-            return cls(Path(path).read_bytes(), path)
-        except OSError as error:
-            raise wanted("file", path, "a readable tokenizer.model", error.strerror) from error
+        return cls(read_regular(Path(path), most=MOST_BYTES), path)
 
     @property
     def vocabulary(self) -> int:
@@ -165,7 +164,10 @@ class Tokenizer:
             return f"<row{token}>"
         if not 0 <= token < self.vocabulary:
             raise wanted("token id", "decode", f"0 <= id < {self.vocabulary}", token)
-        return self._model.id_to_piece(token)
+        try:
+            return self._model.id_to_piece(token)
+        except UnicodeDecodeError as error:  # seen when it is asked for: to look at all would slow every start
+            raise wanted(f"piece of token {token}", "tokenizer", "UTF-8", error) from None
 
 
 class TextStream:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ref.config import TextConfig, VisionConfig
-from ref.errors import wanted
+from ref.errors import one_line, wanted
 from ref.verify.layouts import SIZES, VISION_SIZES
+from ref.weights.untrusted import LARGEST
 
 # the settings that change no shape: a producer may have got them wrong, which is for the judge to find
 SETTINGS = ("query_scale", "window", "rope_factor", "rope_base_local", "rope_base_global", "global_every", "rms_eps")
@@ -58,9 +59,42 @@ def differing_settings(dump, config: TextConfig) -> list[str]:
     for field in SETTINGS:
         theirs, ours = dump.config.get(field), getattr(config, field)
         number = isinstance(theirs, int | float) and not isinstance(theirs, bool)
-        if theirs is not None and not (number and abs(theirs - ours) <= 1e-6 * abs(ours)):
-            lines.append(f"{field}: {theirs} in the dump, {ours} in the weights")
+        near = number and abs(theirs) < 1e300 and abs(theirs - ours) <= 1e-6 * abs(ours)  # an integer may be any
+        if theirs is not None and not near:
+            lines.append(f"{field}: {one_line(theirs)[:100]} in the dump, {ours} in the weights")
     return lines
+
+
+def rows_of_ids(ids: Any, where: object) -> list[np.ndarray]:
+    """Return token ids, of one prompt or of one a batch row, as rows of integers.
+
+    Args:
+        ids: what was given: a list or array of integers, or a list of such; rows may differ in length.
+        where: for the refusal.
+
+    Returns:
+        At least one row [T] int64.
+
+    Raises:
+        BadInput: anything else, such as a mapping, ragged lists, floats; none, or one outside 0 .. 2^63 - 1.
+    """
+    want = "a list of integers, or rows of them"
+    if isinstance(ids, (str, bytes, Mapping)) or not hasattr(ids, "__len__"):
+        raise wanted("token ids", where, want, type(ids).__name__)
+    try:
+        nested = len(ids) > 0 and np.ndim(ids[0]) > 0
+        rows = [np.asarray(row) for row in (ids if nested else [ids])]
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:  # of others' arrays too
+        raise wanted("token ids", where, want, error) from None
+    for row in rows:
+        if row.size == 0:
+            raise wanted("token ids", where, "at least one", "none")
+        if row.ndim != 1 or row.dtype.kind not in "iu":
+            raise wanted("token ids", where, want, f"{row.dtype} of shape {list(row.shape)}")
+        if int(row.min()) < 0 or int(row.max()) > LARGEST:  # uint64 holds more
+            out = row.min() < 0
+            raise wanted("token id", where, *(("0 or more", row.min()) if out else ("less than 2^63", row.max())))
+    return [row.astype(np.int64) for row in rows]
 
 
 def check_vocabulary(ids, image_blocks, cached: int, vocabulary: int, where: object) -> None:
@@ -76,7 +110,7 @@ def check_vocabulary(ids, image_blocks, cached: int, vocabulary: int, where: obj
     Raises:
         BadInput: the first such id and its place.
     """
-    ids = np.asarray(ids)
+    ids = np.asarray(ids, np.int64)
     bad = (ids < 0) | (ids >= vocabulary)
     for start, stop in image_blocks:
         bad[max(start - cached, 0) : max(stop - cached, 0)] = False
@@ -94,12 +128,12 @@ def check_prompt(dump, ids) -> None:
             follow the prompt.
 
     Raises:
-        BadInput: the first position at which they differ, or lengths that do.
+        BadInput: no token ids; the first position at which they differ, or lengths that do.
 
     Source: own.
     Differs: no known.
     """
-    prompts = [list(one) for one in ids] if len(ids) and np.ndim(ids[0]) else [list(ids)]
+    prompts = [row.tolist() for row in rows_of_ids(ids, "prompt")]
     rows: list[tuple[int, list[int]]] = []  # tokens of the first pass, tokens of all passes
     for one in dump.passes:
         if one.cached:

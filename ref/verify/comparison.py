@@ -75,6 +75,7 @@ def compare_with_profiles(
         check_prompt(opened, prompt)
     if loaded is None:
         loaded = _load(opened.weights.get("name"), mmproj)
+        opened = _open(dump, ids, names, loaded)  # once more: now the lengths of axes are known, whatever it says
     check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
     heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
     family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)

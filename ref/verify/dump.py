@@ -15,11 +15,11 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 import ref
-from ref.errors import wanted
+from ref.errors import BadInput, wanted
 from ref.model.taps import tap_row
-from ref.verify.golden import schema
+from ref.verify.golden import check_schema
 from ref.weights.safetensors_file import open_safetensors
-from ref.weights.untrusted import parse_json
+from ref.weights.untrusted import parse_json, read_regular
 
 FORMAT_VERSION = 1
 MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
@@ -142,7 +142,7 @@ class DumpWriter:
 
     def close(self) -> Path:
         """Check the whole against the schema, write `dump.json` and give the folder its name."""
-        jsonschema.validate(self.content, schema("dump"))
+        check_schema(self.content, "dump")
         (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")
         if self.folder.exists():
             self.folder.rmdir()
@@ -167,16 +167,15 @@ def read_dump(folder: Path) -> dict[str, Any]:
         BadInput: no dump there, or one that does not match the schema.
     """
     path = folder / "dump.json"
+    data = read_regular(path, "dump", want="a readable dump.json")
     try:
-        content = parse_json(path.read_bytes(), path, "dump.json")
-        jsonschema.validate(content, schema("dump"))
-    except OSError as error:
-        raise wanted("dump", path, "a readable dump.json", error.strerror) from None
+        content = parse_json(data, path, "dump.json")
+        check_schema(content, "dump")
     except jsonschema.ValidationError as error:
         got = f"{error.json_path}: {error.message}"
         raise wanted("dump", path, "dump format version 1", got) from None
-    except (ValueError, RecursionError) as error:
-        raise wanted("dump", path, "dump format version 1", str(error).splitlines()[0]) from None
+    except (BadInput, RecursionError) as error:  # no JSON; nested too deep for the schema
+        raise wanted("dump", path, "dump format version 1", error) from None
     return content
 
 

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
 import numpy as np
+from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
 
 from ref.errors import BadInput, wanted
+from ref.weights.untrusted import is_integer, read_regular
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +38,30 @@ def schema(name: str) -> dict[str, Any]:
     raise wanted("schema", "golden/schema", f"{name}.schema.json", "no such file")
 
 
+@cache
+def _validator(name: str) -> Any:
+    """Return what checks a schema, for which 1.0 is no integer: JSON Schema calls it one, NumPy no size."""
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER
+    strict = types.redefine("integer", lambda _, value: is_integer(value, -(2**63)))
+    kind = extend(jsonschema.Draft202012Validator, type_checker=strict)
+    return kind(schema(name))
+
+
+def check_schema(content: Any, name: str) -> None:
+    """Refuse what does not match a schema of `golden/schema`; an integer is one of 64 bits, and 1.0 is none.
+
+    Args:
+        content: what was read.
+        name: of the schema.
+
+    Raises:
+        jsonschema.ValidationError: the most telling mismatch.
+    """
+    error = best_match(_validator(name).iter_errors(content))
+    if error is not None:
+        raise error
+
+
 def read_checked(path: Path, schema_name: str) -> dict[str, Any]:
     """Read a JSON file of the goldens, checked against its schema.
 
@@ -45,9 +73,11 @@ def read_checked(path: Path, schema_name: str) -> dict[str, Any]:
         BadInput: missing, not JSON, or not what the schema says.
     """
     try:
-        content = json.loads(path.read_text())
-        jsonschema.validate(content, schema(schema_name))
-    except (OSError, ValueError, RecursionError, jsonschema.ValidationError) as error:
+        content = json.loads(read_regular(path, path.name))
+        check_schema(content, schema_name)
+    except BadInput:
+        raise
+    except (ValueError, RecursionError, jsonschema.ValidationError) as error:
         raise wanted(
             path.name, path.parent, f"what {schema_name}.schema.json says", str(error).split("\n")[0]
         ) from None

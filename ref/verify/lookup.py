@@ -72,7 +72,7 @@ def _spellings(foreign: str, table: Table) -> list[str]:
 
 def _keys(name: str) -> list[tuple[str, int | None]]:
     """List a name as a table may have it: as it is, or with one of its numbers as {i}."""
-    numbers = [m for m in re.finditer(NUMBER.format(r"\d{1,4}"), name.replace("_", "."))]
+    numbers = [m for m in re.finditer(NUMBER.format("[0-9]{1,4}"), name.replace("_", "."))]
     return [(name, None), *((f"{name[: m.start()]}{{i}}{name[m.end() :]}", int(m[0])) for m in numbers)]
 
 
@@ -80,7 +80,7 @@ def _unknown(names: str, foreign: str) -> str:
     other = next((one for one in TABLES if one != names and _is_in(one, foreign)), None)
     if other:
         return f"no such name in the table {names}; it is one of the table {other}"
-    number = re.search(NUMBER.format(r"\d+"), foreign)
+    number = re.search(NUMBER.format("[0-9]{1,9}"), foreign)
     layer = number[0] if number else "0"
     short = re.sub(NUMBER.format(layer), "{i}", _spellings(foreign, TABLES[names])[-1], count=1)
     near = get_close_matches(short, [*TABLES[names].rows, *_own_names()], 1, ALIKE)

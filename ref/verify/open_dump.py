@@ -8,7 +8,7 @@ import numpy as np
 
 from ref.errors import wanted
 from ref.verify.align import Stored as Stored
-from ref.verify.claims import check_prompt, check_same_ids
+from ref.verify.claims import check_prompt, check_same_ids, rows_of_ids
 from ref.verify.opened import Dump as Dump
 from ref.verify.opened import DumpPass as DumpPass
 from ref.verify.read_arrays import from_memory, read_safetensors
@@ -109,11 +109,12 @@ def _llama_text(path: Path, ids: Any, names: str | None, config: Any) -> Dump:
     stored = read_llama_ids(path)
     if ids is None and not stored:
         raise wanted("token ids", path, "ids (--ids), or llama-eval-callback's stderr before the nodes", "neither")
-    if ids is not None and stored:
-        check_same_ids(ids, stored, path)
-    tokens = np.array(stored if ids is None else ids, np.int64)
-    if tokens.ndim != 1:
-        raise wanted("token ids", path, "one row", f"shape {list(tokens.shape)}")
+    rows = rows_of_ids(stored if ids is None else ids, path)
+    if len(rows) != 1:
+        raise wanted("token ids", path, "one row", f"{len(rows)} rows")
+    tokens = rows[0]
+    if stored:
+        check_same_ids(tokens.tolist(), stored, path)
     one = DumpPass(0, tokens, np.arange(len(tokens)), 0, [], 0, None, {})
     policy = {"compute_dtype": "float32", "matmul_activations": NOT_SAID, "kv_dtype": "float16"}
     policy |= {"rope_angle": "float32", "attention_impl": NOT_SAID}

@@ -15,11 +15,10 @@ import numpy as np
 
 from ref.config import SOFT_TOKEN
 from ref.errors import wanted
-from ref.model.inputs import rows_of
 from ref.ops.visibility import image_blocks
 from ref.verify.aliases import TABLES
 from ref.verify.align import Raw, align_all, values_of
-from ref.verify.claims import check_same_ids
+from ref.verify.claims import check_same_ids, rows_of_ids
 from ref.verify.layouts import lengths_of
 from ref.verify.opened import Dump, DumpPass
 
@@ -130,14 +129,10 @@ def _inputs(raw: Mapping[str, Raw], given: Any, where: object) -> Inputs:
 
 def _rows(ids: Any, where: object) -> np.ndarray:
     """Return ids as [B, T]."""
-    try:
-        nested = len(ids) > 0 and np.ndim(ids[0]) > 0
-    except TypeError:
-        raise wanted("token ids", where, "a list of integers", type(ids).__name__) from None
-    array = rows_of(ids if nested else [ids], where)
-    if array.min() < 0:
-        raise wanted("token id", where, "0 or more", int(array.min()))
-    return array.astype(np.int64)
+    rows = rows_of_ids(ids, where)
+    if len({len(row) for row in rows}) > 1:
+        raise wanted("token ids", where, "rows of equal length", "unequal ones")
+    return np.stack(rows)
 
 
 def _integers(raw: Mapping[str, Raw], names: tuple[str, ...], shape, where: object) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from ref.errors import BadInput, wanted
 from ref.verify.align import Raw
 from ref.verify.read_arrays import Files, judged_dtype
 from ref.verify.read_folder import inside
-from ref.weights.untrusted import map_file, parse_json, quoted
+from ref.weights.untrusted import integer_of, map_file, parse_json, quoted
 
 TENSOR = {"shape", "dtype", "value"}
 MAIN_INPUTS = ("hidden_states", "inputs_embeds", "pixel_values", "input", "x")
@@ -111,7 +111,7 @@ def _raw(leaf: dict[str, Any], path: Path, files: Files) -> Raw | str:
         raw = files.raw(file, "data")
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-    shape = [int(length) for length in re.findall(r"\d+", str(leaf["shape"]))]
+    shape = [integer_of(length) for length in re.findall("[0-9]+", str(leaf["shape"]))]
     dtype = judged_dtype(str(leaf["dtype"]).removeprefix("torch."))
     if (dtype, tuple(shape)) != raw[:2]:
         raise wanted(
@@ -122,7 +122,7 @@ def _raw(leaf: dict[str, Any], path: Path, files: Files) -> Raw | str:
 
 def _pruned(calls: Counter[str]) -> list[dict[str, str]]:
     """Say which layers the debugger left out, which it does unless told."""
-    numbers = sorted({int(m[1]) for name in calls if (m := re.search(r"(?<!encoder)\.layers\.(\d+)\.", name))})
+    numbers = sorted({int(m[1]) for name in calls if (m := re.search(r"(?<!encoder)\.layers\.([0-9]{1,4})\.", name))})
     gaps = [(a + 1, b - 1) for a, b in pairwise(numbers) if b > a + 1]
     why = "left out of the JSON: run the debugger with do_prune_layers=False"
     return [{"name": f"layers {first} to {last}", "why": why} for first, last in gaps]

@@ -13,7 +13,7 @@ from ref.verify.dump import read_dump
 from ref.verify.layouts import Lengths, lengths_of
 from ref.verify.opened import Dump, DumpPass
 from ref.verify.read_arrays import STORED, Files
-from ref.weights.untrusted import quoted
+from ref.weights.untrusted import is_integer, quoted
 
 
 def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
@@ -41,7 +41,8 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
     for number, row in enumerate(content["passes"]):
         keys = _check_pass(row, number, keys, where)
         pixels = _pixels(folder, files, row["pixels"])
-        lengths = lengths_of(known, 1, len(row["ids"]), row["cached"], None if pixels is None else len(pixels))
+        images = _images(row, known) if pixels is None else len(pixels)
+        lengths = lengths_of(known, 1, len(row["ids"]), row["cached"], images)
         if pixels is not None:
             _check_pixels(pixels, row, lengths, folder / row["pixels"])
         if "v" in lengths.text:
@@ -120,10 +121,15 @@ def inside(folder: Path, file: str) -> Path:
         file: its name, out of a file that is not trusted.
 
     Raises:
-        BadInput: a path, or a link that leads out of the folder.
+        BadInput: a path, no name of a file, or a link that leads out of the folder or to itself.
     """
     path = folder / file
-    if Path(file).name != file or path.resolve().parent != folder.resolve():
+    try:
+        leads_out = Path(file).name != file or path.resolve().parent != folder.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself; a NUL
+        got = f"{quoted(file)}, {getattr(error, 'strerror', None) or error}"
+        raise wanted("file", folder, "a file in this folder", got) from None
+    if leads_out:
         raise wanted("file", folder, "a file in this folder", f"{quoted(file)}, which leads out of it")
     return path
 
@@ -131,6 +137,14 @@ def inside(folder: Path, file: str) -> Path:
 def _pixels(folder: Path, files: Files, file: str | None) -> np.ndarray | None:
     """Return the pixels that went in, a view of their file."""
     return None if file is None else values_of(files.raw(inside(folder, file), "pixels").read())
+
+
+def _images(row: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
+    """Return how many images a pass whose pixels are not there has places for; None where that is not known."""
+    seen = config.get("vision")
+    each: Any = seen.get("soft_tokens") if isinstance(seen, Mapping) else None
+    soft = sum(max(0, stop - max(start, row["cached"])) for start, stop in row["image_blocks"])
+    return soft // each if is_integer(each, 1) and soft and soft % each == 0 else None
 
 
 def _check_pixels(pixels: np.ndarray, row: Mapping[str, Any], lengths: Lengths, where: Path) -> None:

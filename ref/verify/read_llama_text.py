@@ -24,6 +24,7 @@ import numpy as np
 from ref.errors import wanted
 from ref.model.taps import tap_row
 from ref.verify.capture.llama_cpp_names import tap_of
+from ref.weights.untrusted import integer_of, read_regular
 
 MOST = 2**40  # values in a node; none is printed that would not fit into memory
 LONGEST = 1000  # a node's first line has three names of at most 63 letters
@@ -112,17 +113,17 @@ def read_llama_ids(path: str | Path) -> list[int]:
     found = COUNT.search(lines[at]) if at is not None else None
     if at is None or found is None:
         return []
-    last = [line.split()[-1:] for line in lines[at + 1 : at + 1 + int(found[1])]]
-    if len(last) != int(found[1]) or not all(one and one[0].isdecimal() for one in last):
-        raise wanted("token ids", path, f"{found[1]} lines, each ending with one", last)
-    return [int(one[0]) for one in last]
+    count = integer_of(found[1], most=MOST)
+    words = [line.split()[-1:] for line in lines[at + 1 : at + 1 + (count or 0)]]
+    last = [integer_of(one[0]) if one else None for one in words]
+    ids = [one for one in last if one is not None]
+    if len(ids) != count:
+        raise wanted("token ids", path, f"{found[1]} lines, each ending with one", words)
+    return ids
 
 
 def _lines(path: str | Path) -> list[str]:
-    try:
-        return Path(path).read_text(errors="replace").splitlines()
-    except OSError as error:
-        raise wanted("llama.cpp text", path, "a readable file", error.strerror) from None
+    return read_regular(Path(path), "llama.cpp text").decode(errors="replace").splitlines()
 
 
 def _read_node(header: re.Match, lines, where: str) -> _Node:

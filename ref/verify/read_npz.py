@@ -8,10 +8,12 @@ Stored members (`numpy.savez`) are views of the mapped file, copied where they l
 
 import math
 import struct
+import warnings
 import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy
@@ -19,7 +21,7 @@ from numpy.lib import format as npy
 from ref.errors import wanted
 from ref.verify.align import Raw
 from ref.verify.read_arrays import check_kind, judged, judged_dtype
-from ref.weights.untrusted import map_file, quoted
+from ref.weights.untrusted import is_integer, map_file, quoted
 
 MOST_MEMBERS = 100_000
 MOST_BYTES = 64 * 2**30  # of all members, decompressed
@@ -27,6 +29,13 @@ MOST_RATIO = 200  # decompressed to compressed; of values that are not made up, 
 FREE_BYTES = 2**20  # that a member may decompress to whatever its ratio
 KEPT_BYTES = 256 * 2**20  # of decompressed members, kept for the next time that they are asked for
 LONGEST_HEADER = 10_000
+NOT_A_HEADER = (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RecursionError)
+NOT_A_HEADER += (
+    SyntaxError,
+    TokenError,
+    MemoryError,
+    OSError,
+)  # NumPy parses it as Python; nested too deep is no memory
 PIECE = 2**18  # bytes that are decompressed at a time
 BFLOAT16 = np.dtype("V2")  # what NumPy makes of ml_dtypes' bfloat16 when it writes it
 
@@ -99,15 +108,17 @@ class _Npz:
         try:
             version = npy.read_magic(file)
             read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-            shape, fortran, dtype = read(file, max_header_size=LONGEST_HEADER)
+            with warnings.catch_warnings():  # of what Python or NumPy find odd about a header: it is read, or refused
+                warnings.simplefilter("ignore")
+                shape, fortran, dtype = read(file, max_header_size=LONGEST_HEADER)
             start = file.tell()
         except KeyError:
             raise wanted(f"version of {what}", self.path, "1.0 or 2.0", "another") from None
-        except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, RecursionError) as error:
+        except NOT_A_HEADER as error:
             raise wanted(f"header of {what}", self.path, "a .npy header", error) from None
         if dtype != BFLOAT16:
             check_kind(dtype, what, self.path)
-        if any(type(length) is not int or length < 0 for length in shape) or math.prod(shape) >= 2**60:
+        if not all(is_integer(length) for length in shape) or math.prod(shape) >= 2**60:
             raise wanted(f"shape of {what}", self.path, "lengths of at least 0", shape)
         return shape, fortran, dtype, start
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ref.errors import wanted
-from ref.weights.untrusted import map_file, parse_json, quoted
+from ref.weights.untrusted import is_integer, map_file, parse_json, quoted
 
 # BF16 as its bits: NumPy has no such type
 # fmt: off
@@ -37,8 +37,7 @@ class TensorInfo(NamedTuple):
 
 
 def _check_numbers(field: str, value, what: str, path: Path):
-    # `type`, not isinstance: JSON's true is no size
-    good = isinstance(value, list) and all(type(number) is int and 0 <= number < 2**63 for number in value)
+    good = isinstance(value, list) and all(is_integer(number) for number in value)
     if not good or len(value) > 32:  # NumPy knows no more axes everywhere
         raise wanted(f"{field} of {what}", path, "a list of at most 32 integers, each 0 <= n < 2^63", value)
 
@@ -143,7 +142,8 @@ def open_safetensors(path: str | Path) -> SafetensorsFile:
     if length > most:
         raise wanted("header length", path, f"at most {most}", length)
     header = parse_json(data[8 : 8 + length], path, "header")
-    notes = header.pop("__metadata__", {})
+    notes = header.pop("__metadata__", None)  # MLX writes null, and the format's library takes it
+    notes = {} if notes is None else notes
     if not isinstance(notes, dict) or not all(isinstance(value, str) for value in notes.values()):
         raise wanted("__metadata__", path, "an object of strings", notes)
     tensors = {name: _read_entry(name, entry, 8 + length, path) for name, entry in header.items()}
