@@ -22,9 +22,13 @@ def wanted(what: str, where: object, want: object, got: object) -> BadInput:
     Args:
         what: the thing that is wrong, as the user knows it ("head_dim", "tensor blk.0.attn_q.weight").
         where: the file, flag or function it stands in.
-        want: the condition that must hold, in words or as a value.
-        got: what was found; long values are cut at 120 characters, and control characters escaped.
+        want: the condition that must hold, in words or as a value; cut at 600 characters.
+        got: what was found; cut at 120 characters.
     """
-    text = one_line(got)
-    text = text if len(text) <= 120 else text[:117] + "..."
-    return BadInput(one_line(f"{where}: {what}: wanted {want}, got {text}"))
+    return BadInput(f"{one_line(where)}: {one_line(what)}: wanted {_cut(want, 600)}, got {_cut(got, 120)}")
+
+
+def _cut(text: object, most: int) -> str:
+    """Return a text as one printable line of at most so many characters."""
+    line = one_line(text)
+    return line if len(line) <= most else line[: most - 3] + "..."

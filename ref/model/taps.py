@@ -1,5 +1,6 @@
 """Taps: named values of a forward pass, given to whoever listens. A tap never changes a value."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Protocol
@@ -193,10 +194,15 @@ def vision_tap_names(layers: int) -> list[str]:
     return [*names[:3], *blocks, *names[3:]]
 
 
+LAYER = "0|[1-9][0-9]{0,3}"  # a layer as names write it: one spelling a layer
+
+
 def tap_row(name: str) -> TapRow | None:
     """Return a tap's row of the registry; None for a name that is not registered."""
     parts = name.split(".")
     if parts[1:2] == ["layer"]:
+        if not re.fullmatch(LAYER, "".join(parts[2:3])):
+            return None
         rows = {"text": LAYER_TAPS, "vision": VISION_LAYER_TAPS}.get(parts[0], {})
         return rows.get(".".join(parts[3:]))
     return (TEXT_TAPS | VISION_TAPS | MERGED).get(name)

@@ -11,11 +11,11 @@ from ref.ops.pan_and_scan import crop_boxes, cut
 from ref.ops.resize import resize_float_jit, resize_pillow_jit
 from ref.prompt.image_array import Layout, ValueRange, read_array
 from ref.prompt.image_file import check_sides, read_file
+from ref.prompt.placeholders import MOST_CROPS
 
 Resize = Literal["pillow", "pillow12.1", "float"]
 
 RESIZES = ("pillow", "pillow12.1", "float")
-MOST_CROPS = 512  # of 256 soft tokens each: the longest context
 LARGEST_SIZE = 4096  # pixels
 
 

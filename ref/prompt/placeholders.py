@@ -9,8 +9,11 @@ from ref.config import END_OF_IMAGE, SOFT_TOKEN, START_OF_IMAGE, TWO_NEWLINES
 from ref.errors import wanted
 from ref.prompt.chat import MARKER, Message, forbid_control, render_chat
 from ref.prompt.tokenizer import Control, Tokenizer
+from ref.weights.untrusted import is_integer
 
 Layout = Literal["transformers", "gemma"]
+MOST_CROPS = 512  # of an image, of 256 soft tokens each: the longest context
+MOST_SOFT_TOKENS = 2**14  # of an image: four times the patches that the released towers see
 LAYOUTS: tuple[Layout, ...] = ("transformers", "gemma")
 
 _SOFT, _END = "<image_soft_token>", "<end_of_image>"
@@ -140,6 +143,7 @@ def encode_with_images(
     Source: `expand_text`, `expand_ids`.
     Differs: google-deepmind/gemma has no Pan & Scan; with crops, "gemma" here has transformers' words around markers.
     """
+    _check_crops(crops)
     if control == "forbid":
         tokenizer.encode(text, bos=False, control=control)  # before any marker is put in: this refuses the user's
         control = "split"
@@ -197,15 +201,25 @@ def _word_crops(text, crops):
     if _SOFT in text:
         got = f"one at character {text.index(_SOFT)}"
         raise wanted("text", _WHERE, f"no {_SOFT}: images bring their own", got)
+    _check_crops(crops)
     before, *after = text.split(MARKER)
     if len(after) != len(crops):
         raise wanted("markers", _WHERE, f"{len(crops)} {MARKER}, one for each image", len(after))
     return before + "".join(_marker(count) + words for count, words in zip(crops, after, strict=True))
 
 
+def _check_crops(crops):
+    if isinstance(crops, str) or not hasattr(crops, "__len__"):
+        raise wanted("crops", _WHERE, "a list, of each image how many", repr(crops))
+    for count in crops:
+        if not is_integer(count, 0, MOST_CROPS):
+            many = is_integer(count, MOST_CROPS)
+            raise wanted(
+                "crops of an image", _WHERE, f"at most {MOST_CROPS}" if many else "an integer >= 0", repr(count)
+            )
+
+
 def _marker(crops):
-    if isinstance(crops, bool) or not isinstance(crops, int | np.integer) or crops < 0:
-        raise wanted("crops of an image", _WHERE, "an integer >= 0", repr(crops))
     if crops == 0:
         return MARKER
     several = " ".join([MARKER] * crops)
@@ -213,5 +227,5 @@ def _marker(crops):
 
 
 def _check_soft_tokens(soft_tokens):
-    if isinstance(soft_tokens, bool) or not isinstance(soft_tokens, int) or soft_tokens < 1:
+    if not is_integer(soft_tokens, 1, MOST_SOFT_TOKENS):
         raise wanted("soft tokens of an image", _WHERE, "an integer > 0", repr(soft_tokens))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import sentencepiece
 from sentencepiece import SentencePieceProcessor
 
 from ref.config import BOS, END_OF_TURN, EOS, PAD, START_OF_TURN, UNK
@@ -36,6 +37,7 @@ def open_model(model: bytes, where: object) -> SentencePieceProcessor:
     """
     if not model:  # SentencePiece would open it as a vocabulary of 0
         raise wanted("tokenizer", where, "a SentencePiece model", "0 bytes")
+    sentencepiece.set_min_log_level(2)  # else it says on stderr what it finds odd about a damaged file
     try:
         processor = SentencePieceProcessor(model_proto=model)
         # A file cut between two pieces still parses, but without its settings: then the pieces are others.

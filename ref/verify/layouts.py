@@ -73,6 +73,14 @@ def lengths_of(config: Mapping[str, Any], rows: int, tokens: int, cached: int, i
         vision |= {"p": (v["image"] // v["patch"]) ** 2} if "patch" in v else {}
     if "n" in vision and "d" in vision:
         vision["h"] = vision["d"] // vision["n"]
+    for prefix, some in (("", text), ("vision.", vision)):
+        for letter in (letter for letter, length in some.items() if not length):  # one made of two others
+            want = {
+                "g": "as many query_heads as kv_heads",
+                "p": "an image as large as a patch",
+                "h": "a width per head",
+            }
+            raise wanted(f"model.config.{prefix}sizes", "dump", f"at least {want.get(letter, letter)}", "fewer")
     return Lengths(text, vision, cached + tokens, c.get("layers"), v.get("layers"))
 
 

@@ -101,7 +101,7 @@ class _Npz:
     def _opened(self, one: zipfile.ZipInfo, what: str):
         try:
             return self.zip.open(one)
-        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError) as error:  # names of no UTF-8 too
             raise wanted(what, self.path, "a member that can be read", error) from None
 
     def _header(self, file, what: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -1,0 +1,76 @@
+"""Sound inputs to be damaged, small ones, and how to read a dump to its last value."""
+
+import json
+import math
+import struct
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+import ref
+from ref.model.gemma import Images
+from ref.model.text import How
+from ref.verify.open_dump import open_dump
+from ref.verify.sample import made_pixels
+from ref.verify.trace import trace
+
+TINY = ref.load("tiny")
+CONFIG = TINY.params.config._asdict() | {"vision": TINY.vision.config._asdict()}
+IDS = [5, 7, 9, 11, 2, 3]
+ANY_IDS = [None, IDS, [IDS, IDS], [], [[]], [1.5], "abc", [2**70], [[1, 2], [3]], {"a": 1}, [True] * 6]
+MOST_VALUES = 10**6  # that are read of one tensor
+LAYER = [f"text.layer.0.{name}" for name in ("in", "attn.q", "attn.visible", "attn.probs")]
+CACHE = [f"text.layer.0.cache.{name}" for name in ("k", "positions")]
+SEEN = ["vision.soft_tokens", "vision.layer.0.attn.q", "model.merged"]
+
+
+def dump_folder(images: bool) -> tuple[dict, dict[str, bytes]]:
+    """Return the dump.json of a traced dump of few taps, and its other files."""
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "dump"
+        if images:
+            see = Images(TINY.vision, made_pixels(1, 40))
+            trace(TINY, [[5, 97, 97, 97, 97, 9, 3]], folder, How(), ["text.embed", *LAYER, *SEEN], 0, see)
+        else:
+            trace(TINY, [IDS], folder, How(), ["text.embed", *LAYER, *CACHE, "text.logits"], 1)
+        files = {file.name: file.read_bytes() for file in folder.glob("*.safetensors")}
+        return json.loads((folder / "dump.json").read_text()), files
+
+
+def arrays() -> dict[str, np.ndarray]:
+    """Return the tensors of a bare file."""
+    rng = np.random.default_rng(1)
+    return {
+        "input_ids": np.array([IDS]),
+        "text.embed": rng.normal(size=(1, 6, 36)).astype(np.float32),
+        "text.layer.0.attn.q [B T (N H)]": rng.normal(size=(1, 6, 120)).astype(np.float32),
+        "text.layer.0.attn.visible": np.tril(np.ones((1, 6, 6), bool)),
+        "text.logits": rng.normal(size=(1, 6, 97)).astype(np.float16),
+    }
+
+
+def split_safetensors(data: bytes) -> tuple[dict, bytes]:
+    """Return header and data of a safetensors file."""
+    length = struct.unpack_from("<Q", data)[0]
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def read_whole(path: Path, ids: Any = None, names: str | None = None, config: Any = None) -> None:
+    """Open a dump and read what it holds; what is read must be what was said."""
+    for one in open_dump(path, ids, names, config).passes:
+        for tap, stored in one.tensors.items():
+            if math.prod(stored.shape) <= MOST_VALUES:
+                value = stored.load()
+                assert value.shape == tuple(stored.shape), f"{tap}: {value.shape} where {stored.shape} was said"
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Path:
+    """Make a folder hold these files and nothing else."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
