@@ -17,6 +17,7 @@ from ref.verify.judgement import Judgement, Profiles, Question, judge_dump, know
 from ref.verify.open_dump import Dump, arrays_as_dump, open_dump
 from ref.verify.parallel import blas_for_runs
 from ref.verify.policy import FAMILIES, POLICIES
+from ref.verify.trust import check_arithmetic, check_digests, position_notes, source_notes
 
 TWO_SIDED = ("gemma", "keras")
 # values that stay wide under autocast, which narrows products only
@@ -66,7 +67,7 @@ def compare_with_profiles(
     Source: README, "Judging your implementation".
     Differs: no known.
     """
-    start = time.perf_counter()
+    start, given = time.perf_counter(), loaded is not None
     names_weights = isinstance(dump, Dump) or (isinstance(dump, (str, Path)) and Path(dump).is_dir())
     if loaded is None and (weights or not names_weights):
         loaded = _load(weights or "270m", mmproj)
@@ -76,6 +77,8 @@ def compare_with_profiles(
     if loaded is None:
         loaded = _load(opened.weights.get("name"), mmproj)
         opened = _open(dump, ids, names, loaded)  # once more: now the lengths of axes are known, whatever it says
+    check_arithmetic(opened, family, held)
+    notes = check_digests(opened, loaded)
     check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
     heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
     family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)
@@ -87,6 +90,8 @@ def compare_with_profiles(
     with blas_for_runs():
         judged = judge_dump(question, family)
         report = _report(judged, loaded)
+    chosen, more = source_notes(weights, opened, given)
+    notes += [*more, *position_notes(opened.passes, [bench.world for bench in judged.benches])]
     report |= {
         "compared": _compared(opened, judged),
         "arithmetic": _arithmetic(judged, str(opened.policy.get("compute_dtype") or "not said")),
@@ -95,7 +100,8 @@ def compare_with_profiles(
         "unaligned": opened.unaligned + _impossible(opened, judged),
         "producer": opened.producer,
         "policy": opened.policy | {"judged_as": judged.family},
-        "weights": opened.weights | {"judged_against": loaded.name, "held": held},
+        "weights": opened.weights | {"judged_against": loaded.name, "held": held, "from": chosen},
+        "notes": notes,
         "passes": [{"ids": bench.world.ids.shape[1], "cached": bench.world.cached} for bench in judged.benches],
         "seconds": round(time.perf_counter() - start, 2),
     }
@@ -187,7 +193,7 @@ def _impossible(opened: Dump, judged: Judgement) -> list[dict[str, str]]:
     return [
         {"name": tap, "why": why}
         for one, bench in zip(opened.passes, judged.benches, strict=True)
-        for tap in sorted(one.tensors.keys() - known_taps(bench.world))
+        for tap in sorted((one.tensors.keys() | opened.partial.get(one.number, {})) - known_taps(bench.world))
     ]
 
 

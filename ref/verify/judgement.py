@@ -105,7 +105,8 @@ def _go_through(question: Question, family: str, finding: Finding | None, tried:
 
 def known_taps(world: World) -> set[str]:
     """List the taps that a pass of this model may have."""
-    return {tap for stage in stages_of(world) for tap in taps_of(stage, True, True)}
+    images = bool(world.places.any())
+    return {tap for stage in stages_of(world) for tap in taps_of(stage, True, images)}
 
 
 def possible_taps(world: World) -> set[str]:

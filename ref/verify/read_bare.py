@@ -66,7 +66,7 @@ def bare_dump(raw: Mapping[str, Raw], ids: Any, names: str | None, where: object
     rows, tokens = inputs.ids.shape
     images = None if inputs.pixels is None else len(inputs.pixels)
     lengths = lengths_of(known, rows, tokens, 0, images)
-    taps = _with_layouts({name: one for name, one in raw.items() if name not in (*IDS, *MASK, *POSITIONS)})
+    taps, again = _with_layouts({name: one for name, one in raw.items() if name not in (*IDS, *MASK, *POSITIONS)})
     passes, unaligned = [], []
     for row in range(rows):
         tensors, unaligned = align_all(taps, names, lengths, where, row)
@@ -74,6 +74,7 @@ def bare_dump(raw: Mapping[str, Raw], ids: Any, names: str | None, where: object
             unaligned += [{"name": one.foreign, "why": ONE_ROW} for tap, one in tensors.items() if not _of_text(tap)]
             tensors = {tap: one for tap, one in tensors.items() if _of_text(tap)}
         passes.append(_pass(row, inputs, min(SOFT_TOKEN, lengths.text.get("v", SOFT_TOKEN)), tensors))
+    unaligned += again + _not_taken(raw)
     if taps and not any(one.tensors for one in passes):
         first = unaligned[0]
         raise wanted("tensors", where, f"names of the table {names}", f"{first['name']}: {first['why']}")
@@ -96,13 +97,29 @@ def fields_of(config: Any) -> dict[str, Any]:
     return dict(config) if isinstance(config, Mapping) else config._asdict()
 
 
-def _with_layouts(raw: Mapping[str, Raw]) -> dict[str, Raw]:
-    """Take the layouts off the names; of one that comes with two layouts the first is taken."""
+def _with_layouts(raw: Mapping[str, Raw]) -> tuple[dict[str, Raw], list[dict[str, str]]]:
+    """Take the layouts off the names; of a name that comes with two layouts the first is taken, the others listed."""
     out: dict[str, Raw] = {}
+    first: dict[str, str] = {}
+    again = []
     for name, one in raw.items():
         found = LAYOUT.fullmatch(name)
-        out.setdefault(found[1] if found else name, one._replace(layout=found[2].strip()) if found else one)
-    return out
+        plain = found[1] if found else name
+        if plain in out:
+            again.append({"name": name, "why": f"the same value as {first[plain]}, in another layout"})
+            continue
+        first[plain] = name
+        out[plain] = one._replace(layout=found[2].strip()) if found else one
+    return out, again
+
+
+def _not_taken(raw: Mapping[str, Raw]) -> list[dict[str, str]]:
+    """List the inputs of the run that a file holds a second time, under another name."""
+    lines = []
+    for names in (IDS, MASK, POSITIONS):
+        first, *others = [name for name in names if name in raw] or [""]
+        lines += [{"name": name, "why": f"the same input as {first}, which was taken"} for name in others]
+    return lines
 
 
 def _inputs(raw: Mapping[str, Raw], given: Any, where: object) -> Inputs:

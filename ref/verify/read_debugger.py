@@ -54,10 +54,10 @@ def read_debugger(path: Path) -> tuple[dict[str, Raw], list[dict[str, str]]]:
         for name, leaf in _tensors(node, node is nodes[0]):
             why = "" if calls[node["module_path"]] == 1 else "called more than once: its file holds the last call"
             found = why or _raw(leaf, path, files)
-            if isinstance(found, Raw):
-                raw.setdefault(name, found)
+            if isinstance(found, Raw) and name not in raw:
+                raw[name] = found
             else:
-                left.append({"name": name, "why": found})
+                left.append({"name": name, "why": found if isinstance(found, str) else "the same name again"})
     if not raw:
         raise wanted("debugger's JSON", path, "tensors in files, use_repr=False", left[0]["why"] if left else "none")
     return raw, left + _pruned(calls)

@@ -231,6 +231,15 @@ class GgufFile:
         """Return the name of a tensor's type, as F32 or Q8_0."""
         return self.info(name).type
 
+    def has(self, name: str) -> bool:
+        """Tell whether the file has a tensor of this name."""
+        return name in self.tensors
+
+    def raw(self, name: str) -> bytes:
+        """Return a tensor's bytes as they lie in the file."""
+        info = self.info(name)
+        return self._data[info.offset : info.offset + info.nbytes]
+
     def array(self, name: str) -> np.ndarray | Blocks:
         """Return a tensor as a read-only view of the file.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -46,6 +46,7 @@ class Loaded(NamedTuple):
     tokenizer: Callable[[], Tokenizer]  # made when first asked for; refuses where the weights have none
     instruction_tuned: bool
     vision: VisionParams | None = None  # where the weights can see
+    files: tuple[Any, ...] = ()  # what they lie in, each with `has(name)` and `raw(name)`; none of made-up ones
 
 
 def load(weights: str = "270m", held_as: str = "file", mmproj: str | None = None) -> Loaded:
@@ -84,8 +85,9 @@ def _add_mmproj(loaded: Loaded, mmproj: str) -> Loaded:
         raise wanted("--mmproj", "weights", "a .gguf file as --weights; others hold their own vision", loaded.name)
     if not _is(Path.is_file, mmproj):
         raise wanted("--mmproj", "weights", "a .gguf file with a vision tower", mmproj)
-    vision, seen = load_mmproj(Path(mmproj), loaded.params.config.width)
-    return loaded._replace(vision=vision, report=_sum(loaded.report, seen))
+    file = open_gguf(mmproj)
+    vision, seen = load_mmproj(Path(mmproj), loaded.params.config.width, file)
+    return loaded._replace(vision=vision, report=_sum(loaded.report, seen), files=(*loaded.files, file))
 
 
 def _sum(a: Report, b: Report) -> Report:
@@ -170,7 +172,7 @@ def _load_gguf(path: Path, name: str) -> Loaded:
     params = build_params(file, config, gguf_name, gguf_norms=True)
     tuned = "it" in str(file.metadata.get("general.finetune", file.metadata.get("general.name", ""))).lower().split()
     tuned = tuned or _says_tuned(path.name)
-    return Loaded(name, "file", params, report, lambda: _gguf_tokenizer(file, path), tuned)
+    return Loaded(name, "file", params, report, lambda: _gguf_tokenizer(file, path), tuned, files=(file,))
 
 
 def _says_tuned(name: str) -> bool:
@@ -197,7 +199,8 @@ def _gguf_tokenizer(file: GgufFile, path: Path) -> Tokenizer:
 def _load_folder(folder: Path) -> Loaded:
     content = read_json(folder / "config.json")
     config = config_from_hugging_face(content, folder / "config.json")
-    files = with_codes(open_sharded(folder), content, folder / "config.json")
+    shards = open_sharded(folder)
+    files = with_codes(shards, content, folder / "config.json")
     names = set(files.names())
     prefix = next((p for p in HUGGING_FACE_PREFIXES if p + "embed_tokens.weight" in names), HUGGING_FACE_PREFIXES[0])
 
@@ -216,7 +219,7 @@ def _load_folder(folder: Path) -> Loaded:
     params = build_params(files, config, name_of)
     vision = build_vision(files, see, vision_name_of) if see and vision_name_of else None
     tuned = _stops_at_turns(folder)
-    return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned, vision)
+    return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned, vision, (shards,))
 
 
 def _check_tied(files, embedding: str, folder: Path) -> None:

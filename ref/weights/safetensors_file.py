@@ -96,6 +96,14 @@ class SafetensorsFile:
         """Return the name of a tensor's dtype, as F32 or BF16."""
         return self.info(name).dtype
 
+    def has(self, name: str) -> bool:
+        """Tell whether the file has a tensor of this name."""
+        return name in self.tensors
+
+    def raw(self, name: str) -> bytes:
+        """Return a tensor's bytes as they lie in the file."""
+        return self._data[self.info(name).start : self.info(name).stop]
+
     def array(self, name: str) -> np.ndarray:
         """Return a tensor as a read-only view of the file.
 

@@ -33,6 +33,14 @@ class Shards:
         """Return the name of a tensor's dtype, as F32 or BF16."""
         return self._file(name).type(name)
 
+    def has(self, name: str) -> bool:
+        """Tell whether a file has a tensor of this name."""
+        return name in self._files
+
+    def raw(self, name: str) -> bytes:
+        """Return a tensor's bytes as they lie in its file."""
+        return self._file(name).raw(name)
+
     def array(self, name: str) -> np.ndarray:
         """Return a tensor as a read-only view, as `SafetensorsFile.array` does."""
         return self._file(name).array(name)

@@ -87,12 +87,13 @@ def build_vision(source: TensorSource, v: VisionConfig, name_of: NameOf, gguf_no
     return VisionParams(v, layers=LazyLayers(v.layers, build), **{field: get(field, None) for field in VISION_NAMES})
 
 
-def load_mmproj(path: Path, text_width: int) -> tuple[VisionParams, Report]:
+def load_mmproj(path: Path, text_width: int, file: GgufFile | None = None) -> tuple[VisionParams, Report]:
     """Open the file that holds the eye of a GGUF model.
 
     Args:
         path: of the mmproj file.
         text_width: D of the text model.
+        file: the file, where it is open already.
 
     Returns:
         (VisionParams, Report).
@@ -104,7 +105,7 @@ def load_mmproj(path: Path, text_width: int) -> tuple[VisionParams, Report]:
     Differs: `mm.input_projection.weight` is [D of the tower, D of the text] as in safetensors, used as x @ w, unlike
         every other matrix of the file.
     """
-    file = open_gguf(path)
+    file = file or open_gguf(path)
     v = vision_from_gguf(file.metadata, text_width, path)
     name_of = mmproj_names(file, v)
     report = check_tensors(file, wanted_vision_shapes(v, text_width, name_of), lambda name: False, path)
