@@ -51,9 +51,15 @@ def open_model(model: bytes, where: object) -> SentencePieceProcessor:
     for name, token in REQUIRED.items():
         found = processor.piece_to_id(name)
         if found != token:
-            got = f"id {found}" if processor.id_to_piece(found) == name else "no such piece"
-            raise wanted(name, where, f"id {token}", got)
+            raise wanted(name, where, f"id {token}", _found(processor, name, found))
     return processor
+
+
+def _found(processor: SentencePieceProcessor, name: str, token: int) -> str:
+    try:
+        return f"id {token}" if processor.id_to_piece(token) == name else "no such piece"
+    except (IndexError, UnicodeDecodeError):  # a damaged model may say any id
+        return f"id {token}, which is no piece"
 
 
 def rebuild_model(pieces: Sequence[bytes], scores: np.ndarray, types: np.ndarray) -> bytes:

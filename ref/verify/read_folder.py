@@ -15,6 +15,8 @@ from ref.verify.opened import Dump, DumpPass
 from ref.verify.read_arrays import STORED, Files
 from ref.weights.untrusted import is_integer, quoted
 
+LONGEST_NAME = 255  # of a file, in any common file system
+
 
 def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
     """Open a version-1 dump.
@@ -124,6 +126,8 @@ def inside(folder: Path, file: str) -> Path:
         BadInput: a path, no name of a file, or a link that leads out of the folder or to itself.
     """
     path = folder / file
+    if len(file) > LONGEST_NAME:
+        raise wanted("file", folder, "a file in this folder", f"{quoted(file)}, File name too long")
     try:
         leads_out = Path(file).name != file or path.resolve().parent != folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself; a NUL
