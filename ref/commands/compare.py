@@ -29,6 +29,7 @@ def add(subparsers) -> None:
         "--composition", choices=("current", "before_46850", "two_sided"), help="of window and image block"
     )
     group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    group.add_argument("--memory", metavar="SIZE", help="that may be used, such as 6GB; default: what is available")
     group = parser.add_argument_group("the prompt it claims to be of")
     group.add_argument("--ids", metavar="FILE_OR_LIST", help="token ids: of a bare file, or to check a dump's")
     group.add_argument("--names", metavar="TABLE", help="whose tensor names a bare file has: transformers, gemma, ...")
@@ -79,6 +80,7 @@ def _judge(args, dump: str):
 
     held = "file" if args.held_as == "float32" else args.held_as
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
+    how["memory"] = args.memory
     ids = read_ids(args.ids) if args.ids else None
     bare = not Path(dump).is_dir()
     if args.prompt is not None:

@@ -41,6 +41,7 @@ def compare_with_profiles(
     held: str | None = None,
     composition: Composition | None = None,
     loaded=None,
+    memory: str | int | None = None,
     progress=None,
 ) -> tuple[dict[str, Any], Profiles]:
     """Judge a dump: every tap locally and as inherited, the first divergence, and which known mistake it is.
@@ -56,13 +57,15 @@ def compare_with_profiles(
         held: the dtype that the producer held its weights in; None takes what the dump says.
         composition: of window and image block; None goes by the producer.
         loaded: weights that are in memory already, in the place of `weights`.
+        memory: how much may be used, as `--memory`: bytes or 6GB; None takes what is available.
         progress: called with a number of done and of all taps.
 
     Returns:
         (report, profiles): the report as `--json` prints it; of each (pass, tap) the errors of tokens and channels.
 
     Raises:
-        BadInput: an unreadable dump, one of another model, ids unlike the prompt, tensors of impossible shapes.
+        BadInput: an unreadable dump, one of another model, ids unlike the prompt, tensors of impossible shapes, one
+            that needs more memory than there is.
 
     Source: README, "Judging your implementation".
     Differs: no known.
@@ -86,7 +89,7 @@ def compare_with_profiles(
         raise wanted("--policy", "compare", f"one of {', '.join([*FAMILIES, *POLICIES])}", family)
     held = held or str(opened.weights.get("dtype"))
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
-    question = Question(opened, loaded, held, composition, progress)
+    question = Question(opened, loaded, held, composition, progress, memory)
     with blas_for_runs():
         judged = judge_dump(question, family)
         report = _report(judged, loaded)

@@ -21,6 +21,7 @@ from ref.verify.emulate import emulate
 from ref.verify.fits import fits_of
 from ref.verify.hidden import Hidden
 from ref.verify.judge import judge
+from ref.verify.needed_memory import check_memory
 from ref.verify.opened import Dump
 from ref.verify.policy import members_of
 from ref.verify.stages import stages_of, taps_of
@@ -38,6 +39,7 @@ class Question(NamedTuple):
     held: str  # the dtype that the producer held its weights in
     composition: Composition
     progress: Any = None  # called with a number of done and of all taps
+    memory: str | int | None = None  # that may be used; None: what is available
 
 
 class Judgement(NamedTuple):
@@ -98,6 +100,7 @@ def _tokens(found: Judgement) -> list[int]:
 
 def _go_through(question: Question, family: str, finding: Finding | None, tried: list[str] | None) -> Judgement:
     benches = _benches(question, family)
+    check_memory(benches, question.memory)
     hearing = Hearing(family, tried)
     rows, profiles = _measure(benches, question, hearing)
     return Judgement(rows, profiles, hearing, benches, family, finding)

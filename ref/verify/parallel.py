@@ -34,11 +34,16 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> l
         with np.errstate(all="ignore"):  # threads begin with NumPy's defaults
             return function(item)
 
-    threads = min(_threads(), MOST)
+    threads = at_once()
     if threads == 1:
         return [call(item) for item in items]
     with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(call, items))
+
+
+def at_once() -> int:
+    """Return how many calls `side_by_side` makes at one time."""
+    return min(_threads(), MOST)
 
 
 @contextmanager
