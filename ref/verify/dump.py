@@ -3,6 +3,8 @@
 The format is a contract; `golden/schema/dump.schema.json` is its closed schema.
 """
 
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -54,11 +56,9 @@ class DumpWriter:
 
     def __init__(self, folder: Path, model: dict, policy: dict, producer: dict | None = None, names: str = "ref"):
         self.folder = folder.resolve()
-        self.new = self.folder.with_name(f"{self.folder.name}.{os.getpid()}.part")
         try:
             in_use = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-            if not in_use:
-                self.new.mkdir(parents=True)
+            self.new = self.folder if in_use else _new_beside(self.folder)
         except OSError as error:
             raise wanted("output folder", folder, "one that can be made", error.strerror) from None
         if in_use:
@@ -141,16 +141,40 @@ class DumpWriter:
             raise wanted("output folder", self.folder, "room to write", error.strerror) from None
 
     def close(self) -> Path:
-        """Check the whole against the schema, write `dump.json` and give the folder its name."""
-        check_schema(self.content, "dump")
-        (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")
-        if self.folder.exists():
-            self.folder.rmdir()
-        return self.new.rename(self.folder)
+        """Check the whole against the schema, write `dump.json` and give the folder its name.
+
+        Raises:
+            BadInput: something has come into the folder meanwhile, such as another run's dump; nothing is left of this.
+        """
+        try:
+            check_schema(self.content, "dump")
+            (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")
+            if self.folder.exists():
+                self.folder.rmdir()
+            return self.new.rename(self.folder)
+        except OSError as error:
+            taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            got = "files in it by now: another run was quicker" if taken else error.strerror
+            raise wanted("output folder", self.folder, "an empty or new one with room to write", got) from None
+        finally:
+            self.abandon()  # what is complete has another name by now
 
     def abandon(self) -> None:
         """Remove what was written so far."""
         shutil.rmtree(self.new, ignore_errors=True)
+
+
+def _new_beside(folder: Path) -> Path:
+    """Make a folder beside another, under a name of its own: what a killed process left may be there already."""
+    for number in itertools.count():
+        new = folder.with_name(f"{folder.name}.{os.getpid()}{'-' * bool(number)}{number or ''}.part")
+        try:
+            new.mkdir(parents=True)
+            return new
+        except FileExistsError:
+            if not new.exists():  # a parent is a file
+                raise
+    raise AssertionError("counted to the end")
 
 
 def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
