@@ -1,6 +1,7 @@
 """Pipes, sockets and devices in the place of files: every reader refuses them, at once and in one line."""
 
 import os
+import shutil
 import signal
 import socket
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from ref.errors import BadInput
 from ref.prompt.images import read_image
 from ref.prompt.rebuild import cached_model
 from ref.prompt.tokenizer import Tokenizer
-from ref.verify.golden import check_golden, read_case
+from ref.verify.dump import load_pass, read_dump
+from ref.verify.golden import check_golden, golden_root, read_case
 from ref.verify.open_dump import open_dump
 from ref.weights.resolve import load
 from ref.weights.untrusted import open_regular
@@ -63,6 +65,12 @@ def test_files_of_a_dump(dump, name):
     refused(open_dump, dump)
 
 
+def test_a_pass_of_a_dump(dump):
+    [one] = read_dump(dump)["passes"]
+    pipe(dump / "pass0000.safetensors")
+    refused(lambda path: load_pass(path, one), dump)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "generation_config.json"])
 def test_weights(tmp_path, name):
     save_tiny(tmp_path / "tiny")
@@ -75,8 +83,11 @@ def test_a_tokenizer_an_image_and_goldens(tmp_path):
     refused(Tokenizer.from_file, pipe(tmp_path / "tokenizer.model"))
     refused(read_image, pipe(tmp_path / "x.png"))
     refused(read_image, "/dev/zero")
-    pipe(tmp_path / "case.json")
-    refused(read_case, tmp_path)
+    case = shutil.copytree(golden_root() / "cases" / "tiny" / "packed", tmp_path / "case")
+    pipe(case / "pass00.safetensors")
+    refused(read_case, case)
+    pipe(case / "case.json")
+    refused(read_case, case)
     pipe(tmp_path / "MANIFEST.json")
     refused(check_golden, tmp_path)
     pipe(tmp_path / "tokenizer-key.model")

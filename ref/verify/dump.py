@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import ml_dtypes  # noqa: F401 - teaches NumPy the name bfloat16
 import numpy as np
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 import ref
 from ref.errors import BadInput, wanted
@@ -218,7 +218,10 @@ def load_pass(folder: Path, one: dict[str, Any]) -> dict[str, np.ndarray]:
     for name, row in one["tensors"].items():
         if row["file"] not in files:
             try:
-                files[row["file"]] = load_file(folder / row["file"])
+                data = read_regular(folder / row["file"], f"file of {name}", want="a safetensors file")
+                files[row["file"]] = load(data)
+            except BadInput:
+                raise
             except Exception as error:  # safetensors has its own exception types for each broken file
                 raise wanted(f"file of {name}", folder / row["file"], "a safetensors file", error) from None
         value = files[row["file"]].get(name)
