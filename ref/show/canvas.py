@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from ref.errors import wanted
+from ref.errors import pip_install, wanted
 
 INK = "#7c7c7c"  # 4 to 1 on white as on black
 BLUE, ORANGE, GREEN, PINK = "#3987e5", "#d9730d", "#2a9d63", "#cc5a9e"
@@ -38,7 +38,7 @@ def styled(plot: Callable[Given, Figure]) -> Callable[Given, Figure]:
         try:
             import matplotlib as mpl
         except ImportError:
-            raise wanted("matplotlib", plot.__name__, 'pip install "gemma3-ref[plot]"', "not installed") from None
+            raise wanted("matplotlib", plot.__name__, pip_install("plot"), "not installed") from None
         with mpl.rc_context(STYLE | {"axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, PINK, INK])}):
             return plot(*args, **how)
 

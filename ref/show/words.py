@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ref.errors import wanted
+from ref.errors import pip_install, wanted
 from ref.model.taps import layer_of, tap_row
 
 
@@ -65,7 +65,7 @@ def source(function: Callable[..., Any], doc: bool = True) -> Any:
     try:
         from IPython.core.display import Markdown
     except ImportError:
-        raise wanted("IPython", "source", 'pip install "gemma3-ref[notebooks]"', "not installed") from None
+        raise wanted("IPython", "source", pip_install("notebooks"), "not installed") from None
     text = inspect.getsource(function)
     if not doc and function.__doc__:
         text = re.sub(r'\n *r?""".*?"""', "", text, count=1, flags=re.S)

@@ -6,7 +6,7 @@ To learn: `exercise` runs a check and prints what it says, `check_op` takes a fu
 `break_port` writes a dump with a known mistake in it.
 
 `ref.testing.strategies` has the Hypothesis strategies behind the two checks; with pytest, the fixture `gemma3_ref`
-holds the same checks and the folder of golden vectors. The checks need Hypothesis: pip install hypothesis.
+holds the same checks and the folder of golden vectors. The checks need Hypothesis: the extra [testing].
 
 Importing this package imports nothing; the names below load on first use.
 """

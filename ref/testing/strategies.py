@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ref.config import CROPS, CropConfig
-from ref.errors import BadInput, wanted
+from ref.errors import pip_install, wanted
 from ref.ops.visibility import Composition
 from ref.verify.mutants.visibility import Layout
 
@@ -18,7 +18,7 @@ try:
     from hypothesis.configuration import set_hypothesis_home_dir as set_hypothesis_home_dir
     from hypothesis.errors import Flaky as Flaky
 except ImportError:
-    raise BadInput("hypothesis: wanted installed, got none; pip install hypothesis") from None
+    raise wanted("hypothesis", "ref.testing", pip_install("testing"), "not installed") from None
 
 WINDOWS = (2, 3, 4, 5, 6)
 FEATURES = ("images", "long-images", "pads", "packed", "cached", "local", "global")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ref.errors import wanted
+from ref.errors import pip_install, wanted
 
 MOST_BYTES = 8_000_000  # of a page; plotly.js is 4.8 million of them
 
@@ -49,7 +49,7 @@ def plotly_js() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise wanted("plotly", "HTML page", "pip install 'gemma3-ref[report]'", "no such package") from None
+        raise wanted("plotly", "HTML page", pip_install("report"), "no such package") from None
     return get_plotlyjs()
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from ref.errors import wanted
+from ref.errors import pip_install, wanted
 from ref.verify.report_text import render_text
 from ref.verify.report_words import floors, judged, nonfinite, printable
 
@@ -30,7 +30,7 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
         from junitparser import JUnitXml, TestSuite
         from junitparser.junitparser import SystemErr, SystemOut
     except ImportError:
-        raise wanted("junitparser", "JUnit XML", "pip install 'gemma3-ref[report]'", "no such package") from None
+        raise wanted("junitparser", "JUnit XML", pip_install("report"), "no such package") from None
     told, report = render_text(report), printable(report)
     name = printable(dump) if dump else str((report.get("producer") or {}).get("name") or "dump")
     suite = TestSuite(f"gemma3-ref compare {name}")

