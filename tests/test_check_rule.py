@@ -162,7 +162,7 @@ def test_crops_in_c(capsys, compiled, tmp_path, monkeypatch):
     check(capsys, "crops", "--policy", "gemma_pytorch", "--exec", str(compiled / "right"), code=0)
     out = check(capsys, "crops", "--exec", str(compiled / "wrong"), code=1).out
     assert out.startswith("pan and scan: wrong on ")
-    assert "  1200 x 1000 pixels\n" in out
+    assert "  516 x 430 pixels\n" in out
     assert list(tmp_path.iterdir()) == []  # no folder of Hypothesis is left behind
 
 
@@ -173,9 +173,9 @@ def test_json_of_a_counterexample(capsys, compiled):
     assert said.err == ""
     assert report["verdict"] == "bug"
     assert report["case"] == {
-        "width": 1200, "height": 1000, "min_ratio": 1.2, "min_crop": 256, "max_crops": 4, "past_edge": "clip",
+        "width": 516, "height": 430, "min_ratio": 1.2, "min_crop": 256, "max_crops": 4, "past_edge": "clip",
     }  # fmt: skip
-    assert report["expected"] == [[0, 0, 1000, 600], [0, 600, 1000, 1200]]
+    assert report["expected"] == [[0, 0, 430, 258], [0, 258, 430, 516]]
     assert report["got"] == []
     assert {"mutant", "mutants", "cases", "wrong", "problem"} <= set(report)
 

@@ -1,6 +1,7 @@
 """`check_visibility` and `check_pan_and_scan`: right rules of any form pass, each known mistake is caught and named."""
 
 import functools
+import re
 
 import naive
 import naive_images
@@ -362,9 +363,10 @@ def test_crops_are_drawn_beside_each_other():
     assert lines[1].endswith(" pixels")
     assert lines[2].startswith('  asked: {"width": ')
     assert lines[4].split() == ["expected", "|", "got"]
-    left, right_half = lines[5].split("|")
-    assert set(left.strip()) == {"0", "1"}
-    assert set(right_half.strip()) == {"0", "."}
+    picture = [line.split("|") for line in lines[5:] if re.fullmatch(r" *[01]+ +\| [0.]+", line)]
+    left, right_half = ("".join(half).replace(" ", "") for half in zip(*picture, strict=True))
+    assert set(left) == {"0", "1"}  # one below or beside the other, as the image lies
+    assert set(right_half) == {"0", "."}
     assert len(lines) < 24
 
 
@@ -385,6 +387,12 @@ def test_crops_are_drawn_beside_each_other():
 def test_malformed_boxes_are_reported_with_the_size(answer, message):
     with pytest.raises(AssertionError, match=message):
         check_pan_and_scan(lambda width, height: answer, examples=20)
+
+
+@pytest.mark.parametrize("settings", [{"min_ratio": np.nan}, {"min_ratio": 0.0}, {"min_crop": 0}, {"max_crops": 0}])
+def test_settings_that_cannot_be_are_refused(settings):
+    with pytest.raises(BadInput, match="policy: wanted min_crop and max_crops of 1 or more, a finite min_r"):
+        check_pan_and_scan(oracle("transformers"), policy=CROPS["transformers"]._replace(**settings))
 
 
 def test_an_unknown_policy_is_refused():

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from ref.config import CROPS
+from ref.config import CROPS, CropConfig
 from ref.errors import BadInput
 from ref.ops.pan_and_scan import count_crops
 from ref.ops.visibility import COMPOSITIONS, image_blocks
-from ref.testing.strategies import FEATURES, image_sizes, layouts
+from ref.testing.strategies import FEATURES, edge_sizes, image_sizes, layouts
 from ref.verify.mutants.visibility import real_rows
 
 SHRINK = settings(database=None, max_examples=2000, suppress_health_check=list(HealthCheck))
@@ -111,25 +111,60 @@ def test_unknown_features_are_refused(without):
 # --- sizes of images ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", CROPS)
-def test_sizes_lie_on_both_sides_of_every_threshold(policy):
-    crops = CROPS[policy]
-    _, *rest = crops
-    counts, near = [], []
+ODD = CropConfig("odd", 1.37, min_crop=50, max_crops=3)
+settings_of = pytest.mark.parametrize("crops", [*CROPS.values(), ODD], ids=lambda crops: crops.name)
+
+
+def count_of(crops, longer, shorter):
+    return count_crops(longer, shorter, crops.min_ratio, crops.min_crop, crops.max_crops)
+
+
+@settings_of
+def test_known_sizes_lie_on_both_sides_of_every_threshold(crops):
+    """Found by asking about every longer side, not by the formulas that placed them."""
+    sizes = set(edge_sizes(crops))
+    assert sizes == {size[::-1] for size in sizes}
+    first = []
+    for shorter in {height for width, height in sizes if width >= height >= crops.min_crop and width > 2 * height}:
+        counts = [count_of(crops, longer, shorter) for longer in range(6 * shorter)]
+        changes = [n for n in range(shorter + 1, len(counts)) if counts[n] != counts[n - 1]]
+        assert len(changes) >= crops.max_crops - 1
+        assert {(n - back, shorter) for n in changes for back in (0, 1)} <= sizes
+        first += [(changes[0] - 1) / shorter < crops.min_ratio <= changes[0] / shorter]
+    assert any(first)  # somewhere it is the ratio that decides
+
+
+def test_known_sizes_have_the_ratio_exactly_where_there_is_such_a_size():
+    for crops, size in zip(CROPS.values(), [(516, 430), (513, 342)], strict=True):
+        assert {size, size[::-1]} <= set(edge_sizes(crops))
+        assert size[0] / size[1] == crops.min_ratio
+
+
+@settings_of
+def test_known_sizes_ask_whether_the_shorter_side_may_be_too_small(crops):
+    near = [size for size in edge_sizes(crops) if min(size) == crops.min_crop - 1]
+    assert any(max(size) / min(size) >= crops.min_ratio for size in near)
+    assert not any(count_of(crops, max(size), min(size)) for size in near)
+
+
+@settings_of
+def test_sizes_are_drawn_on_both_sides_of_the_thresholds(crops):
+    """Whatever the seed: a third of all is at the ratio, so that a few of hundreds are there always."""
+    counts, near, exact = [], [], []
 
     @DRAW
     @given(size=image_sizes(crops))
     def draw(size):
-        width, height = size
-        assert min(size) >= 1
-        assert max(size) <= 5000
+        assert 1 <= min(size) <= max(size) <= 5000
         longer, shorter = max(size), min(size)
-        counts.append((width >= height, count_crops(longer, shorter, *rest[:3])))
-        near.append(longer / shorter == crops.min_ratio)
+        counts.append((size[0] >= size[1], count_of(crops, longer, shorter)))
+        exact.append(longer / shorter == crops.min_ratio)
+        near.append((longer / shorter < crops.min_ratio) != ((longer + 1) / shorter < crops.min_ratio))
 
     draw()
-    assert {(wide, n) for wide in (True, False) for n in (0, 2, 3, 4)} <= set(counts)
-    assert sum(near) >= 3  # exactly at the ratio
+    assert {(wide, n) for wide in (True, False) for n in (0, *range(2, crops.max_crops + 1))} <= set(counts)
+    assert sum(near) >= 10  # one pixel below the ratio
+    assert sum(exact) >= (0 if crops is ODD else 10)
 
 
 @given(data=st.data(), largest=st.integers(1, 300))
@@ -138,7 +173,8 @@ def test_no_side_is_larger_than_asked(data, largest):
 
 
 def test_sizes_shrink():
+    """To the least by each side: wherever it began, no other way of drawing holds it back."""
     crops = CROPS["transformers"]
-    least = find(image_sizes(), lambda s: count_crops(max(s), min(s), 1.2, 256, 4) == 4, settings=SHRINK)
+    least = find(image_sizes(), lambda size: count_of(crops, max(size), min(size)) == 4, settings=SHRINK)
     assert max(least) < 1500
     assert crops.min_crop <= min(least) < 500

@@ -1,6 +1,7 @@
 """Property checks of other people's masks and crops: `check_visibility(fn)` and `check_pan_and_scan(fn)`."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from ref.ops.visibility import COMPOSITIONS, Composition
 from ref.testing.answers import MATRIX, PROBE, Ended, find_kind, plain, plain_question, question, read_boxes, read_mask
 from ref.testing.pictures import describe_layout, draw_boxes, draw_mask
 from ref.testing.search import Rule, explain, find_counterexample
-from ref.testing.strategies import PHOTOS, WINDOWS, check_without, image_sizes, layouts
+from ref.testing.strategies import PHOTOS, WINDOWS, check_without, edge_sizes, image_sizes, layouts
 from ref.verify.mutants.crops import CROP_MUTANTS
 from ref.verify.mutants.visibility import VISIBILITY_MUTANTS, real_rows, visible
 
@@ -85,13 +86,13 @@ def check_pan_and_scan(
     examples: int = 500,
     seed: int = 0,
 ) -> Checked:
-    """Check a function that cuts images into crops, over sizes around every threshold and those of photographs.
+    """Check a function that cuts images into crops, on both sides of every threshold and over sizes of photographs.
 
     Args:
         fn: called as fn(width, height), in pixels; returns [n, 4] integers, y0, x0, y1, x1 of each crop, half-open,
             in reading order, without the whole image; empty where there are no crops.
         policy: name out of `ref.config.CROPS`, or settings.
-        examples: how many sizes, besides the well-known ones.
+        examples: how many sizes to draw, besides those of photographs and on both sides of each threshold.
         seed: of the draw.
 
     Returns:
@@ -184,16 +185,18 @@ def crops_rule(policy: str | CropConfig) -> Rule:
         policy: name out of `ref.config.CROPS`, or settings.
 
     Raises:
-        BadInput: unknown policy.
+        BadInput: unknown policy, or settings that cannot be.
     """
     if isinstance(policy, str) and policy not in CROPS:
         raise wanted("policy", "pan and scan", " ".join(CROPS), policy)
     crops = CROPS[policy] if isinstance(policy, str) else policy
+    if not (0 < crops.min_ratio < math.inf and min(crops.min_crop, crops.max_crops) >= 1):
+        raise wanted("policy", "pan and scan", "min_crop and max_crops of 1 or more, a finite min_ratio above 0", crops)
     settings = float(crops.min_ratio), crops.min_crop, crops.max_crops, crops.past_edge == "clip"
     return Rule(
         name="pan and scan",
         cases=image_sizes(crops),
-        known=[*PHOTOS, *(size[::-1] for size in PHOTOS)],
+        known=[*PHOTOS, *(size[::-1] for size in PHOTOS), *edge_sizes(crops)],
         truth=lambda size: crop_boxes(size[1], size[0], *settings).tolist(),
         read=lambda size, answer: read_boxes(answer),
         same=lambda size, a, b: a == b,
@@ -204,4 +207,5 @@ def crops_rule(policy: str | CropConfig) -> Rule:
         describe=lambda size: f"{size[0]} x {size[1]} pixels",
         question=lambda size: {"width": size[0], "height": size[1]},
         plain=lambda boxes: boxes,
+        size=lambda size: size[0] * size[1],
     )

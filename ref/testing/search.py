@@ -26,6 +26,7 @@ class Rule(NamedTuple):
     describe: Callable[[Any], str]  # case -> one line
     question: Callable[[Any], dict]  # case -> what JSON holds of it
     plain: Callable[[Any], Any]  # an answer as JSON holds it
+    size: Callable[[Any], Any] | None = None  # case -> comparable: the smallest of several is shown
 
 
 class Counterexample(NamedTuple):
@@ -77,11 +78,21 @@ def find_counterexample(rule: Rule, ask: Callable[[Any], Any], examples: int, se
     wrong = [answer for answer in answers if not answer.right]
     if not wrong:
         return Outcome(len(answers), None)
-    simplest = _shrink(rule, ask, examples, seed) or min(wrong, key=lambda answer: len(str(rule.question(answer.case))))
+    simplest = _simplest(rule, wrong, _shrink(rule, ask, examples, seed))
     mutants = [m for m in rule.mutants if _agrees(rule, m, [simplest, *wrong, *answers])]
     case, got, problem, error, _ = simplest
     found = Counterexample(case, rule.truth(case), got, problem, error, mutants, len(wrong))
     return Outcome(len(answers), found)
+
+
+def _simplest(rule: Rule, wrong: list[_Answer], shrunk: _Answer | None) -> _Answer:
+    """Choose what to show: the smallest where the rule has a measure, else the shrunk one, else what is told shortest.
+
+    Shrinking alone makes one number smaller at a time, and so stays where two must shrink together, as at a ratio.
+    """
+    if rule.size is None:
+        return shrunk or min(wrong, key=lambda answer: len(str(rule.question(answer.case))))
+    return min([*wrong, *([shrunk] if shrunk else [])], key=lambda answer: rule.size(answer.case))  # type: ignore[misc]
 
 
 def _settings(examples: int, *phases: Any):

@@ -3,7 +3,9 @@
 Both shrink towards what a person would draw by hand: few tokens, no images, no pads, small windows, small sizes.
 """
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -97,31 +99,72 @@ def _row(runs, pads, longest):
     return np.array(soft), np.array(first, np.int64)
 
 
-def image_sizes(crops: CropConfig = CROPS["transformers"], largest: int = 5000) -> st.SearchStrategy[tuple[int, int]]:
-    """Draw sizes of images, most of them within two pixels of where Pan & Scan changes its mind.
+def crop_edges(shorter: int, crops: CropConfig) -> list[int]:
+    """List the longer sides from which on Pan & Scan decides otherwise, for one shorter side.
 
     Args:
-        crops: whose thresholds: the ratio from which on there are crops, ratios at which their number rounds up, sides
-            that just hold one crop more.
+        shorter: side in pixels, at least 1.
+        crops: whose thresholds.
+
+    Returns:
+        Longer sides, each the first on its far side: of the square, of min_ratio, of ratios whose rounding gives one
+        more, of sides that hold one strip of min_crop more, and of sides whose strips are just wide enough. Of many
+        strips only the first few and the last are told.
+    """
+    m, most = crops.min_crop, crops.max_crops
+    counts = sorted({*range(1, min(most, 8) + 1), most, most + 1})
+    near = math.ceil(min(shorter * crops.min_ratio, 1e9))
+    first = next((n for n in (near - 1, near) if n / shorter >= crops.min_ratio), near + 1)  # a float's product may err
+    rounded = [((2 * n + 1) * shorter + 1) // 2 for n in counts]
+    return [shorter, first, *rounded, *(n * m for n in counts), *(n * (m - 1) + 1 for n in counts)]
+
+
+def edge_sizes(crops: CropConfig) -> list[tuple[int, int]]:
+    """List sizes on both sides of every threshold of Pan & Scan, lying and standing; some have min_ratio exactly.
+
+    Args:
+        crops: whose thresholds.
+
+    Returns:
+        (width, height) in pixels, the same each time: what `check_pan_and_scan` always asks.
+    """
+    step, m = _exact_step(crops), crops.min_crop
+    least = max(m, math.ceil((2 * m - 1) / crops.min_ratio))  # from here on it is min_ratio that decides, not min_crop
+    sizes: list[tuple[int, int]] = []
+    for s in (-(-least // step) * step, m, max(m - 1, 1)):
+        for edge in crop_edges(s, crops):
+            sizes += [(edge - 1, s), (s, edge - 1), (edge, s), (s, edge)]
+    return [size for size in dict.fromkeys(sizes) if min(size) > 0]
+
+
+def _exact_step(crops: CropConfig) -> int:
+    """Return what a shorter side must be a multiple of to be able to have min_ratio exactly; 1 where none can."""
+    ratio = Fraction(crops.min_ratio).limit_denominator(100)
+    return ratio.denominator if ratio.numerator / ratio.denominator == crops.min_ratio else 1
+
+
+def image_sizes(crops: CropConfig = CROPS["transformers"], largest: int = 5000) -> st.SearchStrategy[tuple[int, int]]:
+    """Draw sizes of images, two of three within a pixel of where Pan & Scan changes its mind.
+
+    Half of those are at min_ratio, where implementations differ most: exactly, or a pixel to either side. The others
+    are at any threshold, see `crop_edges`.
+
+    Args:
+        crops: whose thresholds.
         largest: side in pixels.
 
     Returns:
         A strategy of (width, height), in pixels.
 
     Source: `ref.ops.pan_and_scan`.
-    Differs: no known.
     """
-    m, offsets = crops.min_crop, st.integers(-2, 2)
-    ratios = sorted({crops.min_ratio, 1.2, 1.5, *(n + 0.5 for n in range(1, crops.max_crops + 2))})
-    shorter = st.one_of(st.integers(1, largest), st.integers(m, 2 * m), st.sampled_from([m - 1, m, m + 1, 400, 1000]))
-    tens = st.integers(1, max(largest // 10, 1)).map(
-        lambda n: 10 * n
-    )  # most ratios are hit exactly by round numbers only
-    anything = st.tuples(st.integers(1, largest), st.integers(1, largest))
-    by_ratio = st.builds(
-        lambda s, r, o: (round(s * r) + o, s), st.one_of(tens, shorter), st.sampled_from(ratios), offsets
-    )
-    by_strips = st.builds(lambda n, o, s: (n * m + o, s), st.integers(1, crops.max_crops + 2), offsets, shorter)
-    sizes = st.one_of(anything, by_ratio, by_strips, shorter.map(lambda s: (s, s)), st.sampled_from(PHOTOS))
+    step, m = _exact_step(crops), min(crops.min_crop, largest)
+    side, offset = st.integers(1, largest), st.sampled_from([0, -1, 1])
+    even = st.integers(-(-m // step), max(largest // step, -(-m // step))).map(lambda n: n * step)
+    shorter = st.one_of(st.integers(m, 2 * m), st.sampled_from([m, max(m - 1, 1), m + 1]), side)
+    at_ratio = st.builds(lambda s, o: (crop_edges(s, crops)[1] + o, s), even, offset)
+    kinds = st.integers(0, len(crop_edges(1, crops)) - 1)
+    at_edge = st.builds(lambda s, kind, o: (crop_edges(s, crops)[kind] + o, s), shorter, kinds, offset)
+    sizes = st.one_of(st.tuples(side, side), at_ratio, at_edge)
     turned = st.builds(lambda size, turn: size[::-1] if turn else size, sizes, st.booleans())
     return turned.map(lambda size: (min(max(size[0], 1), largest), min(max(size[1], 1), largest)))
