@@ -349,14 +349,18 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")  # noqa: PTH112
-def test_ending_a_child_ends_what_it_started_and_nothing_else(child):
+@pytest.mark.parametrize(("then", "code"), [("time.sleep(60)", -9), ("", 0), ("os._exit(3)", 3)])
+def test_ending_a_child_ends_what_it_started_and_nothing_else(child, then, code):
+    """Whether it still runs then, ended with its stdin, or died before: what it left behind is in its group."""
     other = subprocess.Popen(["sleep", "60"])
     try:
-        body = "import subprocess\nprint(subprocess.Popen(['sleep', '60']).pid, flush=True)\ntime.sleep(60)"
+        body = f"import subprocess\nprint(subprocess.Popen(['sleep', '60']).pid, flush=True)\n{then}"
         with Child(child(body), timeout=20) as asked:
             grandchild = asked.ask({})
             assert alive(grandchild)
-        assert asked.process.returncode is not None
+            if code != -9:
+                asked.close()
+        assert asked.process.returncode == code
         deadline = time.monotonic() + 5
         while alive(grandchild) and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,9 +124,8 @@ class Child:
         return self._refusal("one line", f"{self._how_it_ended()}, to {asked}")
 
     def _how_it_ended(self) -> str:
-        try:
-            code = self.process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
+        code = self._exit_code(1.0)
+        if code is None:
             return "its output closed"
         self._threads[2].join(timeout=1)
         lines = [line for line in self._note.decode(errors="replace").splitlines() if line.strip()]
@@ -145,21 +145,33 @@ class Child:
         with contextlib.suppress(queue.Empty):  # it need not end, only to be silent
             if self._lines.get(timeout=min(self.timeout, 1.0)):
                 raise self._refusal("no more lines than questions", f"more than {self.asked}")
+            self._exit_code(1.0)
+
+    def _exit_code(self, timeout: float) -> int | None:
+        """Wait for the child to exit, but leave it unreaped: its number is that of its group, which is still to end.
+
+        Returns:
+            Its exit code, or minus the signal that ended it; None where it is still running.
+        """
+        if not hasattr(os, "waitid"):  # Windows, which has no groups, and older macOS
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=1.0)
+                return self.process.wait(timeout=timeout)
+            return None
+        deadline = time.monotonic() + timeout
+        while (ended := os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.002)
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def end(self) -> None:
-        """End the child, whatever it is doing."""
+        """End the child, whatever it is doing, and what it started and left behind."""
         self._over = True
         self._questions.put(None)
-        try:
-            self.process.wait(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError):
-                if hasattr(os, "killpg"):
-                    os.killpg(self.process.pid, signal.SIGKILL)  # it leads its group, and is not reaped yet
-                else:
-                    self.process.kill()
+        self._exit_code(0.2)
+        if self.process.returncode is None:
+            with contextlib.suppress(OSError):  # not reaped yet, so that no other group can have this number
+                os.killpg(self.process.pid, signal.SIGKILL) if hasattr(os, "killpg") else self.process.kill()
             self.process.wait()
         for thread in self._threads:
             thread.join(timeout=1)
