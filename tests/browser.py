@@ -1,10 +1,45 @@
 """A headless Chromium without network, to look at pages with."""
 
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 MISSING = "chromium, chromedriver (apt-get install chromium chromium-driver) and selenium"
+
+
+PATIENCE = 60  # seconds until what must happen counts as not happening: a loaded machine is slow, not wrong
+
+
+def _start(options, tries=3):
+    """Start the browser: its driver's port is found free and then taken, which another process may do first."""
+    from selenium import webdriver
+    from selenium.common.exceptions import WebDriverException
+
+    for left in range(tries - 1, -1, -1):
+        try:
+            return webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        except WebDriverException:
+            if not left:
+                raise
+    raise AssertionError
+
+
+def eventually(driver, script, wanted, *arguments):
+    """Wait until a script returns what is wanted; what it returns at the end must be that."""
+    from selenium.common.exceptions import TimeoutException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    with suppress(TimeoutException):
+        WebDriverWait(driver, PATIENCE, 0.02).until(lambda _: driver.execute_script(script, *arguments) == wanted)
+    assert driver.execute_script(script, *arguments) == wanted
+
+
+def open_page(driver, address, size, scheme="light"):
+    """Open a page of ours in a size and a scheme, and wait until it says that it is ready."""
+    resize(driver, *size)
+    prefer(driver, scheme)
+    driver.get(address)
+    eventually(driver, "return [document.documentElement.dataset.ready, innerWidth]", ["yes", size[0]])
 
 
 @contextmanager
@@ -17,7 +52,7 @@ def chromium(width=1400, height=1000):
     for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = _start(options)
     try:
         resize(driver, width, height)
         driver.execute_cdp_cmd("Network.enable", {})

@@ -4,12 +4,13 @@ import os
 from importlib.util import find_spec
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
+from luck import LUCK
 from numba import config as numba_config
 
 # No deadline anywhere: the first call of a kernel compiles for seconds. CI is derandomised, so that a red run
 # there is about the change under test; a developer's machine keeps looking for new examples.
-_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+_COMMON = {"deadline": None, "suppress_health_check": LUCK}
 settings.register_profile("ci", derandomize=True, max_examples=50, database=None, print_blob=True, **_COMMON)
 settings.register_profile("dev", max_examples=50, **_COMMON)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")

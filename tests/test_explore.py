@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, DRIVER, MISSING, chromium, errors, prefer, resize
+from browser import CHROMIUM, DRIVER, MISSING, chromium, errors, eventually, open_page
 from command_line import command, json_of
 
 import ref
@@ -121,7 +121,9 @@ def test_the_lens_ends_with_the_models_own_predictions(real):
     wide = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     wide /= wide.sum(-1, keepdims=True)
     np.testing.assert_array_equal(lens.ids[-1, :, 0], logits.argmax(-1))
-    np.testing.assert_allclose(lens.probs[-1], -np.sort(-wide, axis=-1)[:, :3], rtol=1e-5)
+    # logits of 640 terms, summed in another order for other numbers of rows and threads, part by some of their steps
+    steps = 16 * float(np.spacing(np.float32(abs(logits).max())))
+    np.testing.assert_allclose(lens.probs[-1], -np.sort(-wide, axis=-1)[:, :3], rtol=steps)
 
 
 def test_lengths_are_those_of_the_rows(real, explored):
@@ -217,10 +219,6 @@ def page(explored, tmp_path_factory):
     return write_explore(explored, tmp_path_factory.mktemp("explore") / "page.html").as_uri()
 
 
-READY = """
-const done = arguments[0];
-(function look() { document.documentElement.dataset.ready ? done() : setTimeout(look, 20); })();
-"""
 ROWS = """
 return [...document.querySelectorAll(`#${arguments[0]} tr`)].map(
   row => [row.cells[0].innerText, Number(row.querySelector("[data-p]").dataset.p)]);
@@ -233,10 +231,7 @@ input.dispatchEvent(new Event(arguments[2]));
 
 
 def show(browser, address, size=(1300, 1000), scheme="light"):
-    resize(browser, *size)
-    prefer(browser, scheme)
-    browser.get(address)
-    browser.execute_async_script(READY)
+    open_page(browser, address, size, scheme)
 
 
 def click(browser, selector):
@@ -299,16 +294,16 @@ def test_keys_walk_tokens_layers_and_heads(browser, page, real):
     click(browser, f'[data-token="{last}"]')
     press(Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_DOWN, "h")
     where = "return ['token', 'layer', 'head'].map(id => +document.getElementById(id).value)"
-    assert browser.execute_script(where) == [last - 2, 16, 1]
+    eventually(browser, where, [last - 2, 16, 1])
     current = "const a = document.activeElement; return [+a.dataset.token, a.getAttribute('aria-current'), a.tabIndex]"
-    assert browser.execute_script(current) == [last - 2, "true", 0]
+    eventually(browser, current, [last - 2, "true", 0])
     assert browser.execute_script("return document.querySelectorAll('#tokens [tabindex=\"0\"]').length") == 1
     press("h", "h", "h")  # the fifth choice is the mean
+    eventually(browser, where, [last - 2, 16, 4])
     probs = real[2]["text.layer.16.attn.probs"][0, :, -3].mean(0)
     np.testing.assert_allclose([p for _, p in table(browser, "attention")], -np.sort(-probs)[:8], atol=1 / 65535)
-    where = "return ['token', 'layer', 'head'].map(id => +document.getElementById(id).value)"
     browser.find_element("css selector", "#layer").send_keys(Keys.ARROW_UP)  # a slider keeps its own keys
-    assert browser.execute_script(where) == [last - 2, 17, 4]
+    eventually(browser, where, [last - 2, 17, 4])
 
 
 @plotly
@@ -385,15 +380,14 @@ def test_patches_of_images_are_tokens_and_crops_are_drawn_on_the_photo(browser, 
     show(browser, write_explore(explored, tmp_path / "page.html").as_uri())
     assert errors(browser) == []
     click(browser, '.cell[data-token="3"]')
-    assert re.search("image 0, patch 1 sees tokens 0 to 5", browser.execute_script("return document.body.innerText"))
+    eventually(browser, "return document.body.innerText.includes('image 0, patch 1 sees tokens 0 to 5')", True)
     probs = explored.attention[-1][0, 3]
     np.testing.assert_allclose([p for _, p in table(browser, "attention")], -np.sort(-probs)[:6], atol=1 / 65535)
     boxes, (height, width) = photos[0].boxes, photos[0].image.shape[:2]
     y0, x0, y1, x1 = boxes.T
     expected = 100 * np.stack([y0 / height, x0 / width, (y1 - y0) / height, (x1 - x0) / width], axis=1)
     np.testing.assert_allclose(browser.execute_script(BOXES), expected, rtol=1e-4)
-    loads = "return [...document.images].every(i => i.complete && i.naturalWidth)"
-    assert browser.execute_script(loads)
+    eventually(browser, "return [...document.images].every(i => i.complete && i.naturalWidth > 0)", True)
 
 
 def test_explore_stands_in_the_help():

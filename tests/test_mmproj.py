@@ -11,8 +11,9 @@ from checkpoints import (
     save_seeing,
     vision_tensors_of,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from luck import WITH_FIXTURES
 from refusing import damage, read_or_refused, refusal
 
 from ref.cli import main
@@ -241,7 +242,7 @@ def test_truncated_files(capsys, tmp_path, text, sound, size):
     assert str(path) in run(capsys, text, path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=WITH_FIXTURES, max_examples=150)
 @given(st.data())
 def test_files_with_changed_headers_load_or_are_refused_in_one_line(tmp_path, text, sound, data):
     (tmp_path / "damaged.gguf").write_bytes(damage(data, sound, sound.index(b"v.blk.1.")))

@@ -7,8 +7,9 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from luck import WITH_FIXTURES
 from refusing import damage, read_or_refused
 from safetensors.numpy import load_file, save_file
 from tiny import TINY
@@ -269,7 +270,7 @@ def test_nan_and_infinity_are_the_judges_to_find(tmp_path):
     np.testing.assert_array_equal(one.tensors[Q].load(), strange)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=WITH_FIXTURES, max_examples=150)
 @given(data=st.data())
 def test_a_damaged_dump_json_is_read_or_refused(dump, data):
     path = dump / "dump.json"

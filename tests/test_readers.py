@@ -12,8 +12,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from checkpoints import save_tiny
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from luck import WITH_FIXTURES
 from refusing import damage, read_or_refused
 from safetensors.numpy import load_file, save_file
 from tiny import TINY, params
@@ -228,7 +229,7 @@ def test_archives_cut_anywhere_are_refused(tmp_path):
         assert "wanted a whole .npz file" in refused(path) or length == 0
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=WITH_FIXTURES, max_examples=300)
 @given(data=st.data(), compression=st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
 def test_a_damaged_archive_is_read_or_refused(tmp_path, data, compression):
     path = archive(

@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from luck import WITH_FIXTURES
 from refusing import refusal
 from tiny import TINY
 
@@ -109,7 +110,7 @@ def test_bad_files_of_token_ids(capsys, tmp_path, content, says):
     assert str(tmp_path / "ids") in line
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=WITH_FIXTURES)
 @given(st.text(max_size=12))
 def test_any_ids_are_read_or_refused(capsys, text):
     if "\0" in text:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from bad_files import BROKEN_GGUF, BROKEN_SAFETENSORS
 from checkpoints import SMALL, change_config, change_tensors, save_gguf, save_tiny
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from luck import WITH_FIXTURES
 from refusing import damage, read_or_refused, refusal
 
 from ref.cli import main
@@ -57,7 +58,7 @@ def test_truncated_safetensors_files(capsys, tmp_path, size):
     assert str(path) in run_file(capsys, tmp_path / "tiny")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=WITH_FIXTURES, max_examples=150)
 @given(st.data())
 def test_gguf_files_with_changed_headers_run_or_are_refused_in_one_line(capsys, tmp_path, sound_gguf, data):
     """Whatever the header claims, never a traceback; values may become anything, also no numbers."""

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 import pytest
-from browser import CHROMIUM, DRIVER, MISSING, chromium, errors, prefer, resize
+from browser import CHROMIUM, DRIVER, MISSING, PATIENCE, chromium, errors, eventually, open_page, prefer
 from report_examples import WRONG, at, everything_wrong, example, rope_bug
 
 from ref.verify.report_html import write_html
@@ -33,10 +33,7 @@ def pages(tmp_path_factory):
 
 
 def show(browser, page, size=DESKTOP, scheme="light"):
-    resize(browser, *size)
-    prefer(browser, scheme)
-    browser.get(page[2])
-    assert browser.execute_script("return document.documentElement.dataset.ready") == "yes"
+    open_page(browser, page[2], size, scheme)
 
 
 def text(browser, selector):
@@ -55,16 +52,20 @@ return [box().x + xaxis.l2p(x), box().y + yaxis.l2p(y), z[y][x], text[y][x]];
 """
 
 
-def click(browser, tower, place, layer):
-    """Click a cell as a hand would, and return its colour's number and its mark."""
-    from selenium.webdriver.common.action_chains import ActionChains
+def shows(browser, tap):
+    """Wait until the page shows a tap."""
+    eventually(browser, "return document.getElementById('tap').innerText", tap)
+
+
+def click(browser, tower, place, layer, tap):
+    """Click a cell as a hand would, wait until its tap is shown, and return its colour's number and its mark."""
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
     x, y, z, mark = browser.execute_script(CELL, f"map-{tower}", place, layer)
     actions = ActionBuilder(browser, duration=20)
     actions.pointer_action.move_to_location(round(x), round(y)).click()
     actions.perform()
-    ActionChains(browser).pause(0.05).perform()
+    shows(browser, tap)
     return z, mark
 
 
@@ -80,7 +81,7 @@ def test_a_page_loads_offline_without_a_word_in_the_console_and_fits(browser, pa
     show(browser, pages[name], size, scheme)
     assert errors(browser) == []
     assert browser.title == "gemma3-ref compare"
-    assert browser.execute_script("return document.documentElement.scrollWidth") == size[0]
+    eventually(browser, "return document.documentElement.scrollWidth", size[0])
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     assert not browser.execute_script("return [...document.images].filter(i => !i.src.startsWith('data:')).length")
 
@@ -108,9 +109,8 @@ def test_the_verdict_and_the_first_divergence_stand_at_the_top(browser, pages):
 def test_a_cell_shows_the_numbers_of_the_report(browser, pages, size, tower, place, layer, tap):
     report, profiles, _ = pages["all"]
     show(browser, pages["all"], size)
-    z, _ = click(browser, tower, place, layer)
+    z, _ = click(browser, tower, place, layer, tap)
     row = at(report, tap)
-    assert text(browser, "#tap") == tap
     shown = numbers_shown(browser)
     for name, keys in (("local", ("local", "local_floor", "local_ratio")), ("inherited", ("inherited", "floor"))):
         for value, key in zip(shown[name], keys, strict=False):
@@ -156,7 +156,7 @@ def test_the_switches_change_the_map(browser, pages):
     assert 10**z == pytest.approx(at(report, "text.layer.9.mid")["inherited_ratio"], rel=1e-3)
     browser.execute_script(choose, "pass", "1")
     assert browser.execute_script(CELL, "map-text", "mid", 9)[2:] == [None, "?"]
-    click(browser, "text", "ffn.up", 9)
+    click(browser, "text", "ffn.up", 9, "text.layer.9.ffn.up")
     assert "pass 1" in text(browser, "#about")
     browser.execute_script(choose, "pass", "all")
     browser.execute_script(choose, "error", "local_ratio")
@@ -178,18 +178,16 @@ def test_a_keyboard_is_enough(browser, pages):
         (Keys.ARROW_UP, "text.layer.3.attn.q_rope"),
     ]:
         heat.send_keys(key)
-        assert text(browser, "#tap") == tap
+        shows(browser, tap)
     show(browser, pages["all"])
     button = browser.find_element(By.ID, "next")
-    seen = []
-    for _ in range(3):
+    for i in range(3):
         button.send_keys(Keys.ENTER)
-        seen.append(text(browser, "#tap"))
-    assert seen == [f"text.layer.{i}.attn.k_rope" for i in range(3)]
+        shows(browser, f"text.layer.{i}.attn.k_rope")
     browser.find_element(By.ID, "previous").send_keys(Keys.ENTER)
-    assert text(browser, "#tap") == seen[1]
+    shows(browser, "text.layer.1.attn.k_rope")
     browser.find_element(By.ID, "map-text").send_keys(Keys.ARROW_DOWN)
-    assert text(browser, "#tap") == "text.layer.1.cache.k" or "attn.visible" in text(browser, "#tap")
+    eventually(browser, "return /layer.1.(cache.k|attn.visible)$/.test(document.getElementById('tap').innerText)", True)
 
 
 def test_the_evidence_is_drawn(browser, pages):
@@ -212,7 +210,7 @@ def test_a_hostile_name_does_nothing(browser, pages):
     from selenium.common.exceptions import NoAlertPresentException
 
     show(browser, pages["all"])
-    click(browser, "text", "mid", 9)
+    click(browser, "text", "mid", 9, "text.layer.9.mid")
     assert browser.title == "gemma3-ref compare"
     with pytest.raises(NoAlertPresentException):
         _ = browser.switch_to.alert
@@ -237,12 +235,12 @@ def test_colours_follow_the_scheme_also_while_the_page_is_open(browser, pages):
         return all(a != b for a, b in zip(driver.execute_script(f"return [{look}]"), light, strict=True))
 
     prefer(browser, "dark")
-    WebDriverWait(browser, 5).until(dark)
+    WebDriverWait(browser, PATIENCE).until(dark)
     page, _ = browser.execute_script(f"return [{look}]")
     brightness = [sum(map(int, colour[4:-1].split(","))) for colour in (page, light[0])]
     assert brightness[0] < 150 < 700 < brightness[1]
     prefer(browser, "light")
-    WebDriverWait(browser, 5).until(lambda driver: driver.execute_script(f"return [{look}]") == light)
+    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script(f"return [{look}]") == light)
     assert errors(browser) == []
 
 

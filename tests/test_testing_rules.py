@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from luck import LUCK
 
 from ref.config import CROPS
 from ref.errors import BadInput
@@ -292,7 +293,7 @@ def test_a_function_that_answers_differently_each_time_is_caught():
         check_visibility(fn)
 
 
-@settings(max_examples=2, suppress_health_check=[HealthCheck.nested_given])
+@settings(max_examples=2, suppress_health_check=[*LUCK, HealthCheck.nested_given])
 @given(window=st.integers(2, 4))
 def test_inside_a_property_test_of_the_users_own(window):
     check_visibility(right, windows=[window], examples=20)

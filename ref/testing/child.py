@@ -143,7 +143,7 @@ class Child:
         """
         self._questions.put(None)
         with contextlib.suppress(queue.Empty):  # it need not end, only to be silent
-            if self._lines.get(timeout=min(self.timeout, 1.0)):
+            if self._lines.get(timeout=min(self.timeout, 3.0)):
                 raise self._refusal("no more lines than questions", f"more than {self.asked}")
             self._exit_code(1.0)
 
