@@ -10,6 +10,7 @@ import ref
 from ref.commands import FINE
 from ref.commands.shared import json_flag, print_json
 from ref.errors import BadInput, pip_install
+from ref.kernel_cache import describe_kernel_cache
 
 CORE = ("numpy", "numba", "llvmlite", "sentencepiece", "protobuf", "safetensors", "ml_dtypes", "pillow", "tqdm")
 CORE += ("jsonschema", "threadpoolctl", "einops")
@@ -54,10 +55,6 @@ def collect() -> dict:
     from ref.verify.golden import golden_root
     from ref.weights.resolve import cache_folder
 
-    try:
-        golden = str(golden_root())
-    except BadInput as error:
-        golden = str(error)
     blas = [f"{lib['internal_api']} {lib['version']} ({lib['num_threads']} threads)" for lib in threadpool_info()]
     return {
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
@@ -67,12 +64,20 @@ def collect() -> dict:
             "cores": os.cpu_count(),
             "blas": ", ".join(blas) or "none found",
         },
-        "cache_folder": str(cache_folder()),
-        "kernel_cache": numba.config.CACHE_DIR or "beside the sources (__pycache__)",  # type: ignore[attr-defined]
-        "golden": golden,
-        "weights": {"270m": _weights()},
+        "cache_folder": _or_why_not(cache_folder),
+        "kernel_cache": describe_kernel_cache(),
+        "golden": _or_why_not(golden_root),
+        "weights": {"270m": _or_why_not(_weights)},
         "extras": {name: _extra(name, modules) for name, modules in EXTRAS.items()},
     }
+
+
+def _or_why_not(find) -> str:
+    """Return a fact, or the line that refuses it."""
+    try:
+        return str(find())
+    except BadInput as error:
+        return str(error)
 
 
 def _version(name: str) -> str:

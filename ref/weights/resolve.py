@@ -118,9 +118,18 @@ def weights_name(weights: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for files that can be made again: $GEMMA3_REF_CACHE, else `gemma3-ref` in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("GEMMA3_REF_CACHE") or Path(base) / "gemma3-ref")
+    """Return the folder for files that can be made again: $GEMMA3_REF_CACHE, else `gemma3-ref` in the user's cache.
+
+    Raises:
+        BadInput: none is set, and the user has no home, as a number without a name in a container.
+    """
+    if given := os.environ.get("GEMMA3_REF_CACHE"):
+        return Path(given)
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise wanted("cache folder", "weights", "a user with a home (or set GEMMA3_REF_CACHE)", "none") from None
+    return Path(base) / "gemma3-ref"
 
 
 def package_file() -> Path:
