@@ -79,12 +79,13 @@ def row_of(tap, number, rng):
     metrics |= {"worst_token": int(rng.integers(40)), "worst_channel": int(rng.integers(640))}
     if tap == "text.logits":
         metrics |= {"kl": 1.3e-7, "top1": 1.0, "top5": 0.995}
-    return row | {"span": [], "metrics": metrics, "nonfinite": None}
+    return row | {"span": [], "metrics": metrics, "nonfinite": None, "seconds": round(rng.uniform(0.001, 2), 3)}
 
 
 def profile_of(rng, tokens, channels):
+    sizes = [float(tokens), float(channels)]
     tokens, channels = rng.uniform(0.1, 1.9, min(512, tokens)), rng.lognormal(-0.3, 0.4, min(512, channels))
-    return {"tokens": tokens.tolist(), "channels": channels.tolist()}
+    return {"tokens": tokens.tolist(), "channels": channels.tolist(), "sizes": sizes}
 
 
 def at(report, tap, number=0):

@@ -161,6 +161,7 @@ def test_profiles_hold_tokens_and_channels(clean):
     one = profiles[0, LAYER + "ffn.up"]
     assert len(one["tokens"]) == 19
     assert len(one["channels"]) == 44
+    assert one["sizes"] == [19, 44]
 
 
 def test_arrays_and_their_ids(clean):

@@ -1,5 +1,6 @@
 """The page in headless Chromium, offline: no word in the console, and what a cell shows is what the report says."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -129,9 +130,15 @@ def test_a_cell_shows_the_numbers_of_the_report(browser, pages, size, tower, pla
     for i, bar in enumerate(bars):
         assert float(bar.split()[-2]) == pytest.approx(max(tokens[i * step :][:step]), rel=0.01, abs=0.01, nan_ok=True)
     # 600 tokens in 512 bins: the first 88 bins hold two
-    two = len(tokens) == 512 and tower == "text"
+    two = len(tokens) == 512
     name = f"tokens 0 to {step * (1 + two) - 1}: at most" if step * (1 + two) > 1 else "token 0:"
     assert bars[0].startswith(name)
+    if row["metrics"]:  # 640 channels in 512 bins: the axis counts channels, as the number of the worst one does
+        last = browser.execute_script("return document.getElementById('channels').data[0].hovertext.at(-1)")
+        assert re.match(r"channels? (\d+ to )?639:", last)
+        ends = browser.execute_script("return document.getElementById('channels').layout.xaxis.range")
+        assert ends == [-0.5, 639.5]
+        assert "There are 640 channels: a bar is the largest of neighbours." in text(browser, "#bins")
     assert errors(browser) == []
 
 

@@ -94,10 +94,10 @@ def test_the_numbers_of_the_report_are_in_the_page():
         for key in ("local", "local_floor", "local_ratio", "inherited", "floor", "inherited_ratio"):
             assert shown[key] == pytest.approx(row[key], rel=1e-3)
         assert shown["metrics"]["cosine"] == row["metrics"]["cosine"]
-    tokens, channels, step, counts = data["profiles"][[row["tap"] for row in rows].index(WRONG)]
+    tokens, channels, step, counts, sizes = data["profiles"][[row["tap"] for row in rows].index(WRONG)]
     np.testing.assert_allclose(tokens, profiles[0, WRONG]["tokens"], rtol=1e-2)
     np.testing.assert_allclose(channels, profiles[0, WRONG]["channels"], rtol=1e-2)
-    assert (step, counts) == (1, [40, 512])
+    assert (step, counts, sizes) == (1, [40, 512], [40, 640])
     assert data["first"] == {"tap": WRONG, "layer": 3, "pass": 0}
     assert [row["class"] for row in data["diagnosis"]] == [0, 1, 2, 3, 4]
 

@@ -49,11 +49,19 @@ def test_every_tap_is_a_case_and_every_bug_a_failure(make):
     cases = list(suite)
     assert [case.name for case in cases] == [row["tap"] for row in report["taps"]]
     for case, row in zip(cases, report["taps"], strict=True):
+        assert case.time == row["seconds"] > 0
         assert [type(one) for one in case.result] == kinds[row["verdict"]]
         assert case.classname.endswith(f"/pass {row['pass']}")
     verdicts = [row["verdict"] for row in report["taps"]]
     counts = (len(cases), verdicts.count("bug"), 0, verdicts.count("undetermined"))
     assert (suite.tests, suite.failures, suite.errors, suite.skipped) == counts
+
+
+def test_a_time_that_is_not_known_is_left_out():
+    report, _ = example()
+    del report["taps"][3]["seconds"]
+    cases = list(ElementTree.fromstring(junit_xml(report)).iter("testcase"))
+    assert [i for i, case in enumerate(cases) if "time" not in case.attrib] == [3]
 
 
 def test_a_failure_has_the_numbers():

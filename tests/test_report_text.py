@@ -119,3 +119,18 @@ def test_the_worst_of_a_group_is_a_number_that_is_none_before_one_that_is_not_me
     assert worst_of(rows, "local_ratio") is rows[2]
     assert worst_of(rows[:2], "local_ratio") is rows[1]
     assert worst_of(rows[:1], "local_ratio") is rows[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "line"),
+    [
+        ("not said", "not said", "producer: not said"),
+        ("mlx", "not said", "producer: mlx"),
+        ("not said", "5.23", "producer: 5.23"),
+        ("mlx", "0.32", "producer: mlx 0.32"),
+    ],
+)
+def test_what_a_producer_does_not_say_is_said_once(name, version, line):
+    report, _ = example()
+    report["producer"] = {"name": name, "version": version}
+    assert line in render_text(report).splitlines()

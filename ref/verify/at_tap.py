@@ -86,6 +86,7 @@ def _measure_floats(bench: Bench, row: dict[str, Any], value, truth, own_truth, 
             _into(row, "inherited", names, sums_of(value, own_truth, tap, valid), own_truth, owns, valid)
         _conclude(row, truth)
         shapes = {axis: profile(sums, getattr(floor, axis), axis) for axis in ("tokens", "channels")}
+        shapes["sizes"] = [float(len(sums.tokens)), float(len(sums.channels))]  # of what the profiles are bins
     return Measured(row, shapes, value, truth, floor, runs)
 
 

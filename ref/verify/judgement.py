@@ -1,5 +1,6 @@
 """One judgement: the passes of a dump gone through by one arithmetic, and again by another where that explains more."""
 
+import time
 from typing import Any, NamedTuple
 
 from ref.ops.visibility import Composition
@@ -197,7 +198,9 @@ class Hearing:
 def _measure(benches: list[Bench], question: Question, hearing: Hearing):
     rows, profiles = [], {}
     total = sum(len(bench.stored) + len(bench.partial) for bench in benches)
+    begin = time.perf_counter()
     for found in judge(benches, question.loaded, benches[0].world.held, hearing):
+        found.row["seconds"], begin = round(time.perf_counter() - begin, 3), time.perf_counter()
         rows.append(found.row)
         profiles[found.row["pass"], found.row["tap"]] = found.profile
         if question.progress:

@@ -16,9 +16,10 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
         dump: what to call the dump; None takes its producer's name.
 
     Returns:
-        An XML document: one test suite; a test case a tap, of class `dump/pass 0`. A bug is a failure with its numbers,
-        an undetermined tap is skipped with its reason. Properties say what was judged, `system-out` is what the
-        terminal shows. Characters that XML does not allow are written as escapes.
+        An XML document: one test suite; a test case a tap, of class `dump/pass 0`. Its time is what passed since the
+        tap before, weights that were made ready for it included; a report that lacks it has none. A bug is a failure
+        with its numbers, an undetermined tap is skipped with its reason. Properties say what was judged, `system-out`
+        is what the terminal shows. Characters that XML does not allow are written as escapes.
 
     Raises:
         BadInput: junitparser is not installed.
@@ -26,11 +27,10 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
     Source: the schemas of Apache Ant (windyroad/JUnit-Schema, JUnit.xsd) and of Jenkins (xunit-plugin, junit-10.xsd):
         valid by both.
     """
-    try:
-        from junitparser import JUnitXml, TestSuite
-        from junitparser.junitparser import SystemErr, SystemOut
-    except ImportError:
-        raise wanted("junitparser", "JUnit XML", pip_install("report"), "no such package") from None
+    import_junitparser()
+    from junitparser import JUnitXml, TestSuite
+    from junitparser.junitparser import SystemErr, SystemOut
+
     told, report = render_text(report), printable(report)
     name = printable(dump) if dump else str((report.get("producer") or {}).get("name") or "dump")
     suite = TestSuite(f"gemma3-ref compare {name}")
@@ -50,10 +50,22 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
     return xml.tostring().decode()
 
 
+def import_junitparser() -> None:
+    """Import junitparser.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    try:
+        import junitparser  # noqa: F401
+    except ImportError:
+        raise wanted("junitparser", "JUnit XML", pip_install("report"), "no such package") from None
+
+
 def _case(row: dict[str, Any], classname: str):
     from junitparser import Failure, Skipped, TestCase
 
-    case = TestCase(row["tap"], classname, 0.0)
+    case = TestCase(row["tap"], classname, row.get("seconds"))
     if row["verdict"] == "bug":
         failure = Failure(f"{floors(row['local_ratio'])} floors" + (f": {row['why']}" if row["why"] else ""), "bug")
         failure.text = numbers(row)

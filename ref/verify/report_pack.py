@@ -7,7 +7,7 @@ import numpy as np
 
 from ref.verify.floor import LIMIT
 from ref.verify.page import as_json
-from ref.verify.report_words import ORDER
+from ref.verify.report_words import ORDER, UNSAID
 
 ROW = ("tap", "group", "layer", "pass", "dtype", "verdict", "why", "local", "local_floor", "local_ratio")
 ROW += ("inherited", "floor", "inherited_ratio", "span", "metrics", "nonfinite")
@@ -50,7 +50,8 @@ def packed(report: dict[str, Any], profiles: Profiles, other: dict[str, Any] | N
 def producer_of(report: dict[str, Any]) -> str:
     """Name the producer of a dump and its version."""
     producer = report.get("producer") or {}
-    return f"{producer.get('name') or 'dump'} {producer.get('version') or ''}".strip()
+    name, version = (value if value != UNSAID else "" for value in map(producer.get, ("name", "version")))
+    return f"{name or 'dump'} {version or ''}".strip()
 
 
 def _head(report, dumps, groups: list[str], left_out: int) -> dict[str, Any]:
@@ -102,11 +103,17 @@ def _shapes(rows, profiles: Profiles, room: int) -> str:
 
 
 def _profile(shape, step: int) -> list[Any] | bool | None:
-    """Join neighbours; False where there is nothing to be shown, None where there is no room for it."""
+    """Join neighbours; False where there is nothing to be shown, None where there is no room for it.
+
+    Returns:
+        Tokens, channels, how many are joined in each, how many bins there were, and of how many tokens and channels.
+    """
     axes = [(shape or {}).get(axis) or [] for axis in ("tokens", "channels")]
     if not any(axes) or not step:
         return None if any(axes) else False
-    return [*(_joined(values, step) for values in axes), step, [len(values) for values in axes]]
+    bins = [len(values) for values in axes]
+    sizes = [int(size) for size in (shape or {}).get("sizes") or bins]
+    return [*(_joined(values, step) for values in axes), step, bins, sizes]
 
 
 def _joined(values: list[float], step: int) -> list[Any]:

@@ -188,7 +188,7 @@
   }
 
   function showProfiles(row) {
-    const shape = profiles.get(keyOf(row)), text = data.groups[row.group].startsWith("text.") && !row.tap.includes(".cache.");
+    const shape = profiles.get(keyOf(row));
     const heads = /\.(scores|probs)$/.test(row.tap), notes = [];
     const sides = [["tokens", "token", 0], ["channels", heads ? "head" : "channel", 1]];
     for (const [id, noun, i] of sides) {
@@ -196,9 +196,8 @@
       byId(`${id}-title`).hidden = byId(id).hidden = !there;
       byId(`${id}-title`).textContent = `Error of each ${noun}, in floors of that ${noun}`;
       if (!there) { Plotly.purge(byId(id)); continue; }
-      const ids = data.passes[row.pass] && data.passes[row.pass].ids;
-      const total = i === 0 && text && bins === 512 && ids > bins ? ids : bins; // of more than 512 channels only bins are known
-      if (bins === 512 && total === bins) notes.push(`Where there are more than 512 ${noun}s, a bar is the largest of neighbours and the axis counts bars.`);
+      const total = Math.max(bins, shape[4][i]); // of more than 512 a bar is the largest of neighbours
+      if (total > shape[i].length) notes.push(`There are ${total} ${noun}s: a bar is the largest of neighbours.`);
       drawProfile(id, noun, shape[i], shape[2], bins, total);
     }
     if (shape) notes.push(`Lines: 1 floor and ${data.limit} floors. The verdict goes by the whole tap; single ones scatter more.`);

@@ -5,6 +5,7 @@ from typing import Any
 
 from ref.model.taps import tap_group, tap_names
 
+UNSAID = "not said"  # what readers write where a dump does not say a thing
 LONGEST = 300  # characters of a name or sentence that came with a dump
 ORDER = {tap_group(name): i for i, name in enumerate(tap_names(1, cached=True, vision_layers=1))}
 
@@ -164,7 +165,8 @@ def judged(report: dict[str, Any]) -> list[tuple[str, str]]:
 def _settings(values: dict[str, Any], joint: str = ": ") -> str:
     """Write settings in a line; of a table, such as one digest a tensor, only how long it is."""
     if set(values) == {"name", "version"}:
-        return f"{values['name']}{joint}{values['version']}"
+        said = [str(values[key]) for key in ("name", "version") if values[key] != UNSAID]
+        return joint.join(said) or UNSAID
     parts = []
     for key, value in values.items():
         if value is not None and value != "":
