@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 from ref.commands import BUG, FINE, UNDETERMINED
-from ref.commands.output import write_whole
+from ref.commands.output import refuse_overwriting
 from ref.commands.shared import encode_prompt, json_flag, note, print_json, read_ids, set_threads
-from ref.errors import BadInput
+from ref.errors import BadInput, wanted
+
+REPORTS = (".html", ".htm", ".xml")
 
 
 def add(subparsers) -> None:
@@ -46,25 +48,66 @@ def add(subparsers) -> None:
 
 
 def run(args) -> int:
-    """Judge one dump, or two beside each other; print the table and write the reports asked for."""
+    """Judge one dump, or two beside each other; print the table and write the reports asked for.
+
+    What was found is printed whatever becomes of the reports. Where one cannot be written the exit code is 2, also of a
+    bug: whoever asked for it must not take the file of an earlier run for that of this one.
+    """
     set_threads(args.threads)
+    _check_outputs(args)
     report, profiles = _judge(args, args.dump)
     other = _judge(args, args.other)[0] if args.other else None
-    if args.junit:
-        from ref.verify.report_junit import junit_xml
-
-        text = junit_xml(report)
-        write_whole(args.junit, lambda path: path.write_text(text))
-    if args.html:
-        from ref.verify.report_html import write_html
-
-        write_html(report, profiles, args.html, other)
-    if args.json:
-        print_json(report | ({"other": other} if other else {}))
-    else:
-        show(args, report, other)
+    try:
+        if args.json:
+            print_json(report | ({"other": other} if other else {}))
+        else:
+            show(args, report, other)
+        sys.stdout.flush()
+    finally:  # also where the reader of the table left early, as `head` does
+        _write_reports(args, report, profiles, other)
     worst = [one["verdict"] for one in (report, other) if one]
     return BUG if "bug" in worst else UNDETERMINED if "undetermined" in worst else FINE
+
+
+def _check_outputs(args) -> None:
+    """Refuse reports that could not be written, or would be written over what is read, before anything is judged."""
+    from ref.verify.page import check_target, plotly_js
+    from ref.verify.report_junit import import_junitparser
+
+    if args.html:
+        plotly_js()
+    if args.junit:
+        import_junitparser()
+    outputs = [check_target(path) for path in (args.html, args.junit) if path]
+    if args.html and args.junit and args.html.absolute() == args.junit.absolute():
+        raise wanted("output file", args.junit, "another file than --html", "the same")
+    for path in outputs:
+        for source in (args.dump, args.other, args.weights, args.mmproj, args.ids):
+            _refuse_source(str(source or ""), path)
+
+
+def _refuse_source(source: str, out: Path) -> None:
+    """Refuse to write over a file that is read, or over one in a folder that is, unless it is a report itself."""
+    refuse_overwriting(source, out)
+    inside = source and Path(source).is_dir() and out.exists() and Path(source).resolve() in out.resolve().parents
+    if inside and out.suffix not in REPORTS:
+        raise wanted("output file", out, f"another file than those of {source}", "one of them")
+
+
+def _write_reports(args, report: dict, profiles, other: dict | None) -> None:
+    """Write the reports asked for: if one fails, still the other."""
+    from ref.verify.page import write_page
+
+    try:
+        if args.junit:
+            from ref.verify.report_junit import junit_xml
+
+            write_page(args.junit, junit_xml(report))
+    finally:
+        if args.html:
+            from ref.verify.report_html import write_html
+
+            write_html(report, profiles, args.html, other)
 
 
 def _judge(args, dump: str):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ref.errors import pip_install, wanted
+from ref.errors import BadInput, pip_install, wanted
 
 MOST_BYTES = 8_000_000  # of a page; plotly.js is 4.8 million of them
 
@@ -86,16 +86,25 @@ def write_page(path: str | Path, page: str) -> Path:
 
 
 def check_target(path: Path) -> Path:
-    """Return a path that a page can be written to, or refuse it.
+    """Return a path that a page can be written to, or refuse it: before the work whose result it would hold.
 
     Args:
-        path: where.
+        path: where. A file is made beside it and removed, since only that tells what may be written.
 
     Raises:
-        BadInput: it is a folder or device, or its folder is not there.
+        BadInput: it is a folder or device, or its folder is not there or cannot be written to.
     """
-    if not path.name or (path.exists() and not path.is_file()):
-        raise wanted("output file", path, "a name for a file", "a folder or device")
-    if not path.parent.is_dir():
-        raise wanted("output file", path, "a place that can be written", "no such folder")
+    try:
+        if not path.name or (path.exists() and not path.is_file()):
+            raise wanted("output file", path, "a name for a file", "a folder or device")
+        if not path.parent.is_dir():
+            raise wanted("output file", path, "a place that can be written", "no such folder")
+        trial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        trial.touch()
+        trial.unlink()
+    except (OSError, ValueError) as error:  # ValueError: a refusal above, or a NUL in the name
+        if isinstance(error, BadInput):
+            raise
+        got = getattr(error, "strerror", None) or error
+        raise wanted("output file", path, "a place that can be written", got) from None
     return path
