@@ -128,6 +128,7 @@ def test_coverage_says_what_was_not_exercised(clean):
     assert "no image" in lines
     assert "no cached pass" in lines
     assert "window was not exercised" not in lines
+    assert "the prompt of pass 0 does not begin with BOS (id 2)" in lines
     short = "\n".join(judge(captured(tokens=4))["coverage"])
     assert "window was not exercised" in short
 

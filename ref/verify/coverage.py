@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ref.config import BOS
 from ref.model.taps import tap_group
 from ref.verify.at_tap import Measured
 from ref.verify.bench import Bench
@@ -63,7 +64,7 @@ class Coverage:
             needs = tap_mutants()[name].needs
             if not any(word in needs for word in (*known, *OTHER_MODELS)):
                 hidden.setdefault(needs, []).append(name)
-        lines = [line for _, line in told]
+        lines = [line for _, line in told] + _beginnings(benches)
         return lines + [f"{', '.join(names)} would not show: needs {needs}" for needs, names in hidden.items()]
 
 
@@ -89,6 +90,27 @@ def _structure(benches: list[Bench], groups: set[str]) -> list[tuple[str, str]]:
         lines.append(("K of 2", "one key head: the order of groups cannot be wrong here"))
     if missing := sorted(_expected(benches) - groups):
         lines.append(("", f"not in the dump: {', '.join(missing)}"))
+    return lines
+
+
+def _beginnings(benches: list[Bench]) -> list[str]:
+    """Say which prompts begin without BOS, or with two: of packed rows each; a cached pass begins none."""
+    lines = []
+    for bench in benches:
+        world = bench.world
+        if world.cached:
+            continue
+        ids, starts = world.ids[0], np.flatnonzero(world.first[0] == np.arange(world.ids.shape[1]))
+        soft = world.places[0]
+        for number, start in enumerate(starts.tolist()):
+            which = (
+                f"prompt {number} of pass {bench.number}" if len(starts) > 1 else f"the prompt of pass {bench.number}"
+            )
+            begins = [bool(i == BOS and not image) for i, image in zip(ids[start:][:2], soft[start:][:2], strict=True)]
+            if not begins[0]:
+                lines.append(f"{which} does not begin with BOS (id {BOS}), as all that Gemma 3 was trained on does")
+            elif begins == [True, True]:
+                lines.append(f"{which} begins with two BOS (id {BOS}): a chat template and a tokenizer each add one")
     return lines
 
 
