@@ -123,8 +123,8 @@ source(project, doc=False)
 # %% [markdown]
 # ## Exercise
 #
-# Three blind ports of `tiny`. Write what finds the tap where each goes wrong. This answer takes the tap that is most
-# off. When it is Right, form a hypothesis for each port, test it as above, and only then look at `ports[1].mistake`.
+# Three blind ports of `tiny`. Write what finds every tap whose own operation is wrong, and none that only follows. This
+# answer takes the tap that is most off. When it is Right, test a hypothesis for each port, then see `ports[1].mistake`.
 
 # %%
 tiny = ref.load("tiny")
@@ -132,13 +132,13 @@ ports = {seed: break_port_blindly(f"{folder}/{seed}", tiny, list(range(3, 27)), 
 reports = {seed: compare(port.path, loaded=tiny) for seed, port in ports.items()}
 
 
-def first_bad(rows):
-    """Return the name of the tap where the port goes wrong."""
-    return max(rows, key=lambda row: row["inherited_ratio"])["tap"]
+def all_bad(rows):
+    """List the names of the taps whose own operation is wrong."""
+    return [max(rows, key=lambda row: row["inherited_ratio"])["tap"]]
 
 
-cases = [(seed,) for seed in ports]
-exercise(check_like, lambda n: first_bad(reports[n]["taps"]), lambda n: reports[n]["first"]["tap"], cases)
+bugs = {n: [row["tap"] for row in report["taps"] if row["verdict"] == "bug"] for n, report in reports.items()}
+exercise(check_like, lambda n: all_bad(reports[n]["taps"]), bugs.get, [(n,) for n in ports])
 
 # %% [markdown]
 # | paper | function | test |
@@ -146,4 +146,4 @@ exercise(check_like, lambda n: first_bad(reports[n]["taps"]), lambda n: reports[
 # | own: local and inherited | `ref.verify.comparison.compare`, `ref.verify.graph.Run` | `tests/test_compare.py` |
 # | matched filter | `ref.verify.diagnose.project`, `ref.verify.hidden.Hidden` | `tests/test_compare.py` |
 #
-# **Next:** 17, changes that are meant.
+# **Next:** 15, weights in few bits.

@@ -146,4 +146,4 @@ exercise(check_op, my_codes, "quantise")
 # | Gemma 3 report, table 3 | `ref.quant.memory.memory` | `tests/test_memory.py` |
 # | Bengio et al. 2013, straight through | `ref.quant.qat.qat_step` | `tests/test_qat.py` |
 #
-# **Next:** your own port, with `gemma3-ref compare`.
+# **Next:** 17, changes that are meant.

@@ -11,6 +11,7 @@ from ref.errors import BadInput
 from ref.ops.norm import rms_norm
 from ref.testing import break_port, break_port_blindly, check_like, check_op, exercise
 from ref.verify import compare
+from ref.verify.floor import LIMIT
 from ref.verify.golden import golden_root
 from ref.verify.mutants import tap_mutants
 
@@ -78,6 +79,25 @@ def test_only_the_arguments_that_an_answer_names_are_given():
         check_op(lambda x: x, "rms_norm")
 
 
+def by_place(x, scale, eps, /):
+    return rms_norm(x, scale, eps)
+
+
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [(lambda x, weight, eps=1e-6: x, "weight"), (by_place, "x"), (lambda x, *, gain: x, "gain")],
+)
+def test_parameters_must_have_the_names_that_they_are_given_by(answer, got):
+    want = r"some of x, scale, eps, by which it is called \(by keyword, never by place\)"
+    with pytest.raises(BadInput, match=f"check_op: parameter of fn: wanted {want}, got {got}$"):
+        check_op(answer, "rms_norm")
+
+
+def test_a_function_that_does_not_tell_its_parameters_is_refused():
+    with pytest.raises(BadInput, match="check_op: fn: wanted a function whose parameters can be read"):
+        check_op(max, "rms_norm")
+
+
 def test_an_unknown_operation_is_refused_with_those_there_are():
     with pytest.raises(BadInput, match=r"check_op: op: wanted one of .*rms_norm.*, got rmsnorm"):
         check_op(rms_norm, "rmsnorm")
@@ -143,6 +163,18 @@ def test_a_blind_mistake_shows_and_is_named_and_not_given_away(tmp_path, seed):
     report = compare(port.path)
     assert report["verdict"] == "bug"
     assert port.mistake in [row["mutant"] for row in report["diagnosis"] if row["verdict"] in ("named", "tied")]
+
+
+@pytest.mark.parametrize("seed", [1, 4, 19])
+def test_the_ports_of_notebook_14_are_answered_by_the_local_error_alone(tmp_path, seed):
+    rows = compare(break_port_blindly(tmp_path / "port", ref.load("tiny"), list(range(3, 27)), seed).path)["taps"]
+    right = [row["tap"] for row in rows if row["verdict"] == "bug"]
+    by_local, by_inherited = (
+        [row["tap"] for row in rows if row[key] > LIMIT] for key in ("local_ratio", "inherited_ratio")
+    )
+    assert by_local == right
+    assert by_inherited != right
+    assert (by_inherited[:1] == right) == (seed != 4)  # of one bug the first inherited is the place; not of several
 
 
 @pytest.mark.parametrize(

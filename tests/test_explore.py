@@ -291,9 +291,12 @@ def test_keys_walk_tokens_layers_and_heads(browser, page, real):
 
     show(browser, page)
     last = len(real[1]) - 1
+    where = "return ['token', 'layer', 'head'].map(id => +document.getElementById(id).value)"
+    assert browser.execute_script("return document.activeElement === document.body")
+    press(Keys.ARROW_LEFT)  # before anything was clicked
+    eventually(browser, where, [last - 1, 17, 0])
     click(browser, f'[data-token="{last}"]')
     press(Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_DOWN, "h")
-    where = "return ['token', 'layer', 'head'].map(id => +document.getElementById(id).value)"
     eventually(browser, where, [last - 2, 16, 1])
     current = "const a = document.activeElement; return [+a.dataset.token, a.getAttribute('aria-current'), a.tabIndex]"
     eventually(browser, current, [last - 2, "true", 0])
@@ -304,6 +307,18 @@ def test_keys_walk_tokens_layers_and_heads(browser, page, real):
     np.testing.assert_allclose([p for _, p in table(browser, "attention")], -np.sort(-probs)[:8], atol=1 / 65535)
     browser.find_element("css selector", "#layer").send_keys(Keys.ARROW_UP)  # a slider keeps its own keys
     eventually(browser, where, [last - 2, 17, 4])
+
+
+@plotly
+@in_browser
+@pytest.mark.parametrize(("size", "named"), [((1300, 1000), True), ((390, 844), True), ((250, 700), False)])
+def test_the_heads_picture_has_words_where_they_fit(browser, page, real, size, named):
+    show(browser, page, size)
+    ticks = "return [...document.querySelectorAll('#matrix .ytick text')].map(one => one.textContent)"
+    shown = browser.execute_script(ticks)
+    words = [piece.replace("▁", " ").strip() for piece in real[0].tokenizer().pieces(real[1])]
+    assert shown == words if named else all(one.isdigit() for one in shown)
+    eventually(browser, "return document.documentElement.scrollWidth <= innerWidth", True)
 
 
 @plotly

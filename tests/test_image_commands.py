@@ -43,6 +43,7 @@ def test_crops_of_a_size(capsys):
     assert result == {"width": 2500, "height": 1000, "policy": "transformers", "boxes": boxes, **settings}
     assert main(["crops", "2500x1000"]) == 0
     assert capsys.readouterr().out == (
+        "y0, x0, y1, x1: pixels from the top left, the ends not included; then width x height\n"
         "[0, 0, 1000, 834]  834 x 1000\n[0, 834, 1000, 1668]  834 x 1000\n[0, 1668, 1000, 2500]  832 x 1000\n"
     )
 

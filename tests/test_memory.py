@@ -185,3 +185,12 @@ def test_all_formats_are_known_by_one_name():
     assert "bfloat16" in KEYS
     with pytest.raises(BadInput, match="a multiple of 32, the block of q4_0, got 36"):
         weights_bytes(SIZES["tiny"], "q4_0")
+
+
+@pytest.mark.parametrize(("context", "there"), [("32768", True), ("131072", False)])
+def test_the_head_names_brackets_where_there_are_some(capsys, context, there):
+    assert main(["memory", "4b", "--context", context]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert (
+        ("in brackets: the report's figure, and ours less it" in head) == there == any("(" in row for row in rows[:3])
+    )

@@ -195,3 +195,21 @@ def test_large_sizes_have_their_shapes_and_nothing_is_made_by_loading(size):
     assert {field: weight.shape for field, weight in layer._asdict().items()} == vision_layer_shapes(SIGLIP)
     assert loaded.vision.text_width == c.width
     assert loaded.report.used == 13 * c.layers + 2 + 16 * 27 + 7
+
+
+def test_a_walk_through_the_layers_shows_on_a_terminal_how_far_it_is(monkeypatch, capsys):
+    shown = []
+
+    def watched(layers, description, total, **how):
+        shown.append((description, total, how["disable"]))
+        return layers
+
+    loaded = load("synthetic:4b-pair")
+    monkeypatch.setattr("ref.weights.synthetic.tqdm", watched)
+    assert len(list(loaded.params.layers)) == 2
+    assert loaded.vision
+    next(iter(loaded.vision.layers))
+    assert shown == [("synthetic text layers", 2, None), ("synthetic vision layers", 27, None)]
+    monkeypatch.undo()
+    list(loaded.params.layers)
+    assert capsys.readouterr().err == ""  # no terminal, no word

@@ -76,5 +76,6 @@ def show(args, width, height, crops, boxes) -> None:
     elif not boxes:
         note(f"no crops: {width} x {height} is seen whole only")
     else:
+        print("y0, x0, y1, x1: pixels from the top left, the ends not included; then width x height")
         for y0, x0, y1, x1 in boxes:
             print(f"{[y0, x0, y1, x1]}  {x1 - x0} x {y1 - y0}")

@@ -53,9 +53,8 @@ def run(args) -> int:
         print_json(rows[0] if len(rows) == 1 else rows)
         return FINE
     layers = "all layers global" if args.all_global else "rings in local layers"
-    print(
-        f"context {args.context:,}, cache {kv}, {layers}; GB of 10^9 bytes; in brackets the report's, and ours less it"
-    )
+    beside = "; in brackets: the report's figure, and ours less it" if any(row["report"] for row in rows) else ""
+    print(f"context {args.context:,}, cache {kv}, {layers}; GB of 10^9 bytes{beside}")
     print(f"{'':>5} {'format':<9}{'text':>20}{'with vision':>22}{'KV cache':>24}{'sum':>8}")
     for row in rows:
         print(_line(row))

@@ -146,13 +146,16 @@
       const [a, b] = seenBy(chosen.layer, t);
       return Array.from(row(chosen.layer, chosen.head, t), (p, key) => (key >= a && key < b ? p : null));
     });
-    const size = Math.min(div.clientWidth, 640), axis = { fixedrange: true, showgrid: false, zeroline: false, nticks: 8 };
+    const size = Math.min(div.clientWidth, 640), named = T <= size / 26; // words where they fit, else numbers
+    const words = named ? data.ids.map((_, t) => nameOf(t).trim() || "␣").map((word) => (word.length > 9 ? `${word.slice(0, 8)}…` : word)) : [];
+    const ticks = named ? { tickvals: words.map((_, t) => t), ticktext: words.map(plain) } : { nticks: 8 };
+    const room = 7 * Math.max(0, ...words.map((word) => word.length)), axis = { fixedrange: true, showgrid: false, zeroline: false, ...ticks };
     Plotly.react(div, [{
       type: "heatmap", z, zmin: 0, zmax: 1, hoverongaps: false, colorscale: scale, hovertemplate: "query %{y}, key %{x}: %{z:.2%}<extra></extra>",
       colorbar: { thickness: 10, tickvals: [0, 0.25, 0.5, 0.75, 1], title: { text: "probability", side: "right" } },
     }], {
-      ...clear(), width: size, height: size * 0.9, margin: { l: 48, r: 4, t: 6, b: 34 }, shapes,
-      xaxis: { ...axis, title: { text: "key", standoff: 4 } }, yaxis: { ...axis, autorange: "reversed", title: { text: "query", standoff: 2 } },
+      ...clear(), width: size, height: size * 0.9, margin: { l: 34 + (room || 14), r: 4, t: 6, b: 24 + (room || 10) }, shapes,
+      xaxis: { ...axis, tickangle: named ? -90 : 0, title: { text: "key", standoff: 4 } }, yaxis: { ...axis, autorange: "reversed", title: { text: "query", standoff: 2 } },
     }, quiet);
     if (!div.dataset.listens) div.on("plotly_click", (event) => choose({ token: event.points[0].y }));
     div.dataset.listens = "yes";
@@ -225,9 +228,9 @@
   byId("token").addEventListener("input", (event) => choose({ token: Number(event.target.value) }));
   byId("layer").addEventListener("input", (event) => choose({ layer: Number(event.target.value) }));
   byId("head").addEventListener("change", (event) => choose({ head: Number(event.target.value) }));
-  byId("reading").addEventListener("keydown", (event) => {
-    const change = KEYS[event.key];
-    if (!change || event.ctrlKey || event.altKey || event.metaKey) return;
+  document.addEventListener("keydown", (event) => { // from the first moment on: where nothing has the focus, keys walk too
+    const change = KEYS[event.key], here = event.target === document.body || byId("reading").contains(event.target);
+    if (!change || !here || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     choose(change());
     places[chosen.token].focus({ preventScroll: true });

@@ -37,13 +37,14 @@ def check_op(fn: Callable[..., Any], op: str) -> None:
     """Check a function by the golden vectors of an operation, which other implementations made.
 
     Args:
-        fn: called by keyword with the inputs of each vector, lists as float64 arrays, or those that its parameters
-            name; what each is stands in `golden/vectors/{op}.json`.
+        fn: called by keyword, so that its parameters must have the names of the inputs, in any order: for rms_norm
+            `x`, `scale` and `eps`. It may name some of them, or take **all; lists are float64 arrays. What each is
+            stands in `golden/vectors/{op}.json`. Where yours has other names: `lambda x, scale, eps: mine(x, scale)`.
         op: a file of `golden/vectors`, such as rms_norm, rope, geglu, softmax, sampling.
 
     Raises:
         AssertionError: a vector that is answered wrongly, and which known mistakes answer theirs as `fn` did.
-        BadInput: no such file.
+        BadInput: no such file; a parameter of `fn` that is no input.
 
     Source: `golden/README.md`.
     Differs: no known.
@@ -109,7 +110,15 @@ def _vectors(op: str) -> dict[str, Any]:
 
 def _call(fn, inputs: dict[str, Any]) -> Any:
     arrays = {name: np.array(value, np.float64) if isinstance(value, list) else value for name, value in inputs.items()}
-    known = inspect.signature(fn).parameters
+    names = f"some of {', '.join(inputs)}, by which it is called (by keyword, never by place)"
+    try:
+        known = inspect.signature(fn).parameters
+    except (TypeError, ValueError):  # compiled ones do not always tell
+        raise wanted("fn", "check_op", "a function whose parameters can be read, as of a lambda", fn) from None
+    for one in known.values():
+        needed = one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        if needed and (one.name not in inputs or one.kind is one.POSITIONAL_ONLY):
+            raise wanted("parameter of fn", "check_op", names, one.name)
     if not any(one.kind is one.VAR_KEYWORD for one in known.values()):
         arrays = {name: value for name, value in arrays.items() if name in known}
     with np.errstate(all="ignore"):

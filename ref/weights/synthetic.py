@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import prod
 
 import numpy as np
+from tqdm import tqdm
 
 from ref.config import TextConfig, VisionConfig
 from ref.model.params import (
@@ -104,6 +105,18 @@ def _stretch(key: np.ndarray, table: np.ndarray, start: int, stop: int) -> np.nd
     return values[start - BLOCK * first : stop - BLOCK * first]
 
 
+class _Layers(LazyLayers):
+    """Layers that show, on a terminal, how far a walk through them is: with made-up weights a pass takes minutes."""
+
+    def __init__(self, count: int, build, tower: str):
+        super().__init__(count, build)
+        self._tower = tower
+
+    def __iter__(self):
+        how = {"unit": "layer", "disable": None, "delay": 2, "leave": False}
+        return iter(tqdm(super().__iter__(), f"synthetic {self._tower} layers", len(self), **how))
+
+
 def synthetic_params(c: TextConfig, seed: int = 0, bfloat16: bool = True) -> TextParams:
     """Make the parameters of a whole text model, one layer at a time.
 
@@ -132,7 +145,7 @@ def synthetic_params(c: TextConfig, seed: int = 0, bfloat16: bool = True) -> Tex
         return LayerParams(**{field: make(field, shapes[field], i) for field in LAYER_NAMES})
 
     embedding = make(EMBEDDING, (c.vocabulary, c.width), None)
-    return TextParams(c, embedding, LazyLayers(c.layers, build), make(FINAL_NORM, (c.width,), None))
+    return TextParams(c, embedding, _Layers(c.layers, build, "text"), make(FINAL_NORM, (c.width,), None))
 
 
 def synthetic_vision(config: VisionConfig, text_width: int, seed: int = 0, bfloat16: bool = True) -> VisionParams:
@@ -163,7 +176,7 @@ def synthetic_vision(config: VisionConfig, text_width: int, seed: int = 0, bfloa
         return VisionLayerParams(**{field: make(field, shape, i) for field, shape in shapes.items()})
 
     outside = {field: make(field, shape, None) for field, shape in vision_shapes(config, text_width).items()}
-    return VisionParams(config, layers=LazyLayers(config.layers, build), **outside)
+    return VisionParams(config, layers=_Layers(config.layers, build, "vision"), **outside)
 
 
 def _vision_scale(field: str, shape: tuple[int, ...]) -> tuple[float, float]:
