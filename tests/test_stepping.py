@@ -19,7 +19,7 @@ def run(*arguments, stdin="", jit):
     env = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
     env |= {} if jit else {"NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], input=stdin, capture_output=True, text=True, env=env, check=True, timeout=120
+        [sys.executable, *arguments], input=stdin, capture_output=True, text=True, env=env, check=True, timeout=600
     )
     return done.stdout
 
