@@ -41,6 +41,7 @@ def printed(line: dict) -> None:
     """Print a line of the table."""
     worst = " ".join(f"{key} {line[key]['floors']:8.2f} {line[key]['tap']:<27}" for key in ("local", "inherited"))
     first = f"first {line['first']['tap']} of pass {line['first']['pass']}" if line["first"] else ""
+    first += f", named {', '.join(line['named'])}" if line["named"] else ""
     print(f"{line['name']:<48}{line['verdict']:<13}{line['taps']:>4} taps {worst} {first}", flush=True)
 
 

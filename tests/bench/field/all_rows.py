@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-FILES = ("real", "released_sizes", "arithmetic", "tower", "jax_layer", "plain_c", "gpu")
+FILES = ("real", "released_sizes", "arithmetic", "tower", "jax_layer", "plain_c", "of_mlx", "of_litgpt", "gpu")
 
 
 def all_rows():

@@ -24,7 +24,7 @@ def needs(*names: str, version: str):
     try:
         return [import_module(name) for name in names]
     except ImportError as error:
-        raise Missing(f"no {error.name}: pip install {version}") from None
+        raise Missing(f"no {names[0]} here ({error}): pip install {version}") from None
 
 
 def write_passes(folder, producer, loaded, dtype: str, passes: list[tuple[list[int], Taps]], **policy) -> None:
