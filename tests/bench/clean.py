@@ -1,6 +1,6 @@
 """Judge clean captures of the field: none may be called a bug. Not a test: all rows take hours.
 
-python tests/bench/clean.py [--only GLOB] [--nightly] [--list] [--json FILE]   the rows of tests/bench/field/
+python tests/bench/clean.py [--only GLOB ...] [--nightly] [--list] [--json FILE]   the rows of tests/bench/field/
 python tests/bench/clean.py --planted [--seed N] ...    the same rows, each with one of 20 mistakes in some layer
 python tests/bench/clean.py DUMP ...                    dumps of any witness; WEIGHTS=DUMP says whose weights
 """
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
     """Judge what is asked for; the sums come last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dumps", nargs="*", help="DUMP or WEIGHTS=DUMP, in the place of rows")
-    parser.add_argument("--only", default="*", metavar="GLOB", help="rows whose name matches")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="GLOB", help="rows whose name matches one")
     parser.add_argument("--nightly", action="store_true", help="the quick subset, at most five minutes on two cores")
     parser.add_argument("--planted", action="store_true", help="plant a mistake into each")
     parser.add_argument("--seed", type=int, default=0, help="of the mistakes and their layers")
@@ -121,8 +121,8 @@ def main(argv: list[str]) -> int:
         for line in lines:
             printed(line)
         return int(any(line["verdict"] != "match" for line in lines))
-    rows = [r for r in all_rows() if fnmatch(r.name, args.only) and (r.nightly or not args.nightly)]
-    rows = [r for r in rows if r.plantable or not args.planted]
+    rows = [r for r in all_rows() if any(fnmatch(r.name, one) for one in args.only)]
+    rows = [r for r in rows if (r.nightly or not args.nightly) and (r.plantable or not args.planted)]
     if args.list:
         print("\n".join(r.name for r in rows), f"\n{len(rows)} rows, {sum(r.counted for r in rows)} counted")
         return 0

@@ -2,7 +2,18 @@
 
 from importlib import import_module
 
-FILES = ("real", "released_sizes", "arithmetic", "tower", "jax_layer", "plain_c", "of_mlx", "of_litgpt", "gpu")
+FILES = (
+    "real",
+    "released_sizes",
+    "arithmetic",
+    "tower",
+    "jax_layer",
+    "plain_c",
+    "of_mlx",
+    "of_litgpt",
+    "of_onnx",
+    "gpu",
+)
 
 
 def all_rows():
