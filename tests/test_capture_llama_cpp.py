@@ -35,7 +35,7 @@ DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "Q8_0": "q8_0"
 
 @pytest.fixture
 def llama_cpp():
-    return pytest.importorskip("llama_cpp", reason='needs llama-cpp-python: pip install "gemma3-ref[llama]"')
+    return pytest.importorskip("llama_cpp", reason='needs llama-cpp-python: pip install -e ".[llama]"')
 
 
 def save(path: Path, kind: str, change=None) -> Path:
@@ -315,9 +315,7 @@ def test_what_the_command_line_may_ask_for_is_checked(tmp_path, files, weights, 
 
 def test_without_llama_cpp_the_line_says_what_to_install(tmp_path, files, monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    with pytest.raises(
-        BadInput, match=r'llama-cpp-python: wanted pip install "gemma3-ref\[llama\]", got not installed'
-    ):
+    with pytest.raises(BadInput, match=r'llama-cpp-python: wanted pip install -e "\.\[llama\]", got not installed'):
         capture(files["F32"], IDS, tmp_path / "dump")
     assert list(tmp_path.iterdir()) == []
 

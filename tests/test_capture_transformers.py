@@ -820,5 +820,5 @@ def test_prompts_of_several_lengths_are_passes_of_their_own(tmp_path):
 
 def test_a_missing_extra_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(BadInput, match=r'transformers: wanted pip install "gemma3-ref\[witness\]", got no torch'):
+    with pytest.raises(BadInput, match=r'transformers: wanted pip install -e "\.\[transformers\]", got no torch'):
         build_model("tiny")

@@ -1,6 +1,8 @@
 """`gemma3-ref capture WITNESS`: run another implementation on the same weights and write what it computed as a dump."""
 
 import argparse
+import warnings
+from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -72,13 +74,33 @@ def run(args) -> int:
     }
     more = _understood(witness, args.witness, asked)
     taps = args.taps or default_taps(loaded, images)
-    witness(args.weights, prompts, args.out, steps=args.max_new_tokens, taps=taps, **more)
+    with _noting_left_out():
+        witness(args.weights, prompts, args.out, steps=args.max_new_tokens, taps=taps, **more)
     written = _measure(args.out)
     if args.json:
         print_json(written)
     else:
         note(f"{args.out}: {written['passes']} passes, {written['tensors']} tensors, {written['bytes'] / 1e6:.1f} MB")
     return FINE
+
+
+@contextmanager
+def _noting_left_out():
+    """Say what a capture leaves out in our lines, and any other warning as Python says it."""
+    from ref.verify.capture.common import LeftOut
+
+    show = warnings.showwarning
+
+    def one_line(message, category, *place):
+        if issubclass(category, LeftOut):
+            note(str(message))
+        else:
+            show(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LeftOut)
+        warnings.showwarning = one_line
+        yield
 
 
 def _witness(name: str) -> Any:

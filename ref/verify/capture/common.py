@@ -1,13 +1,18 @@
 """What captures share: prompts that can be run, what a mask lets queries see, and which keys are there."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ref.config import PAD, TextConfig
 from ref.errors import wanted
 from ref.model.inputs import check_ids
-from ref.model.taps import check_patterns, tap_names, tap_row
+from ref.model.taps import check_patterns, tap_group, tap_names, tap_row
+
+
+class LeftOut(UserWarning):
+    """Values that a capture heard and did not write, since it could not say what they are."""
 
 
 def check_prompts(
@@ -40,6 +45,20 @@ def check_prompts(
 def pads_of(ids: np.ndarray) -> int:
     """Count the padding on the left of ids that are not all padding."""
     return int((np.asarray(ids) != PAD).argmax())
+
+
+def say_left_out(left: Mapping[str, str]) -> None:
+    """Warn of taps that were left out, once a kind of tap.
+
+    Args:
+        left: tap -> why.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for tap, why in left.items():
+        groups.setdefault((tap_group(tap), why), []).append(tap)
+    for (group, why), taps in groups.items():
+        name = taps[0] if len(taps) == 1 else f"{group} ({len(taps)} layers)"
+        warnings.warn(f"capture: {name} left out: {why}", LeftOut, stacklevel=4)
 
 
 def intervals(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

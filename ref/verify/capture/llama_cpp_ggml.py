@@ -9,7 +9,7 @@ import numpy as np
 
 from ref.errors import wanted
 
-INSTALL = 'pip install "gemma3-ref[llama]"'
+INSTALL = 'pip install -e ".[llama]"'
 # number of a ggml type -> NumPy's; others (the quantised ones) are no activations
 DTYPES = {0: np.float32, 1: np.float16, 26: np.int32, 27: np.int64, 30: ml_dtypes.bfloat16}
 

@@ -15,6 +15,7 @@ import numpy as np
 from ref.config import TextConfig, VisionConfig
 from ref.errors import wanted
 from ref.model.taps import check_patterns, tap_names
+from ref.verify.capture.common import say_left_out
 from ref.verify.capture.transformers_attention import hear_attention
 from ref.verify.capture.transformers_listen import Listener
 from ref.verify.capture.transformers_model import (
@@ -27,6 +28,7 @@ from ref.verify.capture.transformers_model import (
 )
 from ref.verify.capture.transformers_modules import attentions, hook_modules
 from ref.verify.capture.transformers_run import Batch, Rows, check_batch, run
+from ref.verify.capture.transformers_wrapped import traced_anew, without_adapters
 from ref.verify.dump import DumpWriter
 from ref.weights.resolve import weights_name
 
@@ -71,6 +73,7 @@ def capture(
     Source: transformers 5.23 `modeling_gemma3.py`, `modeling_siglip.py`, `generation/utils.py`.
     Differs: transformers' own `model_addition_debugger` writes outputs of modules only, rounded to text.
     """
+    model = without_adapters(model)
     batch = check_batch(model, ids, pixel_values, token_type_ids, left_pads)
     return _write(model, [batch], Path(out_dir), steps, weights, taps)
 
@@ -133,12 +136,13 @@ def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str
             rows = Rows(writer, len(batch.ids))
             run(model, batch, steps, listener, rows)
             rows.finish()
+    say_left_out(listener.left_out)
     return writer.folder
 
 
 @contextmanager
 def _listening(model: Any, listener: Listener):
-    with ExitStack() as stack:
+    with traced_anew(model), ExitStack() as stack:
         hook_modules(stack, model, listener)
         hear_attention(stack, listener, attentions(model))
         yield

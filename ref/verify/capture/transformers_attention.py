@@ -12,8 +12,9 @@ from inspect import signature
 from types import FunctionType
 from typing import Any
 
-from ref.verify.capture.transformers_listen import Listener
-from ref.verify.capture.transformers_seen import lead_to, scores, seen_cells, visible_keys
+from ref.verify.capture.transformers_listen import HEADS_FIRST, Listener
+from ref.verify.capture.transformers_seen import are_probs, lead_to, scores, seen_cells, visible_keys
+from ref.verify.capture.transformers_wrapped import untraced, untraced_here
 
 FIRST = ("module", "query", "key", "value", "attention_mask")  # of every attention function, by place
 MODELS = ("transformers.models.gemma3.modeling_gemma3", "transformers.models.siglip.modeling_siglip")
@@ -108,8 +109,9 @@ class _Ear:
     def wrap(self, function: Any, implementation: str) -> Any:
         if not callable(function) or getattr(function, "ear", None) is self:
             return function
-        names = _names(function)
+        names, told = _names(function), untraced(self._told)
 
+        @untraced_here
         @wraps(function)
         def heard(*args, **kwargs):
             given = dict(zip(names, args, strict=False)) | kwargs
@@ -121,11 +123,15 @@ class _Ear:
                 result = function(*args, **kwargs)
             finally:
                 self.inside.discard(module)
-            self.hear(self.listener.turn(module, "attention", self.modules[module]), given, result, implementation)
+            told(given, result, implementation)
             return result
 
         heard.ear = self  # type: ignore[attr-defined]
         return heard
+
+    def _told(self, given: dict[str, Any], result: Any, implementation: str) -> None:
+        module = given["module"]
+        self.hear(self.listener.turn(module, "attention", self.modules[module]), given, result, implementation)
 
     def hear(self, prefix: str, given: dict[str, Any], result: Any, implementation: str) -> None:
         q, k, v = self._operands(given)
@@ -135,23 +141,29 @@ class _Ear:
         tap, wants = self.listener.tap, self.listener.wants
         if prefix.startswith("text."):
             self._hear_keys(prefix, q, k, v, given, implementation)
-        if hasattr(probs, "detach"):
+        if are_probs(probs, q, k, implementation):
             scaling = given.get("scaling")
             if wants(prefix + "attn.scores"):
                 found = scores(q, k, q.shape[-1] ** -0.5 if scaling is None else scaling)
                 if lead_to(found, given.get("attention_mask"), probs):
                     tap(prefix + "attn.scores", found)
             tap(prefix + "attn.probs", probs)
-        if hasattr(mixed, "detach") and mixed.numel() == q.numel():
-            tap(prefix + "attn.mix", mixed)
+        self._hear_mix(prefix + "attn.mix", q, mixed)
+
+    def _hear_mix(self, tap: str, q: Any, mixed: Any) -> None:
+        """Keep what is mixed, for where the owner's output projection is not heard, whose input it should be."""
+        if self.listener.wants(tap) and hasattr(mixed, "detach"):
+            rows = mixed.unflatten(-1, (-1, q.shape[-1])) if mixed.ndim == 3 else mixed
+            if rows.shape == q.transpose(1, 2).shape:
+                self.listener.spare[tap] = rows.detach().clone()
 
     def _hear_keys(self, prefix, q, k, v, given, implementation) -> None:
         tap = self.listener.tap
-        tap(prefix + "attn.q_rope", q)
-        tap(prefix + "attn.k_rope", k[:, :, -q.shape[2] :])
+        tap(prefix + "attn.q_rope", q, HEADS_FIRST)
+        tap(prefix + "attn.k_rope", k[:, :, -q.shape[2] :], HEADS_FIRST)
         if self.listener.with_cache:
-            tap(prefix + "cache.k", k.transpose(1, 2))
-            tap(prefix + "cache.v", v.transpose(1, 2))
+            tap(prefix + "cache.k", k, HEADS_FIRST)
+            tap(prefix + "cache.v", v, HEADS_FIRST)
         if self.listener.wants(prefix + "attn.visible"):
             seen = seen_cells(q, k, given, implementation)
             if seen is not None:

@@ -31,15 +31,19 @@ def import_transformers() -> tuple[Any, Any]:
         The two modules.
 
     Raises:
-        BadInput: one is not installed, or transformers is older; says what to install.
+        BadInput: one is not installed or does not load, or transformers is older; says what to install, or why.
     """
-    want = 'pip install "gemma3-ref[witness]"'
+    want = 'pip install -e ".[transformers]"'
     try:
         torch, transformers = import_module("torch"), import_module("transformers")
-    except ImportError as error:
+        if int(transformers.__version__.split(".")[0]) < 5:
+            raise wanted("transformers", "capture", f"version 5 ({want})", transformers.__version__)
+        import_module("transformers.models.gemma3.modeling_gemma3")
+    except ModuleNotFoundError as error:
         raise wanted("transformers", "capture", want, f"no {error.name}") from None
-    if int(transformers.__version__.split(".")[0]) < 5:
-        raise wanted("transformers", "capture", f"version 5 ({want})", transformers.__version__)
+    except (ImportError, OSError, RuntimeError) as error:  # a library of it, perhaps
+        got = f"one that does not load: {' '.join(str(error).split())}"
+        raise wanted("transformers", "capture", f"an install that loads ({want})", got) from None
     return torch, transformers
 
 
@@ -164,12 +168,20 @@ def text_config(model: Any) -> TextConfig:
     Args:
         model: transformers'.
 
+    Raises:
+        BadInput: layers that are not one global after a fixed number of local ones, or local ones without a window.
+
     Source: transformers 5.23 `Gemma3TextConfig`.
     Differs: `config_from_hugging_face` refuses what is no Gemma 3; here a dump is to be had of it.
     """
     c = model.config.get_text_config()
     full, local = c.rope_parameters["full_attention"], c.rope_parameters["sliding_attention"]
-    kinds = list(c.layer_types)
+    is_global = [kind == "full_attention" for kind in c.layer_types]
+    every = is_global.index(True) + 1 if any(is_global) else len(is_global) + 1
+    if is_global != [(i + 1) % every == 0 for i in range(c.num_hidden_layers)]:
+        raise wanted("layer_types", "capture", "a global layer after a fixed number of local ones", list(c.layer_types))
+    if c.sliding_window is None and not all(is_global):
+        raise wanted("sliding_window", "capture", "a number", None)
     size = (c.num_hidden_layers, c.hidden_size)
     return TextConfig(
         name=next((row.name for row in SIZES.values() if (row.layers, row.width) == size), "custom"),
@@ -180,13 +192,13 @@ def text_config(model: Any) -> TextConfig:
         head_dim=c.head_dim,
         ffn_width=c.intermediate_size,
         query_scale=c.query_pre_attn_scalar**-0.5,
-        window=c.sliding_window,
+        window=c.sliding_window or c.max_position_embeddings,
         max_positions=c.max_position_embeddings,
         rope_factor=float(full.get("factor") or 1.0),
         vocabulary=c.vocab_size,
         rope_base_local=local["rope_theta"],
         rope_base_global=full["rope_theta"],
-        global_every=kinds.index("full_attention") + 1 if "full_attention" in kinds else len(kinds) + 1,
+        global_every=every,
         rms_eps=c.rms_norm_eps,
     )
 

@@ -4,20 +4,23 @@ from collections import defaultdict
 from contextlib import ExitStack
 from typing import Any
 
-from ref.verify.capture.transformers_listen import Listener
+from ref.verify.capture.transformers_listen import AS_IS, FLAT, GRID, Listener
 from ref.verify.capture.transformers_model import text_model, vision_tower
+from ref.verify.capture.transformers_wrapped import untraced, unwrapped
 
 IN, OUT = "in", "out"  # a module's input or its output
-# (place in the layer, side, tap) in the order of execution. What attention sees is in transformers_attention.
+HEADS = "as given"  # the axes of a norm over heads: as its input's, which the listener tells
+# (place in the layer, side, tap, its axes there) in the order of execution. What attention sees is in
+# transformers_attention.
 LAYER = (
     ("", IN, "in"),
     ("input_layernorm", OUT, "attn.pre_norm"),
-    ("self_attn.q_proj", OUT, "attn.q"),
-    ("self_attn.k_proj", OUT, "attn.k"),
-    ("self_attn.v_proj", OUT, "attn.v"),
-    ("self_attn.q_norm", OUT, "attn.q_norm"),
-    ("self_attn.k_norm", OUT, "attn.k_norm"),
-    ("self_attn.o_proj", IN, "attn.mix"),  # where no attention function was heard
+    ("self_attn.q_proj", OUT, "attn.q", FLAT),
+    ("self_attn.k_proj", OUT, "attn.k", FLAT),
+    ("self_attn.v_proj", OUT, "attn.v", FLAT),
+    ("self_attn.q_norm", OUT, "attn.q_norm", HEADS),
+    ("self_attn.k_norm", OUT, "attn.k_norm", HEADS),
+    ("self_attn.o_proj", IN, "attn.mix", FLAT),
     ("self_attn.o_proj", OUT, "attn.out"),
     ("post_attention_layernorm", OUT, "attn.post_norm"),
     ("pre_feedforward_layernorm", IN, "mid"),
@@ -32,10 +35,10 @@ LAYER = (
 VISION_LAYER = (
     ("", IN, "in"),
     ("layer_norm1", OUT, "attn.pre_norm"),
-    ("self_attn.q_proj", OUT, "attn.q"),
-    ("self_attn.k_proj", OUT, "attn.k"),
-    ("self_attn.v_proj", OUT, "attn.v"),
-    ("self_attn.out_proj", IN, "attn.mix"),
+    ("self_attn.q_proj", OUT, "attn.q", FLAT),
+    ("self_attn.k_proj", OUT, "attn.k", FLAT),
+    ("self_attn.v_proj", OUT, "attn.v", FLAT),
+    ("self_attn.out_proj", IN, "attn.mix", FLAT),
     ("self_attn.out_proj", OUT, "attn.out"),
     ("layer_norm2", IN, "mid"),
     ("layer_norm2", OUT, "ffn.pre_norm"),
@@ -47,7 +50,7 @@ VISION_LAYER = (
 TEXT = (("embed_tokens", OUT, "text.embed"), ("norm", OUT, "text.final_norm"))
 TOWER = (
     ("", IN, "vision.pixels"),
-    ("embeddings.patch_embedding", OUT, "vision.patch_embed"),
+    ("embeddings.patch_embedding", OUT, "vision.patch_embed", GRID),
     ("embeddings", OUT, "vision.embed"),
     ("post_layernorm", OUT, "vision.post_norm"),
 )
@@ -73,8 +76,8 @@ def attentions(model: Any) -> dict[Any, list[str]]:
     for layers, tower in ((text_model(model).layers, "text"), (_blocks(model), "vision")):
         for i, layer in enumerate(layers):
             module = find(layer, "self_attn")
-            if module is not None:
-                found[module].append(f"{tower}.layer.{i}.")
+            if module is not None:  # a compiled one calls its function with the module that it wraps
+                found[unwrapped(module)].append(f"{tower}.layer.{i}.")
     return found
 
 
@@ -83,15 +86,15 @@ def _blocks(model: Any) -> Any:
 
 
 def _places(model: Any):
-    """List (module, side, tap); those of one module in the order of execution."""
+    """List (module, side, tap, axes); those of one module in the order of execution."""
     tower, text = vision_tower(model), text_model(model)
     roots = [(tower, TOWER, ""), (model.model, MERGE, "")] if tower is not None else []
     roots += [(layer, VISION_LAYER, f"vision.layer.{i}.") for i, layer in enumerate(_blocks(model))]
     roots += [(text, TEXT, "")]
     roots += [(layer, LAYER, f"text.layer.{i}.") for i, layer in enumerate(text.layers)]
     for root, places, prefix in roots:
-        for path, side, tap in places:
-            yield find(root, path), side, prefix + tap
+        for path, side, tap, *axes in places:
+            yield find(root, path), side, prefix + tap, axes[0] if axes else AS_IS
 
 
 def hook_modules(stack: ExitStack, model: Any, listener: Listener) -> None:
@@ -103,31 +106,41 @@ def hook_modules(stack: ExitStack, model: Any, listener: Listener) -> None:
         listener: is told.
 
     Source: transformers 5.23 `modeling_gemma3.py`, `modeling_siglip.py`.
-    Differs: no known.
+    Differs: of a compiled model each module is compiled for itself then, since no graph reaches past a hook.
     """
-    names: dict[tuple[Any, str], list[str]] = defaultdict(list)
-    for module, side, tap in _places(model):
-        if module is not None:
-            names[module, side].append(tap)
+    names: dict[tuple[Any, str], list[tuple[str, str]]] = defaultdict(list)
+    for module, side, tap, axes in _places(model):
+        if hasattr(module, "register_forward_hook"):  # else taken away, or made a function
+            names[module, side].append((tap, axes))
     for (module, side), taps in names.items():
-        hook = (_on_input if side == IN else _on_output)(listener, taps)
-        how = {"with_kwargs": True} if side == IN else {}
-        register = module.register_forward_pre_hook if side == IN else module.register_forward_hook
-        stack.callback(register(hook, **how).remove)
+        if side == IN:
+            handle = module.register_forward_pre_hook(untraced(_on_input(listener, taps)), with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(untraced(_on_output(listener, taps)), with_kwargs=True)
+        stack.callback(handle.remove)
 
 
-def _on_input(listener: Listener, taps: list[str]):
+def _main(args: Any, kwargs: Any) -> Any:
+    """Return a module's main input."""
+    named = (kwargs[name] for name in INPUTS if kwargs.get(name) is not None)
+    return args[0] if args else next(named, None)
+
+
+def _on_input(listener: Listener, taps: list[tuple[str, str]]):
     def hook(module, args, kwargs):
-        tap = listener.turn(module, IN, taps)
-        named = (kwargs[name] for name in INPUTS if kwargs.get(name) is not None)
-        listener.tap(tap, args[0] if args else next(named, None), first=True)
+        tap, axes = listener.turn(module, IN, taps)
+        listener.tap(tap, _main(args, kwargs), axes, first=True)
 
     return hook
 
 
-def _on_output(listener: Listener, taps: list[str]):
-    def hook(module, _, out):
-        tap = listener.turn(module, OUT, taps)
-        listener.tap(tap, out[0] if isinstance(out, (tuple, list)) and out else out)
+def _on_output(listener: Listener, taps: list[tuple[str, str]]):
+    def hook(module, args, kwargs, out):
+        tap, axes = listener.turn(module, OUT, taps)
+        value = out[0] if isinstance(out, (tuple, list)) and out else out
+        if axes == HEADS:
+            listener.normed(tap, _main(args, kwargs), value)
+        else:
+            listener.tap(tap, value, axes)
 
     return hook

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ref.errors import wanted
-from ref.verify.capture.transformers_listen import Listener, to_numpy
+from ref.verify.capture.transformers_listen import Listener
 from ref.verify.capture.transformers_model import import_transformers, text_model, vision_config, vision_tower
+from ref.verify.capture.transformers_tensors import to_numpy
+from ref.verify.capture.transformers_wrapped import device_of
 from ref.verify.dump import DumpWriter
 
 
@@ -75,14 +77,13 @@ def check_batch(model: Any, ids: Any, pixels: Any, types: Any, left_pads: Sequen
     """
     torch, _ = import_transformers()
     text, vision = text_model(model), vision_config(model)
-    device = next(text.parameters()).device
+    device = device_of(model)
     rows = _integers(torch, "token ids", ids, device)
     soft = torch.zeros_like(rows, dtype=torch.bool)
     if pixels is not None:
         if vision is None:
             raise wanted("pixel_values", "capture", "a model with a vision tower", type(model).__name__)
-        weight = vision_tower(model).embeddings.patch_embedding.weight
-        pixels = torch.as_tensor(pixels).to(weight.device, weight.dtype)
+        pixels = torch.as_tensor(pixels).to(device, vision_tower(model).embeddings.patch_embedding.weight.dtype)
         _check_pixels(pixels, vision)
         soft = rows == model.config.image_token_id
         types = soft.long() if types is None else types
@@ -92,7 +93,8 @@ def check_batch(model: Any, ids: Any, pixels: Any, types: Any, left_pads: Sequen
             raise wanted("token_type_ids", "capture", f"{list(rows.shape)}, as ids", list(types.shape))
         if pixels is None and types.any():
             raise wanted("token_type_ids", "capture", "zeros where there are no pixel_values", "others")
-    _check_ids(rows, soft, text.embed_tokens.num_embeddings)
+    table = text.embed_tokens
+    _check_ids(rows, soft, getattr(table, "num_embeddings", None) or len(table.weight))
     images = _images(soft, 0 if pixels is None else len(pixels), vision)
     blocks = [_runs(row) for row in soft.cpu().numpy()]
     return Batch(rows, pixels, types, _check_pads(left_pads, rows), blocks, images)
@@ -172,13 +174,31 @@ def run(model: Any, batch: Batch, steps: int, listener: Listener, rows: Rows) ->
             out = model(input_ids=todo, **_arguments(torch, batch, before, todo), **_cached(cache))
             logits = getattr(out, "logits", None)
             logits = out[0] if logits is None else logits
-            chosen = logits[:, -1].argmax(-1)[:, None]
             del out
-            listener.tap("text.logits", logits)
+            chosen = _hear_logits(listener, logits, config.vocab_size)
             del logits
             listener.end()
             rows.end_pass(*_about(batch, before, todo))
-            before, todo = before + todo.shape[1], chosen
+            before = before + todo.shape[1]
+            if step < steps:
+                todo = _chosen(chosen)
+
+
+def _hear_logits(listener: Listener, logits: Any, vocabulary: int) -> Any:
+    """Hand on the logits, and return those of the last token; None where a model gives something else, as classes."""
+    of_tokens = hasattr(logits, "detach") and logits.ndim == 3 and logits.shape[-1] == vocabulary
+    if of_tokens and logits.shape[1] == listener.tokens:
+        listener.tap("text.logits", logits)
+    else:
+        want = f"wanted [B, {listener.tokens}, {vocabulary}] of the model"
+        listener.leave("text.logits", f"{want}, got {list(getattr(logits, 'shape', [])) or type(logits).__name__}")
+    return logits[:, -1] if of_tokens else None
+
+
+def _chosen(logits: Any) -> Any:
+    if logits is None:
+        raise wanted("steps", "capture", "0 of a model without a vocabulary's logits", "more")
+    return logits.argmax(-1)[:, None]
 
 
 def _cached(cache: Any) -> dict[str, Any]:

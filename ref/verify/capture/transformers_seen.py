@@ -6,6 +6,7 @@ import numpy as np
 
 from ref.verify.capture.common import intervals
 
+SEES_ALL = ("eager", "sdpa", "flex_attention")  # what is known to happen where there is no mask
 HIDDEN = -104.0  # added to a score: exp of it is 0 in float32
 
 
@@ -28,6 +29,27 @@ def scores(q: Any, k: Any, scaling: float) -> Any:
     """
     groups = q.shape[1] // k.shape[1]  # where it is 1 a copy would be multiplied in another order than k itself
     return q @ (k if groups == 1 else k.repeat_interleave(groups, dim=1)).transpose(2, 3) * scaling
+
+
+def are_probs(value: Any, q: Any, k: Any, implementation: str) -> bool:
+    """Tell whether what an attention function gives beside the mix is its probabilities.
+
+    Args:
+        value: a tensor, or nothing.
+        q: [B, N, T, H] tensor.
+        k: [B, K, S, H] tensor.
+        implementation: the function's name.
+
+    Returns:
+        Whether it has a cell for every head, query and key; never of flex attention, which gives the logarithms of the
+        sums of its exponentials.
+
+    Source: transformers 5.23 `flex_attention_forward`, `eager_attention_forward`.
+    Differs: no known.
+    """
+    if implementation == "flex_attention" or not hasattr(value, "detach"):
+        return False
+    return value.shape == (*q.shape[:3], k.shape[2])
 
 
 def lead_to(found: Any, mask: Any, probs: Any) -> bool:
@@ -69,7 +91,7 @@ def seen_cells(q: Any, k: Any, given: dict[str, Any], implementation: str) -> np
         q: [B, N, T, H] tensor.
         k: [B, K, S, H] tensor.
         given: its arguments by name.
-        implementation: what it does without a mask: `eager` sees all, `sdpa` goes by is_causal.
+        implementation: what it does without a mask: `eager` and `flex_attention` see all, `sdpa` goes by is_causal.
 
     Returns:
         [B or 1, T, S] bool; None where it cannot be told, as of masks that differ between heads.
@@ -78,8 +100,10 @@ def seen_cells(q: Any, k: Any, given: dict[str, Any], implementation: str) -> np
     Differs: no known.
     """
     T, S, mask = q.shape[2], k.shape[2], given.get("attention_mask")
+    if hasattr(mask, "mask_mod"):
+        mask = _written_out(mask, T, S, q.device)
     if mask is None:
-        if implementation not in ("eager", "sdpa"):
+        if implementation not in SEES_ALL:
             return None
         causal = given.get("is_causal")
         causal = getattr(given["module"], "is_causal", True) if causal is None else causal
@@ -92,6 +116,16 @@ def seen_cells(q: Any, k: Any, given: dict[str, Any], implementation: str) -> np
     if (cells != cells[:, :1]).any():
         return None
     return np.broadcast_to(cells[:, 0], (len(cells), T, S))
+
+
+def _written_out(mask: Any, T: int, S: int, device: Any) -> Any:
+    """Return the cells of flex attention's mask, which is a rule and the blocks that it leaves: [B, N or 1, T, S]."""
+    from torch.nn.attention.flex_attention import create_mask
+
+    if tuple(mask.shape[-2:]) != (T, S):
+        return ()  # of other queries or keys
+    B, N, _, _ = mask.shape
+    return create_mask(mask.mask_mod, B, N, T, S, device)
 
 
 def visible_keys(seen: np.ndarray, total: int, pads: int) -> np.ndarray:
