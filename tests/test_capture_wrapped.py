@@ -130,6 +130,7 @@ def test_a_compiled_model_is_captured_whole_and_left_compiled(tmp_path, dtype, w
         capture(model, IDS, tmp_path / "dump", weights="tiny")
         assert before is None or torch.equal(model(torch.tensor([IDS])).logits, before)
     assert_equal(passes_of(tmp_path / "dump"), wanted)
+    assert read_dump(tmp_path / "dump")["policy"]["torch"]["compiled"] is True
     assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
 
 

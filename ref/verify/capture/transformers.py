@@ -23,10 +23,10 @@ from ref.verify.capture.transformers_model import (
     build_model,
     import_transformers,
     text_config,
-    text_model,
     vision_config,
 )
 from ref.verify.capture.transformers_modules import attentions, hook_modules
+from ref.verify.capture.transformers_policy import policy_of
 from ref.verify.capture.transformers_run import Batch, Rows, check_batch, run
 from ref.verify.capture.transformers_wrapped import traced_anew, without_adapters
 from ref.verify.dump import DumpWriter
@@ -131,11 +131,13 @@ def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str
     listener = Listener(taps, text, vision, cached=steps > 0)
     name = _name_of(model, weights)
     described = _model(model, text, vision, name)
-    with DumpWriter(out, described, _policy(model), _producer()) as writer, _listening(model, listener):
+    policy = policy_of(model, None)
+    with DumpWriter(out, described, policy, _producer()) as writer, _listening(model, listener):
         for batch in batches:
             rows = Rows(writer, len(batch.ids))
             run(model, batch, steps, listener, rows)
             rows.finish()
+        policy.update(policy_of(model, listener.product))  # by what was heard: autocast may be inside the model
     say_left_out(listener.left_out)
     return writer.folder
 
@@ -173,9 +175,3 @@ def _model(model: Any, text: TextConfig, vision: VisionConfig | None, name: str)
 
 def _dtype(model: Any) -> str:
     return str(model.dtype).removeprefix("torch.")
-
-
-def _policy(model: Any) -> dict[str, str]:
-    names = dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), _dtype(model))
-    attention = str(text_model(model).config._attn_implementation)
-    return names | {"rope_angle": "float32", "attention_impl": attention}
