@@ -23,6 +23,7 @@ from ref.ops import DEFINITION
 from ref.ops.linear import widen
 from ref.verify.capture.common import aligned, check_prompts, key_ranges
 from ref.verify.capture.gemma import capture, capture_weights
+from ref.verify.capture.gemma_listen import Listener
 from ref.verify.capture.gemma_model import INSTALL, config_of, import_gemma, model_of, params_of
 from ref.verify.dump import axes_of, load_pass, read_dump
 from ref.weights.synthetic import synthetic_params
@@ -99,6 +100,32 @@ def assert_near(one, wanted, first=0, pads=0):
 
 
 # What is in a dump
+
+
+@pytest.mark.parametrize("first", ["q", "k"])
+def test_a_rotation_is_known_by_the_norm_before_it(monkeypatch, first):
+    listener, heard = Listener(None, ["*"]), {}
+    monkeypatch.setattr(listener, "_sow", lambda module, tap, value: heard.update({tap: value}))
+    listener.normed = {
+        name: np.full((1, 3, 3, 2), number) for number, name in enumerate("qk")
+    }  # as many tokens as heads
+    listener.attention = [object()]
+    rotate = listener._rotation(lambda x: x + 10)
+    for name in (first, "k" if first == "q" else "q"):
+        rotate(listener.normed[name])
+    for name, value in listener.normed.items():
+        np.testing.assert_array_equal(heard[f"attn.{name}_rope"], value + 10)
+
+
+@needs_gemma
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("tokens", [1, TINY.kv_heads, TINY.head_dim, TINY.query_heads])
+def test_lengths_that_coincide_change_no_axis(tmp_path, tiny, tokens, steps):
+    capture(*tiny, [*IDS, 9][:tokens], tmp_path / "dump", steps=steps)
+    for one, true in zip(passes_of(tmp_path / "dump"), truth_of(TINY, tmp_path / "dump"), strict=True):
+        for tap, value in one.items():
+            assert value.shape == true[tap].shape, tap
+            assert distance(value, true[tap]) < 1e-5, tap
 
 
 @needs_gemma

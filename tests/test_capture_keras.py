@@ -18,7 +18,7 @@ from ref.model.text import How, forward
 from ref.ops import DEFINITION
 from ref.ops.linear import widen
 from ref.verify.capture.keras import capture, capture_weights
-from ref.verify.capture.keras_listen import LAYERS
+from ref.verify.capture.keras_listen import LAYERS, Listener
 from ref.verify.capture.keras_model import INSTALL, config_of, fill, import_keras, model_of
 from ref.verify.dump import load_pass, read_dump
 from ref.weights.export import save_hugging_face
@@ -75,6 +75,32 @@ def truth_of(config, folder):
 
 def distance(value, wanted) -> float:
     return float(np.linalg.norm(value.astype(np.float64) - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.mark.parametrize("first", ["q", "k"])
+def test_a_rotation_is_known_by_the_norm_before_it(first):
+    listener = object.__new__(Listener)
+    listener.recorder, listener.normed = Recorder("*", keep=lambda name, value: value), {}
+    made = {name: np.full((1, 3, 3, 2), number) for number, name in enumerate("qk")}  # as many tokens as heads
+    rotated = listener._rotation("text.layer.0.")
+    for name, value in made.items():
+        listener._ends("text.layer.0.", None, f"attn.{name}_norm")((), {}, value)
+    for name in (first, "k" if first == "q" else "q"):
+        rotated((made[name],), {}, made[name] + 10)
+    heard = listener.take()
+    for name, value in made.items():
+        np.testing.assert_array_equal(heard[f"text.layer.0.attn.{name}_rope"], value + 10)
+
+
+@needs_keras
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("tokens", [1, TINY.kv_heads, TINY.head_dim, TINY.query_heads])
+def test_lengths_that_coincide_change_no_axis(tmp_path, parts, tokens, steps):
+    capture(running(parts), [*IDS, 9][:tokens], tmp_path / "dump", steps=steps, config=TINY)
+    for one, true in zip(passes_of(tmp_path / "dump"), truth_of(TINY, tmp_path / "dump"), strict=True):
+        for tap, value in one.items():
+            assert value.shape == true[tap].shape, tap
+            assert distance(value, true[tap]) < 1e-5, tap
 
 
 @needs_keras

@@ -21,6 +21,7 @@ NORMS = {
     "pre_ffw_norm": "ffn.pre_norm",
     "post_ffw_norm": "ffn.post_norm",
 }
+NORMED = {"_query_norm": "q", "_key_norm": "k"}
 NUMBER = count()
 
 
@@ -36,6 +37,7 @@ class Listener:
         self.collection = f"taps_{next(NUMBER)}"
         self.attention: list[Any] = []  # the module whose functions are called
         self.rotated = 0  # rotations in it so far
+        self.normed: dict[str, Any] = {}  # q and k of it, as its norms gave them
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -68,12 +70,14 @@ class Listener:
         is_attention = isinstance(module, self.parts.modules.Attention)
         if is_attention:
             self.attention.append(module)
-            self.rotated = 0
+            self.rotated, self.normed = 0, {}
         try:
             result = following(*args, **kwargs)
         finally:
             if is_attention:
                 self.attention.pop()
+        if module.name in NORMED:
+            self.normed[NORMED[module.name]] = result
         for tap, value in self._taps(module, args, result):
             self._sow(module, tap, value)
         return result
@@ -114,10 +118,10 @@ class Listener:
             out = apply_rope(inputs, *args, **kwargs)
             if self.attention:
                 module, self.rotated = self.attention[-1], self.rotated + 1
-                # queries come first; where there are fewer keys than queries, heads tell them apart
-                same = module.num_heads == module.num_kv_heads
-                is_key = self.rotated == 2 if same else inputs.shape[2] == module.num_kv_heads
-                self._sow(module, "attn.k_rope" if is_key else "attn.q_rope", out)
+                # what was normed as a query is one; of what was changed since, queries come first
+                known = [name for name, value in self.normed.items() if value is inputs]
+                name = known[0] if known else "q" if self.rotated == 1 else "k"
+                self._sow(module, f"attn.{name}_rope", out)
             return out
 
         return rotate

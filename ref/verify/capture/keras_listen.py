@@ -27,6 +27,7 @@ LAYERS: dict[str, tuple[str | None, str | None]] = {
     "ffw_linear": ("ffn.act", "ffn.out"),
     "post_ffw_norm": (None, "ffn.post_norm"),
 }
+NORMED = {"attn.q_norm": "q", "attn.k_norm": "k"}
 
 
 class Listener:
@@ -40,6 +41,7 @@ class Listener:
 
     def __init__(self, parts, backbone, patterns):
         self.parts, self.recorder = parts, Recorder(*patterns, keep=lambda name, value: value)
+        self.normed: dict[str, Any] = {}  # q and k as the latest norms gave them
         self.heard: dict[int, Callable[[tuple, dict, Any], None]] = {}
         for i, block in enumerate(backbone.transformer_layers):
             self._place(block, f"text.layer.{i}.", first=i == 0)
@@ -87,10 +89,12 @@ class Listener:
 
         self.heard[id(block)] = whole
         self.heard[id(block.attention.softmax)] = self._softmax(prefix)
-        self.heard[id(block.attention.rope_layer)] = self._rotation(prefix, block.attention)
+        self.heard[id(block.attention.rope_layer)] = self._rotation(prefix)
 
     def _ends(self, prefix: str, before: str | None, after: str | None):
         def told(args, kwargs, out):
+            if after in NORMED:
+                self.normed[NORMED[after]] = out
             if before:
                 self.tell(prefix + before, args[0])
             if after:
@@ -114,14 +118,14 @@ class Listener:
 
         return told
 
-    def _rotation(self, prefix: str, attention):
+    def _rotation(self, prefix: str):
         calls = [0]
 
         def told(args, kwargs, out):
             calls[0] += 1
-            # queries come first; where there are fewer keys than queries, heads tell them apart
-            same = attention.num_query_heads == attention.num_key_value_heads
-            is_key = calls[0] % 2 == 0 if same else args[0].shape[2] == attention.num_key_value_heads
-            self.tell(prefix + ("attn.k_rope" if is_key else "attn.q_rope"), out)
+            # what was normed as a query is one; of what was changed since, queries come first
+            known = [name for name, value in self.normed.items() if value is args[0]]
+            name = known[0] if known else "q" if calls[0] % 2 else "k"
+            self.tell(f"{prefix}attn.{name}_rope", out)
 
         return told
