@@ -46,7 +46,8 @@ class DumpWriter:
     Args:
         folder: where the dump will be; must not exist or be empty.
         model: {"config": ..., "weights": {"name", "dtype", "sha256"}}.
-        policy: {"compute_dtype", "matmul_activations", "kv_dtype", "rope_angle", "attention_impl"}.
+        policy: {"compute_dtype", "matmul_activations", "kv_dtype", "rope_angle", "attention_impl"}, and what else the
+            schema has of it.
         producer: {"name", "version"}.
         names: which alias table the tensor names come from: `ref` for our own.
 

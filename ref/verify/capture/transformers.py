@@ -1,4 +1,4 @@
-"""Capture a Hugging Face transformers model as it is, also one that its owner has patched. Extra: [witness].
+"""Capture a Hugging Face transformers model as it is, also one that its owner has patched. Extra: [transformers].
 
 Nothing is asked of the model but to run: modules are heard by hooks, whatever their `forward` became; queries, keys,
 mask, scores and probabilities where an attention function is called, whoever rotated or calls; logits are what the
@@ -50,7 +50,8 @@ def capture(
     """Run a model on token ids and write every tap of it as a dump.
 
     Args:
-        model: any loaded Gemma3ForCausalLM or Gemma3ForConditionalGeneration, in any dtype and attention.
+        model: any loaded Gemma3ForCausalLM or Gemma3ForConditionalGeneration, in any dtype and attention; a classifier
+            made of one; compiled, offloaded, or with adapters that are merged, disabled or zero.
         ids: [T] or [B, T] integers; tensors, arrays or lists. Each row is its own pass of the dump.
         out_dir: where the dump will be; must not exist or be empty.
         pixel_values: [images, C, Y, X] in [-1, 1], in the order of their soft tokens.
@@ -62,12 +63,14 @@ def capture(
         taps: patterns of the taps to keep.
 
     Returns:
-        out_dir. Each pass has the taps of `ref.model.taps` in the model's own dtype, except those that it does not
-        show: scores and probabilities of a fused implementation, `cache.positions`, and what its owner has removed.
+        out_dir. Each pass has the taps of `ref.model.taps` in the dtype that they had, except those that it does not
+        show: scores and probabilities of a fused implementation, `cache.positions`, and what its owner has removed. Of
+        what was heard and cannot be told, as whose axis is whose, a `LeftOut` warning says so.
 
     Raises:
         BadInput: another model, ids out of the vocabulary or of another shape, pixels and soft tokens unlike each
-            other, no tap matches, the folder is in use, or transformers is missing.
+            other, steps of a classifier, adapters that add to the weights, weights that are nowhere, no tap matches,
+            the folder is in use, or transformers is missing or broken.
 
     Rounding: pixels to the dtype of the tower, as it does itself first.
     Source: transformers 5.23 `modeling_gemma3.py`, `modeling_siglip.py`, `generation/utils.py`.
