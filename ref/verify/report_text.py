@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ref.verify.report_words import (
+    arithmetic,
     by_group,
     coefficient,
     counted,
@@ -39,6 +40,7 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
     lines = [
         *_table(report, width, everything),
         *_judged(report, width),
+        *_notes(report, width),
         *_unaligned(report, width),
         *_coverage(report, width),
     ]
@@ -100,6 +102,17 @@ def _judged(report, width: int) -> Iterator[str]:
     for name, text in judged(report):
         if text and name != "seconds":
             yield from _wrap(f"{name}: {text}", width, "")
+
+
+def _notes(report, width: int) -> Iterator[str]:
+    """Say what the dump says of itself and what is so; values beyond the format; another arithmetic, which it has."""
+    if report.get("arithmetic"):
+        what = "a mistake of the format: no operation is wrong, and the rest is judged by that arithmetic"
+        yield from _wrap(f"arithmetic: {arithmetic(report)}: {what}", width, "")
+    for note in report.get("notes") or []:
+        yield from _wrap(f"note: {note}", width, "")
+    for row in [row for row in report["taps"] if row.get("overflow")][:MOST_ROWS]:
+        yield from _wrap(f"note: {row['tap']} (pass {row['pass']}): {row['why']}", width, "")
 
 
 def _unaligned(report, width: int) -> Iterator[str]:

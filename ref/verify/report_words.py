@@ -105,15 +105,36 @@ def verdict_line(report: dict[str, Any]) -> str:
     if report["verdict"] == "match":
         worst = worst_of(rows, "local_ratio")
         values = f"{counted(len(rows), 'tap')} of {counted(len(report.get('passes') or [0]), 'pass')}"
-        return f"verdict: match: {values}, at most {floors(worst['local_ratio'])} floors ({worst['tap']})"
+        line = f"verdict: match: {values}, at most {floors(worst['local_ratio'])} floors ({worst['tap']})"
+        return line + _beside(report)
     if not first:
         count = sum(one["verdict"] == report["verdict"] for one in rows)
         why = f": {row['why']}" if row["why"] else ""
         over = next((one for one in rows if one.get("overflow")), None)
         why += f"; {over['tap']}: {over['why']}" if over and over is not row else ""
-        return f"verdict: {report['verdict']}: {count} of {len(rows)}, first {row['tap']} (pass {row['pass']}){why}"
+        line = f"verdict: {report['verdict']}: {count} of {len(rows)}, first {row['tap']} (pass {row['pass']}){why}"
+        return line + _beside(report)
     where = f"first at {first['tap']} (pass {first['pass']})"
-    return f"verdict: {report['verdict']}, {where}: {how_far(report)}; {looks_like(report)}"
+    return f"verdict: {report['verdict']}, {where}: {how_far(report)}; {looks_like(report)}" + _beside(report)
+
+
+def _beside(report: dict[str, Any]) -> str:
+    """Say what a verdict must not be read without: another arithmetic, what was not compared, weights not chosen."""
+    parts = [arithmetic(report)] if report.get("arithmetic") else []
+    compared = report.get("compared")
+    if compared and (left := compared["of_dump"] - compared["taps"]):
+        parts.append(f"{left} of the dump's {counted(compared['of_dump'], 'tensor')} not compared")
+    if compared and compared["taps"] < compared["of_model"]:
+        parts.append(f"the model has {compared['of_model']}")
+    parts += [note for note in report.get("notes") or [] if note.startswith("weights: from ")]
+    return "".join(f"; {part.rstrip('.')}" for part in parts)
+
+
+def arithmetic(report: dict[str, Any]) -> str:
+    """Say which arithmetic explains all products, beside the one that the dump declares."""
+    one = report["arithmetic"]
+    how_sure = f" (c = {coefficient(one)})" if one["coefficient"] is not None else ""
+    return f"as if {one['what']}{how_sure}; declared {one['declared']}"
 
 
 def how_far(report: dict[str, Any]) -> str:
