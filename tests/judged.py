@@ -53,16 +53,20 @@ class Passes(NamedTuple):
     dtype: str
 
 
-def cached_passes(lengths, dtype="float32", seed=0):
-    """Compute every tap of `tiny` in a chain of cached passes of these lengths, in some dtype's arithmetic."""
-    loaded, rng = ref.load("tiny"), np.random.default_rng(seed)
+def cached_passes(lengths, dtype="float32", seed=0, policy=None, rules=None, loaded=None):
+    """Compute every tap of `tiny` in a chain of cached passes of these lengths, in some dtype's or policy's arithmetic.
+
+    A mutant's rules may stand in all layers.
+    """
+    loaded, rng = loaded or ref.load("tiny"), np.random.default_rng(seed)
+    policy = POLICIES[policy or f"transformers-{dtype}"]
     held = "file" if dtype == "float32" else dtype
     tokens = [rng.integers(3, 97, length) for length in lengths]
     chain, before = [], None
     for ids in tokens:
         cached = before.world.total if before else 0
         world = world_of(loaded, ids, cached=cached, held=held, before=before and before.world)
-        before = Run(world, emulate(POLICIES[f"transformers-{dtype}"], 1), {}, before)
+        before = Run(world, emulate(policy, 1), {}, before, rules)
         chain.append(before)
     taps: list[dict[str, np.ndarray]] = [{} for _ in chain]
     for stage in stages_of(chain[0].world):
