@@ -33,7 +33,7 @@ def said(**fields):
 # arithmetic
 
 
-@pytest.mark.parametrize("field", ["compute_dtype", "kv_dtype", "matmul_activations"])
+@pytest.mark.parametrize("field", ["compute_dtype", "kv_dtype", "matmul_activations", "products", "accumulate"])
 @pytest.mark.parametrize("dtype", ["int4", "float8_e4m3fn", "fp32", "FLOAT32", "", "\x1b[31m"])
 def test_an_unknown_arithmetic_is_refused_and_not_judged_as_float32(field, dtype):
     with pytest.raises(BadInput) as error:
@@ -41,6 +41,13 @@ def test_an_unknown_arithmetic_is_refused_and_not_judged_as_float32(field, dtype
     assert f"policy.{field}: wanted one of float16 bfloat16 float32 float64 (or --policy" in str(error.value)
     assert str(error.value).isprintable()
     assert judge(said(**{field: dtype}), family="float32")["verdict"] == "match"  # said by whom it belongs to
+
+
+@pytest.mark.parametrize("field", ["matmul_operands", "conv_operands"])
+def test_operands_may_be_tf32_too(field):
+    with pytest.raises(BadInput, match=rf"policy\.{field}: wanted one of float16 bfloat16 float32 float64 tf32 \(or"):
+        judge(said(**{field: "fp8"}))
+    judge(said(**{field: "tf32"}))
 
 
 @pytest.mark.parametrize("dtype", ["int4", "int8", "bf16"])

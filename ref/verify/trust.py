@@ -18,6 +18,8 @@ from ref.weights.untrusted import quoted
 
 NOT_SAID = "not said"
 HELD = ("as in the file", "file", NOT_SAID, *FLOATS)
+FIELDS = ("compute_dtype", "kv_dtype", "matmul_activations")
+FIELDS += ("matmul_operands", "conv_operands", "products", "accumulate")
 MOST_RUNS = 3  # of positions that a note shows
 
 
@@ -37,11 +39,11 @@ def check_arithmetic(dump, family: str | None = None, held: str | None = None) -
     """
     policy = dump.policy
     if family is None:
-        for field in ("compute_dtype", "kv_dtype", "matmul_activations"):
-            said = policy.get(field)
+        for field in FIELDS:
+            said, known = policy.get(field), (*FLOATS, *(("tf32",) if field.endswith("operands") else ()))
             quantised = field == "matmul_activations" and str(said).startswith("q8")
-            if said is not None and said not in (*FLOATS, NOT_SAID) and not quantised:
-                want = f"one of {' '.join(FLOATS)} (or --policy, to say as what it is to be judged)"
+            if said is not None and said not in (*known, NOT_SAID) and not quantised:
+                want = f"one of {' '.join(known)} (or --policy, to say as what it is to be judged)"
                 raise wanted(f"policy.{field}", dump.where, want, quoted(said))
     said = dump.weights.get("dtype")
     block_format = str(said).lower().startswith(("q4_", "q5_", "q6_", "q8_"))  # held as their file has them
