@@ -7,11 +7,13 @@ from judged import as_dump, cached_passes
 import ref
 from ref.verify import compare
 from ref.verify.comparison import family_of
+from ref.verify.heard import format_of
 from ref.verify.mutants import tap_mutants
 from ref.verify.policy import FAMILIES, POLICIES, members_of
 from ref.verify.report_words import verdict_line
 
 LENGTHS = (12, 1)
+Q, OUT = "text.layer.0.attn.q", "text.layer.0.out"
 WHAT = {  # family -> what the report says of it where a dump declares float32
     "tf32": "products took TF32 operands, or float16's",
     "bfloat16-operands": "products took bfloat16 operands",
@@ -107,8 +109,8 @@ def test_a_float32_run_whose_tensors_were_stored_narrow_matches(stored):
         ({"compute_dtype": "float32", "matmul_operands": "float32", "conv_operands": "tf32"}, {}, "tf32-convolutions"),
         ({"compute_dtype": "float32", "matmul_operands": "bfloat16"}, {}, "bfloat16-operands"),
         ({"compute_dtype": "float32", "matmul_operands": "bfloat16", "products": "bfloat16"}, {}, "autocast-bfloat16"),
-        ({"compute_dtype": "float32"}, {"text.layer.0.attn.q": "float16", "text.layer.0.out": "float32"}, "autocast-float16"),
-        ({"compute_dtype": "float32"}, {"text.layer.0.attn.q": "float16", "text.layer.0.out": "float16"}, "float32"),
+        ({"compute_dtype": "float32"}, {Q: "float16", OUT: "float32"}, "autocast-float16"),
+        ({"compute_dtype": "float32"}, {Q: "float16", OUT: "float16"}, "float32"),
         ({"compute_dtype": "float16", "accumulate": "float16"}, {}, "float16-sums"),
         ({"compute_dtype": "bfloat16", "matmul_operands": "bfloat16"}, {}, "bfloat16"),
         ({"compute_dtype": "float32", "kv_dtype": "float16"}, {}, "llama.cpp"),
@@ -122,3 +124,25 @@ def test_every_family_has_policies_and_six_runs():
     for name, policies in FAMILIES.items():
         assert set(policies) <= set(POLICIES)
         assert len(members_of(name)) == 6
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "float16"])
+def test_narrow_values_stored_as_float32_are_told_by_their_bits(stored):
+    passes = cached_passes(LENGTHS, stored)
+    dump = as_dump(passes._replace(dtype="float32"), [list(one) for one in passes.taps])
+    report = compare(dump._replace(weights=dump.weights | {"dtype": "not said"}), loaded=ref.load("tiny"))
+    assert (report["policy"]["judged_as"], report["weights"]["held"]) == (stored, stored)
+    assert report["verdict"] == "match"
+    assert any(f"stored as float32, are {stored}'s; declared float32" in note for note in report["notes"])
+
+
+def test_autocast_stored_as_float32_is_told_by_its_bits():
+    report = judged("transformers-float32-autocast-bfloat16")
+    assert report["policy"]["judged_as"] == "autocast-bfloat16"
+    assert report["verdict"] == "match"
+
+
+def test_few_values_tell_no_format():
+    assert format_of(np.ones((1, 3), np.float32)) == ""
+    assert format_of(np.arange(1, 200, dtype=np.float32)) == ""  # whole numbers
+    assert format_of(np.linspace(0, 1, 300, dtype=np.float32)) is None

@@ -10,7 +10,7 @@ from ref.verify.overflow import overflow_of
 from ref.verify.report_text import render_text
 from ref.verify.report_words import verdict_line
 
-HUGE = np.float32(3e5)  # times what an FFN gives, so that the residual stream leaves float16
+HUGE = np.float32(6e4)  # times what an FFN gives: float16 holds the gain, and not all that it makes
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ CONVOLUTIONS = {"vision.patch_embed"}
 NEAR = 0.1  # by which a coefficient may miss 1
 LEFT = 4 * LIMIT  # floors that may be left: sums of tensor cores are a little coarser than float32's
 TIED = 1.5  # times what the best leaves, and no more than noise: as good
+MUCH = 20  # times less than before is little, too: sums of float8 products are coarse themselves
 SAME = 0.2  # floors of the arithmetic that a product must be off to have it
 
 
@@ -117,7 +118,7 @@ def explained_by(bench: Bench, tap: str, found: Measured, tried: Iterable[str]) 
     for one in HYPOTHESES:
         here = group in one.groups and found.row["dtype"] in one.stored and one.family not in tried
         seen = _compared(bench, tap, found, one) if here else None
-        if seen and abs(seen[0] - 1) < max(NEAR, 4 * seen[1]) and seen[2] <= LEFT:
+        if seen and abs(seen[0] - 1) < max(NEAR, 4 * seen[1]) and seen[2] <= max(LEFT, found.row["local_ratio"] / MUCH):
             findings.append((seen[2], Finding(one, tap, bench.number, *seen[:2])))
     least = min((left for left, _ in findings), default=0.0)
     tied = [finding for left, finding in findings if left <= TIED * max(least, LIMIT / 2)]

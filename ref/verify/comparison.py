@@ -13,6 +13,7 @@ from ref.verify.claims import check_model, check_prompt, differing_settings
 from ref.verify.consistency import contradictions
 from ref.verify.diagnose import conclusions
 from ref.verify.floor import LIMIT
+from ref.verify.heard import held_as, values_as_computed
 from ref.verify.judgement import Judgement, Profiles, Question, judge_dump, known_taps, possible_taps
 from ref.verify.open_dump import Dump, arrays_as_dump, open_dump
 from ref.verify.parallel import blas_for_runs
@@ -81,13 +82,14 @@ def compare_with_profiles(
         loaded = _load(opened.weights.get("name"), mmproj)
         opened = _open(dump, ids, names, loaded)  # once more: now the lengths of axes are known, whatever it says
     check_arithmetic(opened, family, held)
-    notes = check_digests(opened, loaded)
+    opened, notes = values_as_computed(opened)
+    notes += check_digests(opened, loaded)
     check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
     heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
     family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)
     if family not in FAMILIES and family not in POLICIES:
         raise wanted("--policy", "compare", f"one of {', '.join([*FAMILIES, *POLICIES])}", family)
-    held = held or str(opened.weights.get("dtype"))
+    held = held or held_as(opened)
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
     question = Question(opened, loaded, held, composition, progress, memory)
     with blas_for_runs():

@@ -187,7 +187,8 @@ class Run:
     def rounded(self, tap: str, group: str, value: np.ndarray) -> np.ndarray:
         """Round a value to the format that it was heard in, where that is narrower than the arithmetic's."""
         arithmetic = self.arithmetic
-        kind = self.heard.get(tap) or arithmetic.formats.get(group)
+        kind = self.heard.get(tap)
+        kind = kind if kind in NARROW else arithmetic.formats.get(group)
         if kind not in NARROW or kind == arithmetic.stored or arithmetic.dtype != np.float32:
             return value
         return ROUND[kind](value) if value.dtype.kind == "f" else value

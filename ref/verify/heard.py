@@ -1,0 +1,79 @@
+"""What format a dump's values really have: NumPy has no bfloat16, so that many are stored as float32."""
+
+from typing import Any
+
+import numpy as np
+
+from ref.model.taps import tap_group
+from ref.verify.opened import Dump
+from ref.verify.read_bare import NOT_SAID
+
+TOKENS, ENOUGH = 64, 64  # tokens of a tensor that are looked at; values that must differ from 0 to tell
+NOT_COMPUTED = ("vision.pixels", "model.merged")  # given, or moved
+
+
+def values_as_computed(dump: Dump) -> tuple[Dump, list[str]]:
+    """Give tensors the format of their values, where that is narrower than what they are stored in.
+
+    Each kind of tap is looked at once, in the first pass and layer that has it.
+
+    Args:
+        dump: from `open_dump`.
+
+    Returns:
+        (the dump, its tensors' `dtype` and its policy being what was found; a note of it, or none).
+
+    Source: `.float().numpy()`, as people write it who save activations of a bfloat16 model.
+    Differs: no known.
+    """
+    formats = _formats(dump)
+    narrow: dict[str, str] = {group: kind for group, kind in formats.items() if kind}
+    if not narrow:
+        return dump, []
+    passes = [one._replace(tensors={tap: _as(tensor, narrow.get(tap_group(tap)))
+                                    for tap, tensor in one.tensors.items()}) for one in dump.passes]  # fmt: skip
+    declared = str(dump.policy.get("compute_dtype") or NOT_SAID)
+    kinds = sorted(set(narrow.values()))
+    everywhere, kind = None not in formats.values() and len(kinds) == 1, " and ".join(kinds)
+    note = f"values of {len(narrow)} kinds of tensors, stored as float32, are {kind}'s; declared {declared}"
+    policy = dict(dump.policy)
+    if everywhere and declared in ("float32", NOT_SAID):  # else autocast, which the formats tell
+        policy |= dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), kind)
+    return dump._replace(passes=passes, policy=policy), [note]
+
+
+def held_as(dump: Dump) -> str:
+    """Return the dtype that a producer held its weights in; where it does not say, that of its arithmetic."""
+    said, compute = str(dump.weights.get("dtype")), str(dump.policy.get("compute_dtype"))
+    return compute if said == NOT_SAID and compute in ("bfloat16", "float16") else said
+
+
+def _formats(dump: Dump) -> dict[str, str | None]:
+    """Return for each kind of float32 tensor the format of its values: None is float32, empty not to be told."""
+    found: dict[str, str | None] = {}
+    for one in dump.passes:
+        for tap, tensor in one.tensors.items():
+            group = tap_group(tap)
+            untold = found.get(group, "") == "" and group not in NOT_COMPUTED
+            if tensor.dtype == "float32" and untold:
+                found[group] = format_of(tensor.read()[:, :TOKENS])
+    return found
+
+
+def format_of(value: np.ndarray) -> str | None:
+    """Return the narrow format that holds all of some float32 values; None if none does, empty if they are too few.
+
+    bfloat16's 8 bits are within float16's 11 for usual sizes: where 8 are enough for many values, 8 it is.
+    """
+    x = np.ascontiguousarray(value, np.float32).reshape(-1)
+    whole = bool((np.rint(x) == x).all())
+    if np.count_nonzero(x) < ENOUGH or whole or not np.isfinite(x).all():
+        return ""
+    if not (x.view(np.uint32) & np.uint32(0xFFFF)).any():
+        return "bfloat16"
+    with np.errstate(over="ignore"):
+        return "float16" if (x.astype(np.float16).astype(np.float32) == x).all() else None
+
+
+def _as(tensor: Any, kind: str | None) -> Any:
+    return tensor._replace(dtype=kind) if kind and tensor.dtype == "float32" else tensor
