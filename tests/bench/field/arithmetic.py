@@ -57,6 +57,12 @@ KINDS = {  # name: (what the model runs in, dtypes of the model)
     "blocks-of-32": (_all(blocked), ALL),
     **{f"split-{parts}": (_all(split(parts)), ALL if parts == 4 else WIDE) for parts in range(2, 9)},
 }
+SAYS = {  # the same with a dump that says so: whether it does must not matter
+    "tf32": {"matmul_operands": "tf32"},
+    "bfloat16-operands": {"matmul_operands": "bfloat16"},
+    "float16-sums-16": {"accumulate": "float16"},
+    "float16-sums-32": {"accumulate": "float16"},
+}
 JOBS = {"1b-pair": (3, 16), "4b-local": (3,), "27b-global": (2,), "tiny": (3, 40)}
 STEPS = 1
 HEAD_DIMS, SEEDS, LENGTHS = (8, 12, 16, 20, 24, 32), (0, 1), (24, 72)
@@ -70,7 +76,10 @@ def rows():
                 for length in lengths if dtype in dtypes else ():
                     ids = partial(made_ids, count=length, seed=1)
                     quick = (name, length, dtype) == ("1b-pair", 3, "float32") and kind in QUICK
-                    yield row(kind, name, dtype, "eager", f"{length}", ids, context=context, steps=STEPS, nightly=quick)
+                    how = {"context": context, "steps": STEPS}
+                    yield row(kind, name, dtype, "eager", f"{length}", ids, nightly=quick, **how)
+                    if kind in SAYS:
+                        yield row(f"{kind}-said", name, dtype, "eager", f"{length}", ids, says=SAYS[kind], **how)
     for head_dim in HEAD_DIMS:
         for seed in SEEDS:
             for dtype in ALL:

@@ -1,6 +1,7 @@
 """Rows of transformers on a CPU: how one of them is written, with whatever arithmetic and whatever mistake."""
 
 import copy
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -14,7 +15,7 @@ from .subjects import subject
 Ids = Callable[[Loaded], Any]
 
 
-def write(name, dtype, attention, ids: Ids, folder, plant=None, *, context=None, **how) -> Loaded:
+def write(name, dtype, attention, ids: Ids, folder, plant=None, *, context=None, says=None, **how) -> Loaded:
     """Capture a subject into a folder and return its weights.
 
     Args:
@@ -24,6 +25,7 @@ def write(name, dtype, attention, ids: Ids, folder, plant=None, *, context=None,
         folder: where the dump will be.
         plant: patches a copy of the model first, or None.
         context: makes what the model runs in of the weights; None for nothing.
+        says: what a producer would say of its arithmetic, which torch on a CPU does not know; None for nothing.
         how: further arguments of `capture`.
     """
     from ref.verify.capture.transformers import capture
@@ -38,7 +40,17 @@ def write(name, dtype, attention, ids: Ids, folder, plant=None, *, context=None,
     finally:
         if callable(undo):
             undo()
+    if says:
+        declare(folder, says)
     return loaded
+
+
+def declare(folder, says: dict[str, str]) -> None:
+    """Let a dump say more of its policy."""
+    path = folder / "dump.json"
+    content = json.loads(path.read_text())
+    content["policy"] |= says
+    path.write_text(json.dumps(content))
 
 
 def row(
