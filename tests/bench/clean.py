@@ -42,7 +42,7 @@ def printed(line: dict) -> None:
     worst = " ".join(f"{key} {line[key]['floors']:8.2f} {line[key]['tap']:<27}" for key in ("local", "inherited"))
     first = f"first {line['first']['tap']} of pass {line['first']['pass']}" if line["first"] else ""
     first += f", named {', '.join(line['named'])}" if line["named"] else ""
-    print(f"{line['name']:<48}{line['verdict']:<13}{line['taps']:>4} taps {worst} {first}", flush=True)
+    print(f"{line['name']:<54}{line['verdict']:<13}{line['taps']:>4} taps {worst} {first}", flush=True)
 
 
 def run_row(row: Row, seed: int | None) -> dict:
@@ -71,7 +71,7 @@ def run_rows(rows: list[Row], seed: int | None, out: Path | None) -> list[dict]:
         try:
             line = run_row(row, seed)
         except Missing as reason:
-            print(f"{row.name:<48}{'skipped':<13}{reason}", flush=True)
+            print(f"{row.name:<54}{'skipped':<13}{reason}", flush=True)
             continue
         printed(line)
         if seed is not None and not line["placed"]:
