@@ -29,6 +29,13 @@ def test_takes_any_strides():
     np.testing.assert_array_equal(chain_product(a, b), plain_product(a, b))
 
 
+def test_sums_in_any_order():
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((5, 90), np.float32), rng.standard_normal((70, 90), np.float32)
+    order = rng.permutation(90)
+    np.testing.assert_array_equal(chain_product(a, b, order), plain_product(a[:, order], b[:, order]))
+
+
 def test_long_chains_err_more_than_blas():
     # cuBLAS at large shapes errs as a chain does: a floor without one called clean captures of 1B and larger bugs
     rng = np.random.default_rng(1)

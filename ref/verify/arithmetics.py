@@ -28,6 +28,7 @@ PRODUCTS = {
     "vision.soft_tokens",
     "text.logits",
 }
+ATTENTION = {part + name for part in (TEXT, TOWER) for name in ("attn.scores", "attn.mix")}  # products of activations
 ENDS = {"text.logits", "vision.soft_tokens"}  # products that may have a precision of their own
 CONVOLUTIONS = {"vision.patch_embed"}
 NEAR = 0.1  # by which a coefficient may miss 1
@@ -179,8 +180,8 @@ def summed_in_float16(rows: list[dict[str, Any]], tokens: list[int]) -> Finding 
         tokens: of each pass.
     """
     bad = [row for row in rows if row["verdict"] == "bug"]
-    only = bad and all(row["group"] in PRODUCTS and row["dtype"] == "float16" for row in bad)
-    several = {row["group"] for row in bad}
+    only = bad and all(row["group"] in PRODUCTS | ATTENTION and row["dtype"] == "float16" for row in bad)
+    several = {row["group"] for row in bad} & PRODUCTS
     if not only or len(several) < 3 or not products_off(rows, several, tokens, 1.0):
         return None
     return Finding(FLOAT16_SUMS, bad[0]["tap"], bad[0]["pass"], None, None)

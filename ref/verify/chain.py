@@ -14,12 +14,12 @@ TOKENS = 4  # rows at once: with so many, a vector of weights is used four times
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pack(b, first, panel):
-    # outputs first .. first + LANES side by side for each input; those beyond the last are 0
+def _pack(b, order, first, panel):
+    # outputs first .. first + LANES side by side for each input, in an order; those beyond the last are 0
     for lane in range(LANES):
         o = first + lane
-        for i in range(b.shape[1]):
-            panel[i * LANES + lane] = b[o, i] if o < b.shape[0] else np.float32(0)
+        for i in range(order.size):
+            panel[i * LANES + lane] = b[o, order[i]] if o < b.shape[0] else np.float32(0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -40,9 +40,9 @@ def _four_rows(a, panel, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _chains(a, b, panel, some, out):
+def _chains(a, b, order, panel, some, out):
     for first in range(0, b.shape[0], LANES):
-        _pack(b, first, panel)
+        _pack(b, order, first, panel)
         last = min(first + LANES, b.shape[0])
         for t in range(0, a.shape[0], TOKENS):
             _four_rows(a[t : t + TOKENS], panel, some)
@@ -51,7 +51,7 @@ def _chains(a, b, panel, some, out):
                     out[row, o] = some[(row - t) * LANES + o - first]
 
 
-def chain_product(a, b):
+def chain_product(a, b, order=None):
     """Multiply by a transpose, each output as one chain of sums.
 
         y[t, o] = ((a[t, 0] * b[o, 0] + a[t, 1] * b[o, 1]) + a[t, 2] * b[o, 2]) + ...
@@ -59,17 +59,19 @@ def chain_product(a, b):
     Args:
         a: [T, I] float32.
         b: [O, I] float32.
+        order: [I] a permutation of the inputs; None is as they lie.
 
     Returns:
         [T, O] float32.
 
-    Rounding: each product and each sum to float32, in the order of the inputs.
+    Rounding: each product and each sum to float32, in that order.
     Source: definition of a plain loop.
     Differs: BLAS libraries on a CPU sum in blocks and lanes, and with fused multiply-add.
     """
     rows, (outputs, inputs) = a.shape[0], b.shape
     whole = np.zeros((-(-rows // TOKENS) * TOKENS, inputs), np.float32)
-    whole[:rows] = a
+    order = np.arange(inputs) if order is None else order
+    whole[:rows] = a[:, order]
     out, panel = np.empty((rows, outputs), np.float32), aligned((max(1, inputs) * LANES,), np.float32)
-    _chains(whole, np.ascontiguousarray(b, np.float32), panel, np.empty(TOKENS * LANES, np.float32), out)
+    _chains(whole, np.ascontiguousarray(b, np.float32), order, panel, np.empty(TOKENS * LANES, np.float32), out)
     return out

@@ -4,6 +4,8 @@ Arrays are float32 and hold values of the policy's format; each function rounds 
 own kernels are no measure of what float32 must cost, since they are wider inside.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -203,11 +205,24 @@ class _Emulation:
         rows = x.reshape(-1, x.shape[-1])
         operand = operand if self.rounded_here(len(rows)) else "stored"
         rows = OPERANDS[operand](rows)
-        rows = rows if order is None else np.take(rows, order, axis=1)
-        rows = rounded_for(rows, kind_of(weight)) if self.p.by_weight else rows
-        y = self.multiply(rows, self.shuffled(weight, order, operand).T)
+        if order is not None and math.prod(weight.shape) > MOST_KEPT and not self.p.by_weight:
+            y = self.multiply_large(rows, OPERANDS[operand](widen_jit(weight).astype(np.float32, copy=False)), order)
+        else:
+            rows = rows if order is None else np.take(rows, order, axis=1)
+            rows = rounded_for(rows, kind_of(weight)) if self.p.by_weight else rows
+            y = self.multiply(rows, self.shuffled(weight, order, operand).T)
         y = y if bias is None else y + widen(bias).astype(np.float32, copy=False)
         return self.product(y).reshape(*x.shape[:-1], -1)
+
+    def multiply_large(self, rows, weight, order):
+        """Multiply with a weight that is too large to be permuted for each run: the sum is split in three instead."""
+        if self.p.sums != "float32":
+            return narrow_product(rows, weight.T, self.p.sums)
+        if self.order >= PLAIN:
+            return chain_product(rows, weight, order)
+        cuts = [0, *sorted(order[:2].tolist()), len(order)]
+        parts = (rows[:, a:b] @ weight[:, a:b].T for a, b in itertools.pairwise(cuts))
+        return sum(parts, np.float32(0))
 
     def multiply(self, a, b):
         """Multiply [..., T, I] by [..., I, O] with the sums of the policy and of the order."""
@@ -237,10 +252,11 @@ class _Emulation:
         return (self.r(cos), self.r(sin)) if self.p.trig == "stored" else (cos, sin)
 
     def rotate(self, x, cos, sin):
-        low, high = np.split(x, 2, axis=-1)
+        narrowed = OPERANDS[self.p.rotation]
+        low, high = np.split(narrowed(x), 2, axis=-1)
         r = self.r if self.p.trig == "stored" else _same
         c, s = cos[:, :, None], sin[:, :, None]
-        return self.r(np.concatenate([r(low * c) - r(high * s), r(high * c) + r(low * s)], axis=-1))
+        return self.r(narrowed(np.concatenate([r(low * c) - r(high * s), r(high * c) + r(low * s)], axis=-1)))
 
     def rounded_here(self, rows: int) -> bool:
         """Tell whether operands of a product of so many rows are rounded: of one row some libraries' are not."""

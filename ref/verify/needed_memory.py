@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ref.errors import wanted
 from ref.verify.bench import Bench
+from ref.verify.emulate import MOST_KEPT
 from ref.verify.logits import COLUMNS
 from ref.verify.parallel import at_once
 from ref.verify.stages import Stage, stages_of, taps_of
@@ -30,7 +31,7 @@ QUADRATIC = ("attn.scores", "attn.probs")
 KEPT, ALIVE, EACH = 88, 120, 33  # bytes an entry of the scores, where the dump has some
 FUSED, FUSED_EACH = 6, 16  # where it has none
 LINEAR = 64  # bytes of any other value
-WEIGHTS = 36  # bytes of a weight of the layer
+WEIGHTS, PERMUTED = 13, 24  # bytes of a weight of the layer; of runs that keep a permuted copy, where it is not large
 LOGITS, LOGITS_EACH = 56, 16
 CGROUPS = (  # limit and use
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -138,10 +139,17 @@ def _need(bench: Bench, stage: Stage) -> Need:
         v, images = world.vision.config, int(world.places.sum()) // world.vision.config.soft_tokens
         channels, rows, q = 14 * v.width + 2 * v.ffn_width, images * v.side**2, images * v.heads * v.side**4
         weights, prefix = v.width * (4 * v.width + 2 * v.ffn_width), f"vision.layer.{stage.layer}."
+    each = WEIGHTS + (PERMUTED if _widest(bench, stage) <= MOST_KEPT else 0)
     linear = LINEAR * rows * channels
     if any(prefix + name in bench.stored for name in QUADRATIC):
-        return Need(linear + KEPT * q, linear + (ALIVE + EACH * threads) * q + WEIGHTS * weights)
-    return Need(linear, linear + (FUSED + FUSED_EACH * threads) * q + WEIGHTS * weights)
+        return Need(linear + KEPT * q, linear + (ALIVE + EACH * threads) * q + each * weights)
+    return Need(linear, linear + (FUSED + FUSED_EACH * threads) * q + each * weights)
+
+
+def _widest(bench: Bench, stage: Stage) -> int:
+    """Return the values of the largest matrix of a layer."""
+    config = bench.world.vision.config if stage.name == "vision.layer" and bench.world.vision else bench.world.config
+    return config.width * config.ffn_width
 
 
 def check_memory(benches: Sequence[Bench], limit: str | int | None = None) -> None:

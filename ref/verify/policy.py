@@ -25,6 +25,7 @@ class Policy(NamedTuple):
     tanh: Literal["libm", "rational"] = "libm"  # within an ulp, or a quotient of polynomials as XLA's
     operands: Operand = "stored"  # what both operands of every product are rounded to; of one row by some only
     convolution: Operand = "stored"  # the same of the tower's patches
+    rotation: Operand = "stored"  # what a rotation's input and result are rounded to
     products: Format | Literal["stored"] = "stored"  # of what a product results in, and of what is made of it alone
     sums: Literal["float32", "float16", "float8"] = "float32"  # of products
 
@@ -89,6 +90,10 @@ def _add_narrowed() -> None:
 
 
 _add_narrowed()
+# OpenVINO on a CPU with bfloat16 instructions: its rotation is cut out of the graph, too
+_openvino = POLICIES["transformers-float32-bfloat16-operands"]._replace(name="openvino-bfloat16", rotation="bfloat16")
+POLICIES[_openvino.name] = _openvino
+FAMILIES["bfloat16-operands"] += (_openvino.name,)
 RUNS = 6  # valid runs a noise floor is made of, at least
 
 
