@@ -31,7 +31,7 @@ NORMED = {"attn.q_norm": "q", "attn.k_norm": "k"}
 
 
 class Listener:
-    """Hear the calls of a backbone's layers; every value is kept as the backend's tensor.
+    """Hear the calls of a backbone's layers; every value is kept as a tensor of the backend.
 
     Args:
         parts: from `import_keras`.
@@ -40,7 +40,7 @@ class Listener:
     """
 
     def __init__(self, parts, backbone, patterns):
-        self.parts, self.recorder = parts, Recorder(*patterns, keep=lambda name, value: value)
+        self.parts, self.recorder = parts, Recorder(*patterns, keep=lambda name, value: _as_it_is(value))
         self.normed: dict[str, Any] = {}  # q and k as the latest norms gave them
         self.heard: dict[int, Callable[[tuple, dict, Any], None]] = {}
         for i, block in enumerate(backbone.transformer_layers):
@@ -129,3 +129,8 @@ class Listener:
             self.tell(f"{prefix}attn.{name}_rope", out)
 
         return told
+
+
+def _as_it_is(value: Any) -> Any:
+    """Return a value that stays: on PyTorch the attention scales its queries in place, after their rotation."""
+    return value.detach().clone() if hasattr(value, "detach") else value
