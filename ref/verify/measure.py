@@ -18,6 +18,11 @@ class Sums(NamedTuple):
     square: float  # sum of squared values
     count: int  # values
 
+    @property
+    def per_channel(self) -> int:
+        """How many values a channel is the sum of."""
+        return self.count // max(1, len(self.channels))
+
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _row(y, t, errors, truths):
@@ -190,16 +195,21 @@ class Errors(NamedTuple):
     channels: np.ndarray  # [channels]
 
 
-def relative(pairs: np.ndarray) -> np.ndarray:
+def relative(pairs: np.ndarray, values: int = 10) -> np.ndarray:
     """Return the relative L2 of each row of [n, 2] sums; a truth next to nothing is seen beside the median's tenth.
 
-    Of one token each channel is one value, and the smallest of them would outweigh all others. The median, since a few
-    channels may be so large that everything is small beside the mean.
+    Of one token each channel is one value, and the smallest of them would outweigh all others: each is seen beside the
+    median, of two tokens beside its half. The median, since a few channels may be so large that everything is small
+    beside the mean.
+
+    Args:
+        pairs: squared error, squared truth.
+        values: how many each is the sum of.
     """
     error, truth = pairs[:, 0], pairs[:, 1]
     some = truth[truth > 0]
     middle = max(0, some.size - 1) // 2
-    least = np.partition(some, middle)[middle] / 10 if some.size else 0.0
+    least = np.partition(some, middle)[middle] / min(10, max(1, values)) if some.size else 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         out = np.sqrt(error / np.maximum(truth, least))
     return np.where(error == 0, 0.0, out)
@@ -218,7 +228,7 @@ def errors_of(sums: Sums) -> Errors:
     """
     error, truth = sums.tokens.sum(0)
     whole = 0.0 if error == 0 else float(np.sqrt(error / truth)) if truth else float("inf")
-    tokens, channels = relative(sums.tokens), relative(sums.channels)
+    tokens, channels = relative(sums.tokens), relative(sums.channels, sums.per_channel)
     there = tokens[sums.tokens.sum(1) != 0]  # NaN is not 0
     there = there if there.size else np.zeros(1)
     each = channels if channels.size else np.zeros(1)
@@ -240,7 +250,7 @@ def profile(sums: Sums, floors: np.ndarray, axis: str, most: int = 512) -> list[
         axis: `tokens` or `channels`.
         most: how many numbers to return.
     """
-    value = relative(getattr(sums, axis))
+    value = relative(getattr(sums, axis), sums.per_channel if axis == "channels" else 10)
     if floors.size != value.size:  # no valid run has finite values here
         return []
     with np.errstate(divide="ignore", invalid="ignore"):
