@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import dtypes, seeds
+from threadpoolctl import threadpool_info
 from threads import TWO_THREADS, threads
 
+from ref.ops.blas import block_of
 from ref.ops.blocks import FORMATS, Blocks
 from ref.ops.linear import FEW, embed, embed_jit, linear, linear_jit, widen, widen_jit
-from ref.ops.rounding import round_bfloat16
+from ref.ops.rounding import round_bfloat16, widen_bfloat16
 
 LINEAR = pytest.mark.parametrize("project", [linear, linear_jit])
 EMBED = pytest.mark.parametrize("look_up", [embed, embed_jit])
@@ -67,6 +69,7 @@ def test_many_tiles_give_what_one_tile_gives(monkeypatch):
     random = np.random.default_rng(1)
     x, weight = random.standard_normal((20, 16)), round_bfloat16(random.standard_normal((50, 16)))
     whole = linear_jit(x, weight)
+    monkeypatch.setattr(sys.modules["ref.ops.linear"], "block_of", lambda outputs: 7)
     monkeypatch.setattr(sys.modules["ref.ops.linear"], "TILE", 16 * 7)  # 50 rows in tiles of 7, the last of 1
     np.testing.assert_allclose(linear_jit(x, weight), whole, atol=1e-14)
 
@@ -150,3 +153,18 @@ def test_the_kernel_of_widen_gives_the_same_values(kind):
     else:
         weight = rng.integers(0, 9, (3, 256)).astype(kind)
     np.testing.assert_array_equal(widen_jit(weight), widen(weight))
+
+
+def test_a_product_has_the_same_blocks_whatever_a_weight_is_held_as():
+    assert [block_of(outputs) for outputs in (1, 64, 640, 1000, 2048, 262_144)] == [16, 16, 160, 256, 256, 256]
+    random = np.random.default_rng(5)
+    bits = round_bfloat16(random.standard_normal((3000, 4096), np.float32))
+    x = random.standard_normal((20, 4096), np.float32)
+    np.testing.assert_array_equal(linear_jit(x, bits), linear_jit(x, widen_bfloat16(bits)))
+
+
+@TWO_THREADS
+def test_blas_gets_its_threads_back():
+    before = [library["num_threads"] for library in threadpool_info()]
+    linear_jit(np.ones((20, 64), np.float32), np.ones((100, 64), np.float32))
+    assert [library["num_threads"] for library in threadpool_info()] == before

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from ref.ops.blas import block_of, multiply
 from ref.ops.blocks import Blocks, decode, decode_jit, linear_blocks_jit
 from ref.ops.rounding import widen_bfloat16
 
@@ -112,7 +113,6 @@ def embed(ids, table, scale, dtype):
 
 
 FEW = 8  # up to so many rows of x the weight is read once, as it lies; more are a matrix product's work
-STEP = 32  # sums of another length (588 and 4304 in the tower) OpenBLAS splits by the number of threads: the rest apart
 TILE = 4 * 2**20  # elements widened at a time: 16 MB of float32 stay in the last-level cache
 
 
@@ -181,15 +181,6 @@ def _add_bias(y, bias):
             y[t, o] += bias[o]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True, fastmath={"contract"})
-def _add_rest(x, w, out):
-    # w [inputs left over, outputs]: one input after the other
-    for t in prange(x.shape[0]):
-        for i in range(x.shape[1]):
-            for o in range(w.shape[1]):
-                out[t, o] += x[t, i] * w[i, o]
-
-
 def linear_jit(x, weight, bias=None):
     """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and use BLAS."""
     y = _product(x, weight)
@@ -198,36 +189,36 @@ def linear_jit(x, weight, bias=None):
     return y
 
 
-def _product(x, weight):
+def _product(x, weight, block=None):
+    """Multiply by a weight, or by a part of one whose product has blocks of another length."""
     rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
     outputs, inputs = weight.shape
+    block = block or block_of(outputs)
     if isinstance(weight, ByRows):
-        out, step = np.empty((rows.shape[0], outputs), x.dtype), max(1, TILE // inputs)
+        out, step = np.empty((rows.shape[0], outputs), x.dtype), _step(inputs, block)
         for start in range(0, outputs, step):
-            out[:, start : start + step] = _product(rows, weight.take_rows(slice(start, start + step)))
+            part = weight.take_rows(slice(start, start + step))
+            out[:, start : start + step] = _product(rows, part, block)
         return out.reshape(*x.shape[:-1], outputs)
     few = rows.shape[0] <= FEW  # BLAS would split one row's sums over threads, and change bits with their number
     as_x = not isinstance(weight, Blocks) and weight.dtype == x.dtype
     if few and (as_x or (x.dtype == np.float32 and _narrow(weight))):
         return _few(rows, weight).reshape(*x.shape[:-1], outputs)
     out = np.empty((rows.shape[0], outputs), x.dtype)
-    step = outputs if as_x else max(1, TILE // inputs)
+    step = outputs if as_x else _step(inputs, block)
     for start in range(0, outputs, step):
         stop = min(start + step, outputs)
         tile = _tile(weight, start, stop, x.dtype)
         if few:
             out[:, start:stop] = _few(rows, tile)
         else:
-            _multiply(rows, tile, out[:, start:stop])
+            multiply(rows, tile, out[:, start:stop], block)
     return out.reshape(*x.shape[:-1], outputs)
 
 
-def _multiply(rows, tile, out):
-    """Multiply with BLAS so that the bits do not depend on the number of threads."""
-    whole = rows.shape[1] // STEP * STEP or rows.shape[1]
-    np.matmul(rows[:, :whole], tile[:, :whole].T, out=out)
-    if whole < rows.shape[1]:
-        _add_rest(rows[:, whole:], np.ascontiguousarray(tile[:, whole:].T), out)
+def _step(inputs, block):
+    """Return how many outputs are widened at a time: whole blocks of a product."""
+    return max(1, TILE // inputs // block) * block
 
 
 def _narrow(weight):
