@@ -146,3 +146,9 @@ def test_few_values_tell_no_format():
     assert format_of(np.ones((1, 3), np.float32)) == ""
     assert format_of(np.arange(1, 200, dtype=np.float32)) == ""  # whole numbers
     assert format_of(np.linspace(0, 1, 300, dtype=np.float32)) is None
+
+
+def test_one_narrow_kind_among_wide_ones_is_a_mistake_and_is_said():
+    report = judged("transformers-float32", rules=tap_mutants()["softmax_float16"].rules)
+    assert report["verdict"] == "bug"
+    assert report["diagnosis"][0]["mutant"] == "softmax_float16"

@@ -11,10 +11,13 @@ from judged import as_dump, cached_passes
 
 import ref
 from ref.verify import compare
+from ref.verify.align import Stored
 from ref.verify.bench import Bench
 from ref.verify.emulate import emulate
 from ref.verify.graph import Run
+from ref.verify.judge import judge
 from ref.verify.policy import members_of
+from ref.verify.sample import made_pixels
 from ref.verify.stages import Stage, prepare_stage
 from ref.verify.world import Unknown, world_of
 
@@ -92,3 +95,17 @@ def test_keys_of_an_earlier_pass_are_dropped_only_after_the_later_one_has_read_t
             for bench in (first, later):
                 bench.forget(["text.layer.0.in"])
     assert later.own.value("text.layer.0.out").shape[1] == 1
+
+
+def test_a_pass_without_images_behind_one_with_images_has_no_part_in_the_tower():
+    loaded = ref.load("tiny")
+    pixels, soft = made_pixels(1, 40), loaded.vision.config.soft_tokens
+    first = world_of(loaded, [5, *[97] * soft, 9], pixels=pixels)
+    later = world_of(loaded, [11, 12], cached=first.total, pixels=pixels[:0], before=first)
+    members = [emulate(*members_of("float32")[0])]
+    pool = np.zeros((1, soft, loaded.vision.config.width), np.float32)
+    shown = {"vision.pool": Stored("vision.pool", "float32", pool.shape, lambda: pool)}
+    one = Bench(0, first, shown, members, None)
+    two = Bench(1, later, {}, members, one)
+    found = list(judge([one, two], loaded, "file", lambda *_: None))
+    assert [each.row["tap"] for each in found] == ["vision.pool"]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ref.model.taps import tap_group
+from ref.verify.arithmetics import ENDS, PRODUCTS
 from ref.verify.opened import Dump
 from ref.verify.read_bare import NOT_SAID
 
@@ -15,7 +16,8 @@ NOT_COMPUTED = ("vision.pixels", "model.merged")  # given, or moved
 def values_as_computed(dump: Dump) -> tuple[Dump, list[str]]:
     """Give tensors the format of their values, where that is narrower than what they are stored in.
 
-    Each kind of tap is looked at once, in the first pass and layer that has it.
+    Each kind of tap is looked at once, in the first pass and layer that has it. One that is narrow among wide ones may
+    be a mistake: only where all products are narrow it is how the dump was computed, in whole or under autocast.
 
     Args:
         dump: from `open_dump`.
@@ -30,16 +32,29 @@ def values_as_computed(dump: Dump) -> tuple[Dump, list[str]]:
     narrow: dict[str, str] = {group: kind for group, kind in formats.items() if kind}
     if not narrow:
         return dump, []
-    passes = [one._replace(tensors={tap: _as(tensor, narrow.get(tap_group(tap)))
-                                    for tap, tensor in one.tensors.items()}) for one in dump.passes]  # fmt: skip
     declared = str(dump.policy.get("compute_dtype") or NOT_SAID)
     kinds = sorted(set(narrow.values()))
     everywhere, kind = None not in formats.values() and len(kinds) == 1, " and ".join(kinds)
-    note = f"values of {len(narrow)} kinds of tensors, stored as float32, are {kind}'s; declared {declared}"
+    which = next(iter(narrow)) if len(narrow) == 1 else f"{len(narrow)} kinds of tensors"
+    note = f"values of {which}, stored as float32, are {kind}'s; declared {declared}"
+    products = [found for group, found in formats.items() if group in PRODUCTS - ENDS and found != ""]
+    if None in products or not (products or everywhere):
+        return dump, [note]
     policy = dict(dump.policy)
     if everywhere and declared in ("float32", NOT_SAID):  # else autocast, which the formats tell
         policy |= dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), kind)
+    passes = [one._replace(tensors=_narrowed(one.tensors, narrow)) for one in dump.passes]
     return dump._replace(passes=passes, policy=policy), [note]
+
+
+def _narrowed(tensors: dict[str, Any], narrow: dict[str, str]) -> dict[str, Any]:
+    """Give float32 tensors of some kinds the format that was found."""
+    return {
+        tap: tensor._replace(dtype=narrow[tap_group(tap)])
+        if tensor.dtype == "float32" and tap_group(tap) in narrow
+        else tensor
+        for tap, tensor in tensors.items()
+    }
 
 
 def held_as(dump: Dump) -> str:
@@ -73,7 +88,3 @@ def format_of(value: np.ndarray) -> str | None:
         return "bfloat16"
     with np.errstate(over="ignore"):
         return "float16" if (x.astype(np.float16).astype(np.float32) == x).all() else None
-
-
-def _as(tensor: Any, kind: str | None) -> Any:
-    return tensor._replace(dtype=kind) if kind and tensor.dtype == "float32" else tensor

@@ -46,7 +46,11 @@ def chains_of(benches: list[Bench]) -> list[list[Bench]]:
 
 
 def _judge_chain(chain: list[Bench], stage: Stage, wide, narrow, listen: Listener) -> Iterator[Measured]:
-    """Measure the taps of one stage. Later passes read keys of earlier ones, so that nothing is dropped before all."""
+    """Measure the taps of one stage. Later passes read keys of earlier ones, so that nothing is dropped before all.
+
+    A pass without images has no part in the tower's stages.
+    """
+    chain = [bench for bench in chain if stage in stages_of(bench.world)]
     for bench in chain:
         bench.enter(stage, wide, narrow)
     for bench in chain:
