@@ -115,7 +115,9 @@ def verdict_line(report: dict[str, Any]) -> str:
         line = f"verdict: {report['verdict']}: {count} of {len(rows)}, first {row['tap']} (pass {row['pass']}){why}"
         return line + _beside(report)
     where = f"first at {first['tap']} (pass {first['pass']})"
-    return f"verdict: {report['verdict']}, {where}: {how_far(report)}; {looks_like(report)}" + _beside(report)
+    line = f"verdict: {report['verdict']}, {where}: {how_far(report)}; {looks_like(report)}"
+    beside = _beside(report)
+    return line.rstrip(".") + beside if beside else line
 
 
 def _beside(report: dict[str, Any]) -> str:
@@ -125,7 +127,7 @@ def _beside(report: dict[str, Any]) -> str:
     if compared and (left := compared["of_dump"] - compared["taps"]):
         parts.append(f"{left} of the dump's {counted(compared['of_dump'], 'tensor')} not compared")
     if compared and compared["taps"] < compared["of_model"]:
-        parts.append(f"the model has {compared['of_model']}")
+        parts.append(f"{compared['taps']} of the model's {compared['of_model']} taps")
     parts += [note for note in report.get("notes") or [] if note.startswith("weights: from ")]
     return "".join(f"; {part.rstrip('.')}" for part in parts)
 
