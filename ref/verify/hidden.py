@@ -1,5 +1,6 @@
 """Mistakes below the noise floor: subtle mutants are looked for in taps that match, over all layers together."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from ref.verify.mutants.base import TapMutant
 from ref.verify.parallel import side_by_side
 
 SIGMAS = 6.0  # standard errors that a coefficient must be away from 0: hundreds of taps are tried
+# the same where valid runs give twice as many taps bit for bit: without the mistake this one would be equal, too
+SIGMAS_EXACT, EXACT, QUIET = 4.0, 2, 0.05
 SLACK = 0.3  # by which it may miss 1, beside its standard errors
 DECIDE = 16.0  # values that must carry a mistake for one tap to prove it: the error of fewer has heavy tails
 
@@ -25,10 +28,14 @@ class Seen(NamedTuple):
     coefficient: float  # less that of the runs
     stderr: float  # with their spread
 
+    def is_there(self, sigmas: float) -> bool:
+        """Tell whether it is so many standard errors away from 0."""
+        return self.coefficient > sigmas * self.stderr
+
     @property
-    def is_there(self) -> bool:
-        """Tell whether it is away from 0."""
-        return self.coefficient > SIGMAS * self.stderr
+    def is_quiet(self) -> bool:
+        """Tell whether a valid run gives the dump's value, next to bit for bit."""
+        return abs(self.coefficient) + self.stderr < QUIET
 
     @property
     def is_one(self) -> bool:
@@ -50,6 +57,7 @@ class Hidden:
 
     def __init__(self) -> None:
         self.traces: dict[str, list[Trace]] = {}
+        self.exact: Counter[str] = Counter()  # by mutant: taps that valid runs give bit for bit
 
     def listen(self, bench: Bench, tap: str, found: Measured) -> None:
         """Look for every subtle mutant at a tap that matches and whose truth is known."""
@@ -59,7 +67,10 @@ class Hidden:
         here = [one for one in tap_mutants().values() if one.subtle and not one.wide and tap_group(tap) in one.rules]
         traces = side_by_side(lambda mutant: self._look(bench, mutant, tap, found), here)
         for mutant, trace in zip(here, traces, strict=True):
-            if trace:
+            if trace and any(one.is_quiet for one in trace.seen.values()):
+                # the format cannot hold the difference, or it is not there: neither is to be averaged
+                self.exact[mutant.name] += 1
+            elif trace:
                 self.traces.setdefault(mutant.name, []).append(trace)
 
     def _look(self, bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> Trace | None:
@@ -70,27 +81,26 @@ class Hidden:
         _, wrong, valid = fitted(bench.world, tap, value, wrong)
         if not valid.all() or wrong.shape != value.shape or not np.isfinite(wrong).all():
             return None
-        c, stderr = project(value, truth, wrong)
-        if stderr == np.inf:
+        if np.array_equal(wrong, truth):
             return None
         if floor.ratio(distance_of(wrong, truth, tap, valid)) > 2 * LIMIT:
             return None  # with it the tap would not have matched
-        biases: dict[tuple[str, ...], list[float]] = {}
+        by_rounding: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         for like, run in zip(bench.locals, found.runs, strict=True):
             own = fitted(bench.world, tap, value, run)[1]
-            biases.setdefault(like.arithmetic.rounding, []).append(project(own, truth, wrong)[0])
-        seen = {key: _less(c, stderr, bias) for key, bias in biases.items()}
-        # without any noise, as after a softmax over one key, the format cannot hold the difference: that says nothing
-        quiet = any(one.stderr == 0 for one in seen.values())
-        return None if quiet else Trace(tap, bench.number, seen, _carried_by(wrong - truth))
+            by_rounding.setdefault(like.arithmetic.rounding, []).append(project(value, own, own + (wrong - truth)))
+        alone = project(value, truth, wrong)[1]
+        seen = {key: _mean(pairs, alone) for key, pairs in by_rounding.items()}
+        return Trace(tap, bench.number, seen, _carried_by(wrong - truth))
 
     def found(self) -> list[dict[str, Any]]:
         """Return a row of the report for each mutant that is there: in one tap, or in all taps together."""
         rows = []
         for name, traces in self.traces.items():
-            alone = [one for one in traces if one.values >= DECIDE and _is_there(one.seen)]
+            sigmas = SIGMAS_EXACT if self.exact[name] >= EXACT * len(traces) else SIGMAS
+            alone = [one for one in traces if one.values >= DECIDE and _is_there(one.seen, sigmas)]
             together = _together(traces)
-            if not any(map(_is_absent, traces)) and _is_there(together):
+            if not self.exact[name] and not any(map(_is_absent, traces)) and _is_there(together, SIGMAS):
                 rows.append(_row(name, traces[0], _nearest(together), [one.tap for one in traces]))
             elif alone:
                 best = min(alone, key=lambda one: _nearest(one.seen).stderr)
@@ -98,9 +108,14 @@ class Hidden:
         return sorted(rows, key=lambda row: abs(row["coefficient"] - 1))
 
 
-def _less(c: float, stderr: float, biases: list[float]) -> Seen:
-    """Take what valid runs have of a mistake off its coefficient."""
-    return Seen(c - float(np.mean(biases)), float(np.hypot(stderr, np.ptp(biases) / 2)))
+def _mean(pairs: list[tuple[float, float]], alone: float) -> Seen:
+    """Average what the dump has beside each of several runs that round alike, with their spread as an error.
+
+    Without the mistake both round alike, and the error is that beside a run; with it each rounds for itself, and the
+    error is that beside the truth (`alone`): the smaller of both.
+    """
+    c, stderr = np.array(pairs).T
+    return Seen(float(c.mean()), float(np.hypot(min(alone, stderr.mean()), np.ptp(c) / 2)))
 
 
 def _carried_by(d: np.ndarray) -> float:
@@ -108,9 +123,9 @@ def _carried_by(d: np.ndarray) -> float:
     return float(square.sum() ** 2 / max(float(square @ square), 1e-300))
 
 
-def _is_there(seen: dict[tuple[str, ...], Seen]) -> bool:
+def _is_there(seen: dict[tuple[str, ...], Seen], sigmas: float) -> bool:
     """Tell whether a mistake shows whatever way the producer rounds, and is whole for one of them."""
-    return all(one.is_there for one in seen.values()) and any(one.is_one for one in seen.values())
+    return all(one.is_there(sigmas) for one in seen.values()) and any(one.is_one for one in seen.values())
 
 
 def _is_absent(trace: Trace) -> bool:
