@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 import ref
-from ref.errors import BadInput, wanted
+from ref.errors import BadInput, one_line, wanted
 from ref.model.taps import tap_row
 from ref.verify.golden import check_schema
 from ref.weights.safetensors_file import open_safetensors
@@ -200,7 +200,8 @@ def read_dump(folder: Path) -> dict[str, Any]:
         got = f"{error.json_path}: {error.message}"
         raise wanted("dump", path, "dump format version 1", got) from None
     except (BadInput, RecursionError) as error:  # no JSON; nested too deep for the schema
-        raise wanted("dump", path, "dump format version 1", error) from None
+        got = str(error).removeprefix(f"{one_line(path)}: ")  # the path once: a refusal is cut where it is long
+        raise wanted("dump", path, "dump format version 1", got) from None
     return content
 
 
