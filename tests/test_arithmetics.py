@@ -133,7 +133,7 @@ def test_narrow_values_stored_as_float32_are_told_by_their_bits(stored):
     report = compare(dump._replace(weights=dump.weights | {"dtype": "not said"}), loaded=ref.load("tiny"))
     assert (report["policy"]["judged_as"], report["weights"]["held"]) == (stored, stored)
     assert report["verdict"] == "match"
-    assert any(f"stored as float32, are {stored}'s; declared float32" in note for note in report["notes"])
+    assert any(f"stored wider, are {stored}'s; declared float32" in note for note in report["notes"])
 
 
 def test_autocast_stored_as_float32_is_told_by_its_bits():
@@ -152,3 +152,51 @@ def test_one_narrow_kind_among_wide_ones_is_a_mistake_and_is_said():
     report = judged("transformers-float32", rules=tap_mutants()["softmax_float16"].rules)
     assert report["verdict"] == "bug"
     assert report["diagnosis"][0]["mutant"] == "softmax_float16"
+
+
+OUTS = ("text.embed", ".out", "text.final_norm", "text.logits")
+
+
+def of_outs(taps):
+    """Keep hidden states and logits alone: the most usual dump."""
+    return [{tap: x for tap, x in one.items() if tap.endswith(OUTS) and ".attn." not in tap and ".ffn." not in tap}
+            for one in taps]  # fmt: skip
+
+
+def sparsely(taps, dtype="float32"):
+    dump = as_dump(cached_passes(LENGTHS)._replace(taps=taps, dtype=dtype), [list(one) for one in taps])
+    return compare(dump, loaded=ref.load("tiny"))
+
+
+def test_tf32_is_found_where_only_hidden_states_are_shown():
+    report = sparsely(of_outs(cached_passes(LENGTHS, policy=FAMILIES["tf32"][1]).taps))
+    assert report["verdict"] == "match"
+    assert report["arithmetic"]["what"] == WHAT["tf32"]
+
+
+def test_a_narrow_head_alone_says_nothing_of_the_layers():
+    fine = of_outs(cached_passes(LENGTHS).taps)
+    coarse = of_outs(cached_passes(LENGTHS, policy=FAMILIES["bfloat16-operands"][0]).taps)
+    report = sparsely([one | {"text.logits": other["text.logits"]} for one, other in zip(fine, coarse, strict=True)])
+    assert report["policy"]["judged_as"] == "float32"
+    assert report["arithmetic"] is None
+    assert report["first"]["tap"] == "text.logits"
+
+
+def test_a_bfloat16_run_with_one_wide_kind_is_one_of_bfloat16():
+    passes, wide = (cached_passes(LENGTHS, dtype) for dtype in ("bfloat16", "float32"))
+    taps = [
+        {tap: wide.taps[n][tap] if tap.endswith("attn.scores") else x for tap, x in one.items()}
+        for n, one in enumerate(passes.taps)
+    ]
+    dump = as_dump(passes._replace(taps=taps, dtype="float32"), [list(one) for one in taps])
+    report = compare(dump._replace(weights=dump.weights | {"dtype": "not said"}), loaded=ref.load("tiny"))
+    assert (report["policy"]["judged_as"], report["weights"]["held"]) == ("bfloat16", "bfloat16")
+
+
+def test_float32_values_stored_as_float64_are_float32s():
+    passes = cached_passes(LENGTHS)
+    taps = [{tap: x.astype(np.float64) if x.dtype.kind == "f" else x for tap, x in one.items()} for one in passes.taps]
+    dump = as_dump(passes._replace(taps=taps, dtype="float64"), [list(one) for one in taps])
+    report = compare(dump._replace(weights=dump.weights | {"dtype": "file"}), loaded=ref.load("tiny"))
+    assert (report["policy"]["judged_as"], report["verdict"]) == ("float32", "match")

@@ -146,7 +146,7 @@ def _check_prompt(args, dump: str) -> None:
         raise BadInput("prompt: wanted either --prompt or --ids, got both")
     if args.system and not args.chat:
         raise BadInput("--system: wanted --chat beside it, got none")
-    tokenizer, opened = default_tokenizer("--prompt"), open_dump(dump)
+    tokenizer, opened = default_tokenizer("--prompt"), open_dump(dump, names=args.names)
     try:
         check_prompt(opened, encode_prompt(args, tokenizer, args.prompt))
     except BadInput as error:

@@ -33,7 +33,7 @@ class _OneThread:
         with self.lock:
             if self.inside == 0:
                 self.before = [library.num_threads for library in self.libraries]
-                self._set([1] * len(self.libraries))
+                self.set([1] * len(self.libraries))
             self.inside += 1
         try:
             yield
@@ -41,24 +41,43 @@ class _OneThread:
             with self.lock:
                 self.inside -= 1
                 if self.inside == 0:
-                    self._set(self.before)
+                    self.set(self.before)
 
-    def _set(self, counts) -> None:
+    def set(self, counts) -> None:
         for library, count in zip(self.libraries, counts, strict=True):
-            library.set_num_threads(count)
+            # from 3.8 on threadpoolctl lets one thread of Python set a number, and does nothing for others
+            getattr(library, "_real_set_num_threads", library.set_num_threads)(count)
+
+
+_FIRST = Lock()  # two threads that come first must not make two
 
 
 @cache
-def _one_thread() -> _OneThread:
+def _made() -> _OneThread:
     return _OneThread()
+
+
+def _one_thread() -> _OneThread:
+    with _FIRST:
+        return _made()
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+    one = _one_thread()  # OpenMP has a number for each thread that calls it
+    return ThreadPoolExecutor(threads, initializer=lambda: one.set([1] * len(one.libraries)))
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has the pool, but none of its threads
+def _forget() -> None:
+    """Begin anew in a forked child: it has none of the threads, and perhaps a lock that nobody will open."""
+    global _FIRST
+    _FIRST = Lock()
+    _made.cache_clear()
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing is forked
+    os.register_at_fork(after_in_child=_forget)
 
 
 def block_of(outputs: int) -> int:

@@ -4,7 +4,7 @@ A product that is off is compared with the same product of rounded operands. If 
 again by that arithmetic; if then every product of the dump is as far off as that arithmetic makes it, the dump has it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +31,12 @@ PRODUCTS = {
 ATTENTION = {part + name for part in (TEXT, TOWER) for name in ("attn.scores", "attn.mix")}  # products of activations
 ENDS = {"text.logits", "vision.soft_tokens"}  # products that may have a precision of their own
 CONVOLUTIONS = {"vision.patch_embed"}
+# values that stay wide under autocast, which narrows products only
+WIDE = {TEXT + name for name in ("in", "attn.pre_norm", "mid", "ffn.pre_norm", "out")}
 NEAR = 0.1  # by which a coefficient may miss 1
 LEFT = 4 * LIMIT  # floors that may be left: sums of tensor cores are a little coarser than float32's
 TIED = 1.5  # times what the best leaves, and no more than noise: as good
+HALF, SURE = 0.5, 8.0  # of a tap behind several products: its least coefficient, in standard errors too
 MUCH = 20  # times less than before is little, too: sums of float8 products are coarse themselves
 SAME = 0.2  # floors of the arithmetic that a product must be off to have it
 
@@ -115,22 +118,32 @@ def explained_by(bench: Bench, tap: str, found: Measured, tried: Iterable[str]) 
     Returns:
         The hypothesis that leaves least, if its coefficient is 1 and it leaves noise; None if there is none.
     """
-    group, findings = tap_group(tap), []
+    findings = []
     for one in HYPOTHESES:
-        here = group in one.groups and found.row["dtype"] in one.stored and one.family not in tried
+        here = involves(found.row, one.groups) and found.row["dtype"] in one.stored and one.family not in tried
         seen = _compared(bench, tap, found, one) if here else None
-        if seen and abs(seen[0] - 1) < max(NEAR, 4 * seen[1]) and seen[2] <= max(LEFT, found.row["local_ratio"] / MUCH):
+        if seen and _explains(found.row, one, *seen):
             findings.append((seen[2], Finding(one, tap, bench.number, *seen[:2])))
     least = min((left for left, _ in findings), default=0.0)
     tied = [finding for left, finding in findings if left <= TIED * max(least, LIMIT / 2)]
     return tied[0]._replace(also=tuple(one.hypothesis.operand for one in tied[1:])) if tied else None
 
 
+def _explains(row: dict[str, Any], one: Hypothesis, c: float, stderr: float, left: float) -> bool:
+    """Tell whether a hypothesis explains a product; of a tap behind several, whether it has a part in it beyond doubt.
+
+    Behind several products a rounding that falls the other way once is followed by others: most of the error is left.
+    """
+    if row["group"] in one.groups:
+        return abs(c - 1) < max(NEAR, 4 * stderr) and left <= max(LEFT, row["local_ratio"] / MUCH)
+    return c > HALF and c > SURE * stderr
+
+
 def _compared(bench: Bench, tap: str, found: Measured, one: Hypothesis) -> tuple[float, float, float] | None:
     """Return (coefficient, standard error, floors that are left) of a hypothesis at a tap."""
     there, value, truth, floor = prepared(bench, tap), found.value, found.truth, found.floor
     try:
-        wrong, _ = rounded_run(there, one.operand).recompute(tap)
+        wrong, _ = rounded_run(there, one).recompute(tap)
     except Unknown:
         return None
     if value is None or truth is None or floor is None:
@@ -144,23 +157,40 @@ def _compared(bench: Bench, tap: str, found: Measured, one: Hypothesis) -> tuple
     return c, stderr, floor.ratio(distance_of(value, wrong, tap, valid))
 
 
-def rounded_run(bench: Bench, operand: str) -> Run:
-    """Return a run on a dump's own inputs whose products round their operands, and sum in float64."""
+def rounded_operations(one: Hypothesis) -> dict[str, Callable]:
+    """Return the products of the truth with rounded operands: those of weights and of activations, or convolutions."""
+
+    def rounded(x):
+        return OPERANDS[one.operand](x.astype(np.float32)).astype(np.float64)
 
     def product(x, weight, bias=None):
-        rounded = OPERANDS[operand]
-        both = (rounded(part.astype(np.float32)).astype(np.float64) for part in (x, widen_jit(weight)))
-        return TRUTH.linear(*both, bias)
+        return TRUTH.linear(rounded(x), rounded(widen_jit(weight)), bias)
 
+    def scores(q, k, scale):
+        return TRUTH.scores(rounded(q), rounded(k), scale)
+
+    def mix(probs, v):
+        return TRUTH.mix(rounded(probs), rounded(v))
+
+    def attend(q, k, v, seen, scale):
+        return mix(TRUTH.softmax(scores(q, k, scale), seen), v)
+
+    if one.groups == CONVOLUTIONS:
+        return {"convolve": product}
+    return {"linear": product, "convolve": product, "scores": scores, "mix": mix, "attend": attend}
+
+
+def rounded_run(bench: Bench, one: Hypothesis) -> Run:
+    """Return a run on a dump's own inputs whose products round their operands, and sum in float64."""
     like = bench.local
-    run = Run(bench.world, TRUTH._replace(linear=product, convolve=product), like.given, like.before)
+    run = Run(bench.world, TRUTH._replace(**rounded_operations(one)), like.given, like.before)
     run.prefix, run.weights = like.prefix, like.weights
     run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
     return run
 
 
 def products_off(rows: list[dict[str, Any]], groups: Iterable[str], tokens: list[int], least: float) -> bool:
-    """Tell whether every one of some operations is off by so many floors; of one row it need not be.
+    """Tell whether every tap that some operations made is off by so many floors; of one row it need not be.
 
     Args:
         rows: of the report.
@@ -168,8 +198,13 @@ def products_off(rows: list[dict[str, Any]], groups: Iterable[str], tokens: list
         tokens: of each pass, how many rows its products have.
         least: floors.
     """
-    here = [row["local_ratio"] for row in rows if row["group"] in groups and tokens[row["pass"]] > 1]
-    return all(ratio is not None and ratio >= least for ratio in here)
+    here = [row["local_ratio"] for row in rows if involves(row, groups) and tokens[row["pass"]] > 1]
+    return all(ratio >= least for ratio in here if ratio is not None)
+
+
+def involves(row: dict[str, Any], groups: Iterable[str]) -> bool:
+    """Tell whether a tap is one of some operations, or was made on the way through one that the dump does not show."""
+    return any(tap_group(name) in groups for name in (row["tap"], *row["span"]))
 
 
 def summed_in_float16(rows: list[dict[str, Any]], tokens: list[int]) -> Finding | None:

@@ -8,7 +8,7 @@ from typing import Any
 from ref.errors import BadInput, wanted
 from ref.model.taps import tap_group
 from ref.ops.visibility import Composition
-from ref.verify.arithmetics import ENDS, PRODUCTS
+from ref.verify.arithmetics import ENDS, PRODUCTS, WIDE
 from ref.verify.claims import check_model, check_prompt, differing_settings
 from ref.verify.consistency import contradictions
 from ref.verify.diagnose import conclusions
@@ -21,8 +21,6 @@ from ref.verify.policy import FAMILIES, POLICIES
 from ref.verify.trust import check_arithmetic, check_digests, position_notes, source_notes
 
 TWO_SIDED = ("gemma", "keras")
-# values that stay wide under autocast, which narrows products only
-WIDE = {f"text.layer.*.{name}" for name in ("in", "attn.pre_norm", "mid", "ffn.pre_norm", "out")}
 
 
 def compare(dump, weights: str | None = None, **how) -> dict[str, Any]:
@@ -212,7 +210,7 @@ def _report(judged: Judgement, loaded) -> dict[str, Any]:
     hidden = hearing.hidden.found()
     for one in hidden:
         for row in rows:
-            if row["tap"] in one["taps"] and row["pass"] == one["pass"]:
+            if (row["tap"], row["pass"]) in zip(one["taps"], one["passes"], strict=True):
                 row["verdict"], row["why"] = "bug", f"below the noise floor: {one['mutant']}"
     bugs = [row for row in rows if row["verdict"] == "bug"]
     first = {key: bugs[0][key] for key in ("tap", "layer", "pass")} if bugs else None

@@ -30,7 +30,7 @@ class Evidence(NamedTuple):
     stderr: float
     left: float  # distance of the dump from the mutant, in floors of the mutant
     power: float  # distance of the mutant from the truth, in floors: how much there is to see
-    value: np.ndarray
+    value: np.ndarray | None  # of the mutant; None once classes are told apart
     before: float  # distance of the dump from the truth, in floors
 
     @property
@@ -183,6 +183,8 @@ def classes_of(evidence: list[Evidence], found: Measured) -> list[int]:
 def _same(a: Evidence, b: Evidence, found: Measured) -> bool:
     if not (a.explains and b.explains) or found.floor is None:
         return False
+    assert a.value is not None
+    assert b.value is not None
     if a.tap.endswith("attn.visible"):
         return bool(np.array_equal(a.value, b.value))
     return found.floor.ratio(distance_of(a.value, b.value, a.tap)) <= 1

@@ -16,7 +16,7 @@ from numba import njit
 
 from ref.ops import KERNEL
 from ref.ops.gelu import CUBIC, SQRT_2_OVER_PI
-from ref.ops.linear import take_rows, widen, widen_jit
+from ref.ops.linear import ByRows, take_rows, widen, widen_jit
 from ref.ops.rope import rope_table
 from ref.ops.rounding import bfloat16_values
 from ref.verify.chain import chain_product
@@ -160,7 +160,7 @@ class _Emulation:
             return kept[1]
         values = OPERANDS[operand](widen_jit(weight).astype(np.float32, copy=False))
         values = values if order is None else np.take(values, order, axis=1)
-        if values.size <= MOST_KEPT:
+        if values.size <= MOST_KEPT and not isinstance(weight, ByRows):  # the head is another object each time
             if len(self.ready) >= WEIGHTS_KEPT:
                 self.ready.pop(next(iter(self.ready.copy())), None)
             self.ready[key] = weight, values  # the weight too, or another might be given its id

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from ref.model.taps import tap_group
-from ref.verify.arithmetics import ENDS, PRODUCTS
+from ref.verify.arithmetics import ENDS, PRODUCTS, WIDE
 from ref.verify.opened import Dump
 from ref.verify.read_bare import NOT_SAID
 
 TOKENS, ENOUGH = 64, 64  # tokens of a tensor that are looked at; values that must differ from 0 to tell
+STORED = ("float32", "float64")  # formats that hold narrower values
 NOT_COMPUTED = ("vision.pixels", "model.merged")  # given, or moved
 
 
@@ -36,22 +37,29 @@ def values_as_computed(dump: Dump) -> tuple[Dump, list[str]]:
     kinds = sorted(set(narrow.values()))
     everywhere, kind = None not in formats.values() and len(kinds) == 1, " and ".join(kinds)
     which = next(iter(narrow)) if len(narrow) == 1 else f"{len(narrow)} kinds of tensors"
-    note = f"values of {which}, stored as float32, are {kind}'s; declared {declared}"
-    products = [found for group, found in formats.items() if group in PRODUCTS - ENDS and found != ""]
+    note = f"values of {which}, stored wider, are {kind}'s; declared {declared}"
+    products, stream = (_told(formats, groups) for groups in (PRODUCTS - ENDS, WIDE))
     if None in products or not (products or everywhere):
         return dump, [note]
     policy = dict(dump.policy)
-    if everywhere and declared in ("float32", NOT_SAID):  # else autocast, which the formats tell
+    computed = everywhere or len(products | stream) == 1  # else autocast, whose residual stream is wide
+    if computed and declared in ("float32", "float64", NOT_SAID):
+        kind = next(iter(products | stream or kinds))
         policy |= dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), kind)
     passes = [one._replace(tensors=_narrowed(one.tensors, narrow)) for one in dump.passes]
     return dump._replace(passes=passes, policy=policy), [note]
 
 
+def _told(formats: dict[str, str | None], groups: set[str]) -> set[str | None]:
+    """Return the formats of some kinds of taps, as far as they can be told."""
+    return {found for group, found in formats.items() if group in groups and found != ""}
+
+
 def _narrowed(tensors: dict[str, Any], narrow: dict[str, str]) -> dict[str, Any]:
-    """Give float32 tensors of some kinds the format that was found."""
+    """Give wide tensors of some kinds the format that was found."""
     return {
         tap: tensor._replace(dtype=narrow[tap_group(tap)])
-        if tensor.dtype == "float32" and tap_group(tap) in narrow
+        if tensor.dtype in STORED and tap_group(tap) in narrow
         else tensor
         for tap, tensor in tensors.items()
     }
@@ -64,27 +72,32 @@ def held_as(dump: Dump) -> str:
 
 
 def _formats(dump: Dump) -> dict[str, str | None]:
-    """Return for each kind of float32 tensor the format of its values: None is float32, empty not to be told."""
+    """Return for each kind of wide tensor the format of its values: None is its own, empty not to be told."""
     found: dict[str, str | None] = {}
     for one in dump.passes:
         for tap, tensor in one.tensors.items():
             group = tap_group(tap)
             untold = found.get(group, "") == "" and group not in NOT_COMPUTED
-            if tensor.dtype == "float32" and untold:
+            if tensor.dtype in STORED and untold:
                 found[group] = format_of(tensor.read()[:, :TOKENS])
     return found
 
 
 def format_of(value: np.ndarray) -> str | None:
-    """Return the narrow format that holds all of some float32 values; None if none does, empty if they are too few.
+    """Return the narrower format that holds all of some values; None if none does, empty if they are too few.
 
     bfloat16's 8 bits are within float16's 11 for usual sizes: where 8 are enough for many values, 8 it is.
     """
-    x = np.ascontiguousarray(value, np.float32).reshape(-1)
+    wide = np.ascontiguousarray(value).reshape(-1)
+    x = wide.astype(np.float32)
+    if not (x == wide).all():
+        return None
     whole = bool((np.rint(x) == x).all())
     if np.count_nonzero(x) < ENOUGH or whole or not np.isfinite(x).all():
         return ""
     if not (x.view(np.uint32) & np.uint32(0xFFFF)).any():
         return "bfloat16"
     with np.errstate(over="ignore"):
-        return "float16" if (x.astype(np.float16).astype(np.float32) == x).all() else None
+        if (x.astype(np.float16).astype(np.float32) == x).all():
+            return "float16"
+    return "float32" if wide.dtype == np.float64 else None

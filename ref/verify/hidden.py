@@ -101,10 +101,10 @@ class Hidden:
             alone = [one for one in traces if one.values >= DECIDE and _is_there(one.seen, sigmas)]
             together = _together(traces)
             if not self.exact[name] and not any(map(_is_absent, traces)) and _is_there(together, SIGMAS):
-                rows.append(_row(name, traces[0], _nearest(together), [one.tap for one in traces]))
+                rows.append(_row(name, traces[0], _nearest(together), traces))
             elif alone:
                 best = min(alone, key=lambda one: _nearest(one.seen).stderr)
-                rows.append(_row(name, best, _nearest(best.seen), [one.tap for one in alone]))
+                rows.append(_row(name, best, _nearest(best.seen), alone))
         return sorted(rows, key=lambda row: abs(row["coefficient"] - 1))
 
 
@@ -151,8 +151,9 @@ def _nearest(seen: dict[tuple[str, ...], Seen]) -> Seen:
     return min(seen.values(), key=lambda one: abs(one.coefficient - 1))
 
 
-def _row(name: str, where: Trace, seen: Seen, taps: list[str]) -> dict[str, Any]:
+def _row(name: str, where: Trace, seen: Seen, traces: list[Trace]) -> dict[str, Any]:
     m = tap_mutants()[name]
     head = {"mutant": name, "what": m.what, "source": m.source, "needs": m.needs}
     numbers = {"coefficient": seen.coefficient, "stderr": seen.stderr, "left": None, "class": 0, "verdict": "named"}
-    return head | numbers | {"tap": where.tap, "pass": where.number, "hidden": True, "taps": taps}
+    places = {"taps": [one.tap for one in traces], "passes": [one.number for one in traces]}
+    return head | numbers | {"tap": where.tap, "pass": where.number, "hidden": True} | places

@@ -3,6 +3,7 @@
 import time
 from typing import Any, NamedTuple
 
+from ref.model.taps import tap_group
 from ref.ops.visibility import Composition
 from ref.verify.arithmetics import (
     ENDS,
@@ -11,6 +12,7 @@ from ref.verify.arithmetics import (
     Finding,
     OtherArithmetic,
     explained_by,
+    involves,
     products_off,
     summed_in_float16,
 )
@@ -29,6 +31,7 @@ from ref.verify.stages import stages_of, taps_of
 from ref.verify.world import World, world_of
 
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
+PROPOSED = 12  # bad taps for which another arithmetic is looked for: the first products tell
 DIAGNOSED = 4  # bad taps of one group that are diagnosed: those after it tell the same
 
 
@@ -83,15 +86,21 @@ def judge_dump(question: Question, family: str) -> Judgement:
         tried.append(now)
     if finding is None or _everywhere(found):
         return found
+    if tap_group(finding.tap) not in finding.hypothesis.groups:  # nothing but a guess, and it was wrong
+        return _go_through(question, family, None, None)
     return _go_through(question, family, finding, None)._replace(partly=True)
 
 
 def _everywhere(found: Judgement) -> bool:
     """Tell whether all products that a finding speaks of are as far off as its arithmetic makes them."""
     assert found.finding is not None
-    groups = found.finding.hypothesis.groups - (ENDS if found.finding.hypothesis.groups == PRODUCTS else set())
-    rows = [row for row in found.rows if row["group"] in groups]
-    return not rows or products_off(rows, groups, _tokens(found), SAME)
+    finding = found.finding
+    groups = finding.hypothesis.groups - (ENDS if finding.hypothesis.groups == PRODUCTS else set())
+    rows = [row for row in found.rows if involves(row, groups)]
+    if not rows:  # the ends alone tell nothing of what lies between
+        return tap_group(finding.tap) not in ENDS
+    sure = tap_group(finding.tap) in finding.hypothesis.groups or all(row["verdict"] != "bug" for row in rows)
+    return sure and products_off(rows, groups, _tokens(found), SAME)
 
 
 def _tokens(found: Judgement) -> list[int]:
@@ -157,7 +166,7 @@ class Hearing:
     """
 
     def __init__(self, family: str, tried: list[str] | None = None):
-        self.tried = tried
+        self.tried, self.proposed = tried, 0
         self.hidden, self.coverage = Hidden(), Coverage()
         policy = members_of(family)[0][0]
         # errors of rounded operands are alike along whole rows: a projection would take them for a mistake
@@ -179,7 +188,10 @@ class Hearing:
 
     def _propose(self, bench: Bench, tap: str, found: Measured) -> None:
         """Stop where another arithmetic explains a product: all that follows is then judged by that."""
-        finding = None if self.tried is None else explained_by(bench, tap, found, self.tried)
+        self.proposed += 1
+        if self.tried is None or self.proposed > PROPOSED:
+            return
+        finding = explained_by(bench, tap, found, self.tried)
         if finding:
             raise OtherArithmetic(finding)
 
@@ -189,7 +201,9 @@ class Hearing:
         if self.diagnosed[group] > DIAGNOSED:
             return
         evidence = evidence_at(bench, tap, found)
-        self.evidence.append((found, evidence, classes_of(evidence, found)))
+        classes = classes_of(evidence, found)
+        told = found._replace(value=None, truth=None, floor=None, runs=())  # what is kept to the end holds no arrays
+        self.evidence.append((told, [one._replace(value=None) for one in evidence], classes))
         unexplained = not evidence or not evidence[0].explains
         if unexplained and not tap.endswith("attn.visible") and found.floor and found.value is not None:
             assert found.truth is not None

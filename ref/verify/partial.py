@@ -25,7 +25,7 @@ def measure_partial(bench: Bench, tap: str) -> Measured:
     shown = bench.partial[tap]
     row = blank_row(tap, bench.number, shown.dtype) | {"why": f"{len(shown.values)} printed values"}
     try:
-        if np.prod(shown.shape) * bench.world.ids.shape[1] > MOST:
+        if _size(tap, shown.shape, bench.world.ids.shape[1]) > MOST:
             raise Unknown("too large to be computed whole for a few printed values")
         places = _places(shown, bench.own.value(tap))
         truth, *runs = (run.value(tap)[places] for run in (bench.own, *bench.owns))
@@ -39,6 +39,12 @@ def measure_partial(bench: Bench, tap: str) -> Measured:
     if not row["inherited_ratio"] <= LIMIT:
         row["verdict"] = "bug"
     return Measured(row, {}, None, None, None)
+
+
+def _size(tap: str, shape, tokens: int) -> int:
+    """Return the values of a tap of a whole pass; what is printed may be of its last token alone."""
+    axis = 2 if tap.endswith(("attn.scores", "attn.probs")) else 1
+    return int(np.prod(shape)) // max(1, shape[axis]) * tokens
 
 
 def _places(shown, value) -> tuple:
