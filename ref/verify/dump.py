@@ -14,14 +14,14 @@ from typing import Any
 import jsonschema
 import ml_dtypes  # noqa: F401 - teaches NumPy the name bfloat16
 import numpy as np
-from safetensors.numpy import load, save
+from safetensors.numpy import load_file, save
 
 import ref
 from ref.errors import BadInput, one_line, wanted
 from ref.model.taps import tap_row
 from ref.verify.golden import check_schema
 from ref.weights.safetensors_file import open_safetensors
-from ref.weights.untrusted import parse_json, read_regular
+from ref.weights.untrusted import open_regular, parse_json, read_regular
 
 FORMAT_VERSION = 1
 MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
@@ -220,8 +220,8 @@ def load_pass(folder: Path, one: dict[str, Any]) -> dict[str, np.ndarray]:
     for name, row in one["tensors"].items():
         if row["file"] not in files:
             try:
-                data = read_regular(folder / row["file"], f"file of {name}", want="a safetensors file")
-                files[row["file"]] = load(data)
+                with open_regular(folder / row["file"], f"file of {name}", want="a safetensors file"):
+                    files[row["file"]] = load_file(folder / row["file"])  # `load` of bytes knows no bfloat16
             except BadInput:
                 raise
             except Exception as error:  # safetensors has its own exception types for each broken file
