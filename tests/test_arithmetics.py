@@ -146,6 +146,7 @@ def test_few_values_tell_no_format():
     assert format_of(np.ones((1, 3), np.float32)) == ""
     assert format_of(np.arange(1, 200, dtype=np.float32)) == ""  # whole numbers
     assert format_of(np.linspace(0, 1, 300, dtype=np.float32)) is None
+    assert format_of(np.where(np.arange(300) == 7, np.nan, 0.5).astype(np.float32)) == ""  # overflowed on the way
 
 
 def test_one_narrow_kind_among_wide_ones_is_a_mistake_and_is_said():

@@ -13,7 +13,7 @@ from ref.model.taps import tap_group
 from ref.ops.linear import widen_jit
 from ref.verify.at_tap import Measured, fitted
 from ref.verify.bench import Bench
-from ref.verify.diagnose import prepared, project, without_pads
+from ref.verify.diagnose import beside, prepared, project, without_pads
 from ref.verify.emulate import TRUTH
 from ref.verify.floor import LIMIT
 from ref.verify.graph import Run
@@ -182,11 +182,7 @@ def rounded_operations(one: Hypothesis) -> dict[str, Callable]:
 
 def rounded_run(bench: Bench, one: Hypothesis) -> Run:
     """Return a run on a dump's own inputs whose products round their operands, and sum in float64."""
-    like = bench.local
-    run = Run(bench.world, TRUTH._replace(**rounded_operations(one)), like.given, like.before)
-    run.prefix, run.weights = like.prefix, like.weights
-    run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
-    return run
+    return beside(bench, bench.local, TRUTH._replace(**rounded_operations(one)))
 
 
 def products_off(rows: list[dict[str, Any]], groups: Iterable[str], tokens: list[int], least: float) -> bool:

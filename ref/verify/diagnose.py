@@ -1,6 +1,6 @@
 """Diagnosis by executed hypotheses: which known mistake makes the value that a dump has."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,8 +8,9 @@ import numpy as np
 from ref.model.taps import tap_group
 from ref.verify.at_tap import Measured, fitted
 from ref.verify.bench import Bench
+from ref.verify.emulate import Arithmetic
 from ref.verify.floor import LIMIT, Floor, floor_of, in_floors
-from ref.verify.graph import Run, as_seen
+from ref.verify.graph import Rule, Run, as_seen
 from ref.verify.logits import narrowed, some_columns
 from ref.verify.measure import Errors, distance_of, dots_of, errors_of, spread_of, sums_of
 from ref.verify.mutants import tap_mutants
@@ -62,11 +63,17 @@ def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[fl
     return c, spread_of(value, truth, wrong, c, square)
 
 
-def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
-    """Run a mutant on a dump's own inputs to a tap, in the arithmetic of a run; None where it has no part in it."""
-    run = Run(bench.world, like.arithmetic, like.given, like.before, mutant.rules, like.heard)
+def beside(bench: Bench, like: Run, arithmetic: Arithmetic, rules: Mapping[str, Rule] | None = None) -> Run:
+    """Return a run that knows a dump's values and what earlier stages left, as another does, and computes otherwise."""
+    run = Run(bench.world, arithmetic, like.given, like.before, rules, like.heard)
     run.prefix, run.weights = like.prefix, like.weights
     run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
+    return run
+
+
+def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
+    """Run a mutant on a dump's own inputs to a tap, in the arithmetic of a run; None where it has no part in it."""
+    run = beside(bench, like, like.arithmetic, mutant.rules)
     try:
         with np.errstate(all="ignore"):
             value, _ = run.recompute(tap)

@@ -90,7 +90,7 @@ def format_of(value: np.ndarray) -> str | None:
     """
     wide = np.ascontiguousarray(value).reshape(-1)
     x = wide.astype(np.float32)
-    if not (x == wide).all():
+    if not np.array_equal(x, wide, equal_nan=True):
         return None
     whole = bool((np.rint(x) == x).all())
     if np.count_nonzero(x) < ENOUGH or whole or not np.isfinite(x).all():
