@@ -72,6 +72,16 @@ def test_a_bug_below_the_floor_is_found_over_all_layers():
     assert all(row["local_ratio"] <= 2 for row in report["taps"])
 
 
+def test_a_mistake_is_told_where_valid_ways_to_round_differ_along_it_by_more():
+    # queries scaled in bfloat16 before their product shift scores along the softcap: beside those runs it is negative
+    taps = captured(rules=tap_mutants()["attention_softcap"].rules, dtype="bfloat16", tokens=60)
+    report = judge(taps, dtype="bfloat16")
+    assert report["diagnosis"][0]["mutant"] == "attention_softcap"
+    assert report["diagnosis"][0]["hidden"]
+    assert report["diagnosis"][0]["coefficient"] == pytest.approx(1, abs=0.15)
+    assert judge(captured(dtype="bfloat16", tokens=60), dtype="bfloat16")["verdict"] == "match"
+
+
 def test_what_a_dump_lacks_is_computed_on_the_way(clean):
     few = {tap: x for tap, x in clean.items() if tap.endswith((".in", "text.logits", "text.embed"))}
     report = judge(few)

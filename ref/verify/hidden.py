@@ -19,6 +19,8 @@ SIGMAS = 6.0  # standard errors that a coefficient must be away from 0: hundreds
 # the same where valid runs give twice as many taps bit for bit: without the mistake this one would be equal, too
 SIGMAS_EXACT, EXACT, QUIET = 4.0, 2, 0.05
 SLACK = 0.3  # by which it may miss 1, beside its standard errors
+# where ways to round disagree about it: how near 1 it must be for one of them, and how well that one must fit all taps
+CLOSE, FITS = 0.05, 3.0
 DECIDE = 16.0  # values that must carry a mistake for one tap to prove it: the error of fewer has heavy tails
 
 
@@ -100,7 +102,8 @@ class Hidden:
             sigmas = SIGMAS_EXACT if self.exact[name] >= EXACT * len(traces) else SIGMAS
             alone = [one for one in traces if one.values >= DECIDE and _is_there(one.seen, sigmas)]
             together = _together(traces)
-            if not self.exact[name] and not any(map(_is_absent, traces)) and _is_there(together, SIGMAS):
+            told = _is_there(together, SIGMAS) or _is_told(traces, together)
+            if not self.exact[name] and not any(map(_is_absent, traces)) and told:
                 rows.append(_row(name, traces[0], _nearest(together), traces))
             elif alone:
                 best = min(alone, key=lambda one: _nearest(one.seen).stderr)
@@ -126,6 +129,23 @@ def _carried_by(d: np.ndarray) -> float:
 def _is_there(seen: dict[tuple[str, ...], Seen], sigmas: float) -> bool:
     """Tell whether a mistake shows whatever way the producer rounds, and is whole for one of them."""
     return all(one.is_there(sigmas) for one in seen.values()) and any(one.is_one for one in seen.values())
+
+
+def _is_told(traces: list[Trace], together: dict[tuple[str, ...], Seen]) -> bool:
+    """Tell whether one way to round gives every tap with the mistake, closely, and none gives them without it.
+
+    Ways to round can differ by more than a mistake, and along it: beside some of them its coefficient is below 0.
+    """
+    key = min(together, key=lambda key: abs(together[key].coefficient - 1))
+    one = together[key]
+    close = one.is_there(SIGMAS) and abs(one.coefficient - 1) < CLOSE + 3 * one.stderr
+    return close and _misfit(traces, key, 1.0) < FITS and all(_misfit(traces, key, 0.0) > SIGMAS for key in together)
+
+
+def _misfit(traces: list[Trace], key: tuple[str, ...], wanted: float) -> float:
+    """Return how much worse than by chance one coefficient fits all taps, in standard deviations of chi squared."""
+    square = sum(((one.seen[key].coefficient - wanted) / one.seen[key].stderr) ** 2 for one in traces)
+    return (square - len(traces)) / (2 * len(traces)) ** 0.5
 
 
 def _is_absent(trace: Trace) -> bool:

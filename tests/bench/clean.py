@@ -28,7 +28,8 @@ def judged(name, dump, weights=None, loaded=None) -> dict:
     """Judge one dump; return what the table needs of the report."""
     start = time.perf_counter()
     report = compare(dump, weights, loaded=loaded)
-    line = {"name": name, "verdict": report["verdict"], "taps": len(report["taps"]), "first": report["first"]}
+    taps = list(dict.fromkeys(row["tap"] for row in report["taps"]))
+    line = {"name": name, "verdict": report["verdict"], "taps": taps, "first": report["first"]}
     for key in ("local_ratio", "inherited_ratio"):
         worst = max(((row[key], row["tap"]) for row in report["taps"] if row[key] is not None), default=(0.0, ""))
         line[key.removesuffix("_ratio")] = {"floors": worst[0], "tap": worst[1]}
@@ -42,7 +43,7 @@ def printed(line: dict) -> None:
     worst = " ".join(f"{key} {line[key]['floors']:8.2f} {line[key]['tap']:<27}" for key in ("local", "inherited"))
     first = f"first {line['first']['tap']} of pass {line['first']['pass']}" if line["first"] else ""
     first += f", named {', '.join(line['named'])}" if line["named"] else ""
-    print(f"{line['name']:<54}{line['verdict']:<13}{line['taps']:>4} taps {worst} {first}", flush=True)
+    print(f"{line['name']:<54}{line['verdict']:<13}{len(line['taps']):>4} taps {worst} {first}", flush=True)
 
 
 def run_row(row: Row, seed: int | None) -> dict:
@@ -58,10 +59,15 @@ def run_row(row: Row, seed: int | None) -> dict:
         line = judged(row.name, Path(temporary) / "dump", loaded=loaded)
     line |= {"dtype": row.dtype, "size": row.size, "device": row.device, "counted": row.counted}
     if mistake:
-        tap = mistake.tap(loaded)
+        tap = shown_at(mistake.tap(loaded), line["taps"])
         caught, first = line["verdict"] == "bug", line["first"] and line["first"]["tap"]
         line |= {"mistake": mistake.injection.mutant, "at": tap, "caught": caught, "placed": first == tap}
     return line | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def shown_at(tap: str, taps: list[str]) -> str:
+    """Return the tap, or what a dump without it shows first: fused attention has neither scores nor probs."""
+    return tap if tap in taps else tap.replace("attn.scores", "attn.mix")
 
 
 def run_rows(rows: list[Row], seed: int | None, out: Path | None) -> list[dict]:
