@@ -106,7 +106,7 @@ exercise(check_op, lambda ids, table: table[ids.astype(int)] * table.shape[1], "
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Gemma 3 report, section 2 | `ref.model.text.forward` | `tests/test_model.py` |
-# | Gemma report (2024), embedding scale | `ref.ops.linear.embed` | `tests/test_linear.py` |
+# | Gemma 3 report, section 2 | `ref.model.text.forward` | `tests/model/test_model.py` |
+# | Gemma report (2024), embedding scale | `ref.ops.linear.embed` | `tests/ops/test_linear.py` |
 #
 # **Next:** 01 takes the smallest piece, RMSNorm, apart.

@@ -103,6 +103,6 @@ exercise(check_op, my_rms_norm, "rms_norm")
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Zhang & Sennrich 2019; Gemma 3 report, section 2 | `ref.ops.norm.rms_norm` | `tests/test_norm.py` |
+# | Zhang & Sennrich 2019; Gemma 3 report, section 2 | `ref.ops.norm.rms_norm` | `tests/ops/test_norm.py` |
 #
 # **Next:** 02, how a token knows where it stands.

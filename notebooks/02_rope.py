@@ -143,7 +143,7 @@ exercise(check_op, my_rope, "rope")
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Su et al. 2021 (RoFormer) | `ref.ops.rope.rotate` | `tests/test_rope.py` |
-# | Chen et al. 2023; Gemma 3 report, section 2 | `ref.ops.rope.rope_table` | `tests/test_rope.py` |
+# | Su et al. 2021 (RoFormer) | `ref.ops.rope.rotate` | `tests/ops/test_rope.py` |
+# | Chen et al. 2023; Gemma 3 report, section 2 | `ref.ops.rope.rope_table` | `tests/ops/test_rope.py` |
 #
 # **Next:** 03, which tokens a token may see at all.

@@ -143,7 +143,7 @@ exercise(check_visibility, my_mask)
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Beltagy et al. 2020; Gemma 3 report, section 2 | `ref.ops.visibility.visible_keys` | `tests/test_visibility.py` |
-# | transformers 5.23, image masks | `ref.ops.visibility.image_blocks` | `tests/test_image_visibility.py` |
+# | Beltagy et al. 2020; Gemma 3 report, section 2 | `ref.ops.visibility.visible_keys` | `tests/ops/test_visibility.py` |
+# | transformers 5.23, image masks | `ref.ops.visibility.image_blocks` | `tests/ops/test_image_visibility.py` |
 #
 # **Next:** 04, how much of what it sees a token takes.

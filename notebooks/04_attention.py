@@ -143,7 +143,7 @@ exercise(check_op, my_attention, "gqa_attention")
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Vaswani et al. 2017; Ainslie et al. 2023 (GQA) | `ref.ops.attention.scores` | `tests/test_attention.py` |
-# | Gemma 3 report, section 2 (qk-norm) | `ref.model.block.attention` | `tests/test_model.py` |
+# | Vaswani et al. 2017; Ainslie et al. 2023 (GQA) | `ref.ops.attention.scores` | `tests/ops/test_attention.py` |
+# | Gemma 3 report, section 2 (qk-norm) | `ref.model.block.attention` | `tests/model/test_model.py` |
 #
 # **Next:** 05, the other half of a layer.

@@ -15,13 +15,13 @@ import ref
 from ref.model.block import block, feed_forward
 from ref.model.taps import Recorder
 from ref.model.text import How
+from ref.mutants.ffn import gelu_erf
 from ref.ops.gelu import geglu, gelu_tanh
 from ref.ops.norm import rms_norm
 from ref.ops.rounding import bfloat16_values
 from ref.show.plots import plot_depth, plot_lines
 from ref.show.words import source, verdict
 from ref.testing import break_port, check_op, exercise
-from ref.verify.mutants.ffn import gelu_erf
 
 # %% [markdown]
 # ## The definition
@@ -130,8 +130,8 @@ exercise(check_op, my_geglu, "geglu")
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Hendrycks & Gimpel 2016 | `ref.ops.gelu.gelu_tanh` | `tests/test_gelu.py` |
-# | Shazeer 2020 | `ref.ops.gelu.geglu` | `tests/test_gelu.py` |
-# | Gemma 3 report, section 2 (pre- and post-norm) | `ref.model.block.block` | `tests/test_model.py` |
+# | Hendrycks & Gimpel 2016 | `ref.ops.gelu.gelu_tanh` | `tests/ops/test_gelu.py` |
+# | Shazeer 2020 | `ref.ops.gelu.geglu` | `tests/ops/test_gelu.py` |
+# | Gemma 3 report, section 2 (pre- and post-norm) | `ref.model.block.block` | `tests/model/test_model.py` |
 #
 # **Next:** 06, the layers on top of each other.

@@ -143,7 +143,7 @@ exercise(assert_matches, given.values | mine.values, weights="tiny", ids=ids)
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Gemma 3 report, section 2 | `ref.model.block.block` | `tests/test_model.py` |
-# | nostalgebraist 2020, the logit lens | `ref.show.lens.logit_lens` | `tests/test_explore.py` |
+# | Gemma 3 report, section 2 | `ref.model.block.block` | `tests/model/test_model.py` |
+# | nostalgebraist 2020, the logit lens | `ref.show.lens.logit_lens` | `tests/show/test_explore.py` |
 #
 # **Next:** 07, how the next token is made without running the others again.

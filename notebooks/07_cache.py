@@ -15,13 +15,13 @@ import numpy as np
 
 import ref
 from ref.config import SIZES
+from ref.dump.trace import trace
 from ref.model.cache import LayerCache, chronological, empty_cache, extend
 from ref.model.text import How
 from ref.quant.memory import kv_bytes
 from ref.show.plots import plot_kv_memory
 from ref.show.words import source, verdict
 from ref.testing import check_like, exercise
-from ref.verify.trace import trace
 
 # %% [markdown]
 # ## The definition
@@ -143,7 +143,7 @@ exercise(check_like, my_kv_bytes, lambda size, context: kv_bytes(SIZES[size], co
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Gemma 3 report, section 2.1 | `ref.model.cache.extend` | `tests/test_cache.py` |
-# | Gemma 3 report, figures 5 and 6 | `ref.quant.memory.kv_bytes` | `tests/test_memory.py` |
+# | Gemma 3 report, section 2.1 | `ref.model.cache.extend` | `tests/model/test_cache.py` |
+# | Gemma 3 report, figures 5 and 6 | `ref.quant.memory.kv_bytes` | `tests/quant/test_memory.py` |
 #
 # **Next:** 08, how a text becomes the ids that all this begins with.

@@ -10,12 +10,12 @@ import numpy as np
 
 import ref
 from ref.errors import BadInput
+from ref.mutants.prompts import Prompt, name_prompt_mistake
 from ref.ops.sampling import filtered_probs
 from ref.prompt.chat import encode_chat, render_chat
 from ref.prompt.tokenizer import Tokenizer
 from ref.show.words import source
 from ref.testing import check_like, exercise
-from ref.verify.mutants.prompts import Prompt, name_prompt_mistake
 
 # %% [markdown]
 # ## The definition
@@ -134,7 +134,7 @@ exercise(check_like, my_chat, render_chat, [(messages[1:2],), (messages[1:],), (
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Kudo & Richardson 2018, SentencePiece | `ref.prompt.tokenizer.Tokenizer` | `tests/test_tokenizer.py` |
-# | Gemma 3 report, chat format | `ref.prompt.chat.render_chat` | `tests/test_chat.py` |
+# | Kudo & Richardson 2018, SentencePiece | `ref.prompt.tokenizer.Tokenizer` | `tests/prompt/test_tokenizer.py` |
+# | Gemma 3 report, chat format | `ref.prompt.chat.render_chat` | `tests/prompt/test_chat.py` |
 #
 # **Next:** 09, how one token is chosen out of 262,144.

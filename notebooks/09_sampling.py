@@ -131,8 +131,8 @@ exercise(check_op, my_probs, "sampling")
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Fan et al. 2018, top-k; Holtzman et al. 2020, top-p | `ref.ops.sampling.filtered_probs` | `tests/test_sampling.py` |
-# | inverse transform sampling | `ref.ops.sampling.draw` | `tests/test_sampling.py` |
-# | released `generation_config.json` | `ref.model.generate.generate` | `tests/test_generate.py` |
+# | Fan et al. 2018, top-k; Holtzman et al. 2020, top-p | `ref.ops.sampling.filtered_probs` | `tests/ops/test_sampling.py` |
+# | inverse transform sampling | `ref.ops.sampling.draw` | `tests/ops/test_sampling.py` |
+# | released `generation_config.json` | `ref.model.generate.generate` | `tests/model/test_generate.py` |
 #
 # **Next:** 10, how a photo becomes the squares that the model looks at.

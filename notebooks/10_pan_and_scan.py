@@ -12,12 +12,12 @@ from skimage import data
 
 import ref
 from ref.config import CROPS
+from ref.mutants.crops import CROP_MUTANTS
 from ref.ops.pan_and_scan import count_crops, crop_boxes, cut
 from ref.prompt.images import find_boxes
 from ref.show.plots import plot_crops
 from ref.show.words import source
 from ref.testing import check_pan_and_scan, exercise
-from ref.verify.mutants.crops import CROP_MUTANTS
 
 # %% [markdown]
 # ## One size for all
@@ -143,7 +143,7 @@ exercise(check_pan_and_scan, my_crops)
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Gemma 3 report, section 2.1, Pan & Scan | `ref.ops.pan_and_scan.crop_boxes` | `tests/test_pan_and_scan.py` |
-# | transformers 5.23, gemma_pytorch | `ref.prompt.images.preprocess` | `tests/test_images.py` |
+# | Gemma 3 report, section 2.1, Pan & Scan | `ref.ops.pan_and_scan.crop_boxes` | `tests/ops/test_pan_and_scan.py` |
+# | transformers 5.23, gemma_pytorch | `ref.prompt.images.preprocess` | `tests/prompt/test_images.py` |
 #
 # **Next:** 11 follows one square through the vision tower.

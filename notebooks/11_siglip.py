@@ -142,8 +142,8 @@ exercise(check_op, lambda x, gain, bias, eps: rms_norm(x, gain - 1, eps) + bias,
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Zhai et al. 2023, SigLIP; Dosovitskiy et al. 2020 | `ref.model.vision.look` | `tests/test_gemma.py` |
-# | Ba et al. 2016, LayerNorm | `ref.ops.norm.layer_norm` | `tests/test_layer_norm.py` |
-# | Gemma 3 report, section 2.1 | `ref.ops.patches.average_pool` | `tests/test_patches.py` |
+# | Zhai et al. 2023, SigLIP; Dosovitskiy et al. 2020 | `ref.model.vision.look` | `tests/model/test_gemma.py` |
+# | Ba et al. 2016, LayerNorm | `ref.ops.norm.layer_norm` | `tests/ops/test_layer_norm.py` |
+# | Gemma 3 report, section 2.1 | `ref.ops.patches.average_pool` | `tests/ops/test_patches.py` |
 #
 # **Next:** 12 puts the 256 rows into a prompt.

@@ -139,8 +139,8 @@ exercise(check_visibility, my_mask)
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | none; transformers 5.23 `Gemma3Processor` | `ref.prompt.placeholders.expand_text` | `tests/test_placeholders.py` |
-# | none; google-deepmind/gemma `merge_embeddings` | `ref.model.inputs.insert` | `tests/test_gemma.py` |
-# | none; transformers 38053 | `ref.ops.visibility.image_blocks` | `tests/test_image_visibility.py` |
+# | none; transformers 5.23 `Gemma3Processor` | `ref.prompt.placeholders.expand_text` | `tests/prompt/test_placeholders.py` |
+# | none; google-deepmind/gemma `merge_embeddings` | `ref.model.inputs.insert` | `tests/model/test_gemma.py` |
+# | none; transformers 38053 | `ref.ops.visibility.image_blocks` | `tests/ops/test_image_visibility.py` |
 #
 # **Next:** 13, how numbers are rounded.

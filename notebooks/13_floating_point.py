@@ -3,7 +3,7 @@
 #
 # - **You will see** what bfloat16 keeps, why the order of a sum matters, why two correct ports write different texts.
 # - **You need** 00, 01.
-# - **Shown from** `ref/ops/rounding.py`, `ref/verify/emulate.py`, `ref/verify/floor.py`.
+# - **Shown from** `ref/ops/rounding.py`, `ref/emulate/arithmetic.py`, `ref/measure/floor.py`.
 
 # %%
 # %matplotlib inline
@@ -13,16 +13,16 @@ import ml_dtypes
 import numpy as np
 
 import ref
+from ref import compare
+from ref.dump.open import open_dump
+from ref.emulate.arithmetic import TRUTH, emulate
+from ref.emulate.policy import members_of
+from ref.golden_files.sampled import relative_l2
 from ref.model.generate import Sampling
 from ref.ops.rounding import bfloat16_values, round_bfloat16
 from ref.show.plots import plot_depth
 from ref.show.words import source, verdict
 from ref.testing import break_port, check_like, exercise
-from ref.verify import compare
-from ref.verify.emulate import TRUTH, emulate
-from ref.verify.open_dump import open_dump
-from ref.verify.policy import members_of
-from ref.verify.sample import relative_l2
 
 # %% [markdown]
 # ## What a format keeps
@@ -143,7 +143,7 @@ exercise(check_like, lambda x: (x.view(np.uint32) >> 16).astype(np.uint16), roun
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | IEEE 754; Goldberg 1991 | `ref.ops.rounding.round_bfloat16` | `tests/test_rounding.py` |
-# | own: six valid runs | `ref.verify.floor.floor_of`, `ref.verify.emulate.emulate` | `tests/test_compare.py` |
+# | IEEE 754; Goldberg 1991 | `ref.ops.rounding.round_bfloat16` | `tests/ops/test_rounding.py` |
+# | own: six valid runs | `ref.measure.floor.floor_of`, `ref.emulate.arithmetic.emulate` | `tests/judge/test_compare.py` |
 #
 # **Next:** 14, a mistake that you have not planted.

@@ -3,7 +3,7 @@
 #
 # - **You will see** how to find a mistake that you have not planted: the first bad tap, a hypothesis, a test of it.
 # - **You need** 00, 13 (the noise floor).
-# - **Shown from** `ref/verify/comparison.py`, `ref/verify/graph.py`, `ref/verify/diagnose.py`.
+# - **Shown from** `ref/judge/compare.py`, `ref/emulate/graph.py`, `ref/diagnosis/evidence.py`.
 
 # %%
 # %matplotlib inline
@@ -12,21 +12,21 @@ import tempfile
 import numpy as np
 
 import ref
+from ref import compare
+from ref.diagnosis.evidence import project
+from ref.dump.open import open_dump
+from ref.emulate.arithmetic import emulate
+from ref.emulate.graph import Run
+from ref.emulate.policy import members_of
+from ref.golden_files.files import golden_root
+from ref.golden_files.sampled import LIMIT, relative_l2
 from ref.model.taps import tap_row
+from ref.mutants.ffn import gelu_erf
 from ref.ops import KERNEL
+from ref.report.words import verdict_line
 from ref.show.plots import plot_floors
 from ref.show.words import source, verdict
 from ref.testing import break_port_blindly, check_like, exercise
-from ref.verify import compare
-from ref.verify.diagnose import project
-from ref.verify.emulate import emulate
-from ref.verify.golden import golden_root
-from ref.verify.graph import Run
-from ref.verify.mutants.ffn import gelu_erf
-from ref.verify.open_dump import open_dump
-from ref.verify.policy import members_of
-from ref.verify.report_words import verdict_line
-from ref.verify.sample import LIMIT, relative_l2
 
 # %% [markdown]
 # ## A port with a mistake that nobody tells you
@@ -143,7 +143,7 @@ exercise(check_like, lambda n: all_bad(reports[n]["taps"]), bugs.get, [(n,) for 
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | own: local and inherited | `ref.verify.comparison.compare`, `ref.verify.graph.Run` | `tests/test_compare.py` |
-# | matched filter | `ref.verify.diagnose.project`, `ref.verify.hidden.Hidden` | `tests/test_compare.py` |
+# | own: local and inherited | `ref.judge.compare.compare`, `ref.emulate.graph.Run` | `tests/judge/test_compare.py` |
+# | matched filter | `ref.diagnosis.evidence.project`, `ref.diagnosis.below_floor.Hidden` | `tests/judge/test_compare.py` |
 #
 # **Next:** 15, weights in few bits.

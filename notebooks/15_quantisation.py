@@ -12,6 +12,7 @@ import numpy as np
 import ref
 from ref.model.taps import Recorder
 from ref.model.text import How
+from ref.mutants.formats import FORMAT_MUTANTS, format_mistakes
 from ref.ops.linear import take_rows, widen
 from ref.quant.encode import encode, encode_int4
 from ref.quant.memory import kv_bytes, memory
@@ -19,7 +20,6 @@ from ref.quant.qat import fake_quantize, qat_step, soft_cross_entropy
 from ref.show.plots import plot_codes
 from ref.show.words import source
 from ref.testing import check_op, exercise
-from ref.verify.mutants.formats import FORMAT_MUTANTS, format_mistakes
 
 # %% [markdown]
 # ## The definition
@@ -142,8 +142,8 @@ exercise(check_op, my_codes, "quantise")
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Gemma 3 report, section 2.3 | `ref.quant.encode.encode` | `tests/test_quant.py` |
-# | Gemma 3 report, table 3 | `ref.quant.memory.memory` | `tests/test_memory.py` |
-# | Bengio et al. 2013, straight through | `ref.quant.qat.qat_step` | `tests/test_qat.py` |
+# | Gemma 3 report, section 2.3 | `ref.quant.encode.encode` | `tests/quant/test_quant.py` |
+# | Gemma 3 report, table 3 | `ref.quant.memory.memory` | `tests/quant/test_memory.py` |
+# | Bengio et al. 2013, straight through | `ref.quant.qat.qat_step` | `tests/quant/test_qat.py` |
 #
 # **Next:** 17, changes that are meant.

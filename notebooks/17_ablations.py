@@ -139,7 +139,7 @@ exercise(check_like, my_kv_bytes, lambda ratio, context: kv_bytes(c._replace(glo
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Gemma 3 report, figures 3 to 6 | `ref.quant.memory.kv_bytes` | `tests/test_memory.py` |
-# | tables 7 and 8 | `ref.prompt.images.preprocess` | `tests/test_images.py` |
+# | Gemma 3 report, figures 3 to 6 | `ref.quant.memory.kv_bytes` | `tests/quant/test_memory.py` |
+# | tables 7 and 8 | `ref.prompt.images.preprocess` | `tests/prompt/test_images.py` |
 #
 # **Next:** your own port, with `gemma3-ref compare`; or 00 again: the map is short now.

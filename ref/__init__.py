@@ -15,7 +15,8 @@ In the vision tower B counts images, D, N, H and F are the tower's own.
 
 Reading order: config -> ops/norm, linear, rope, visibility, attention, gelu -> model/block -> model/text ->
 model/cache -> model/generate -> prompt/tokenizer, chat; images: ops/pan_and_scan, resize, patches -> prompt/images,
-placeholders -> model/vision -> model/gemma; then weights/ -> verify/.
+placeholders -> model/vision -> model/gemma; then weights/; the judge: emulate/ -> dump/ ->
+mutants/ -> measure/ -> diagnosis/ -> judge/ -> report/, captures of other implementations in capture/.
 
 Importing `ref` imports and compiles nothing; the names below load on first use.
 """
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # what type checkers and readers see; at run time `__getattr_
     from ref.config import SIZES as SIZES
     from ref.config import TextConfig as TextConfig
     from ref.errors import BadInput as BadInput
+    from ref.judge.compare import compare as compare
     from ref.model.gemma import Images as Images
     from ref.model.gemma import forward_images as forward_images
     from ref.model.generate import generate as generate
@@ -54,6 +56,7 @@ _HOMES = {
     "SIZES": "ref.config",
     "TextConfig": "ref.config",
     "BadInput": "ref.errors",
+    "compare": "ref.judge.compare",
     "Images": "ref.model.gemma",
     "forward_images": "ref.model.gemma",
     "generate": "ref.model.generate",

@@ -5,8 +5,8 @@ from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
-from luck import LUCK
 from numba import config as numba_config
+from support.luck import LUCK
 
 # No deadline anywhere: the first call of a kernel compiles for seconds. CI is derandomised, so that a red run
 # there is about the change under test; a developer's machine keeps looking for new examples.

@@ -18,7 +18,7 @@ import witness
 import witness_vision
 import write
 
-from ref.verify.sample import relative_l2
+from ref.golden_files.sampled import relative_l2
 from ref.weights.export import config_to_hugging_face, save_hugging_face
 from ref.weights.resolve import load, package_file, weights_name
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 import ref
-from ref.verify.capture.transformers import capture
-from ref.verify.capture.transformers_model import build_model
-from ref.verify.sample import made_pixels
+from ref.capture.transformers import capture
+from ref.capture.transformers.model import build_model
+from ref.golden_files.sampled import made_pixels
 
 OUT = Path(__file__).resolve().parents[1] / "dumps"
 TEXT = "Five of six layers see the last 512 tokens only."

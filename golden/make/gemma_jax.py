@@ -26,7 +26,7 @@ from gemma.gm.nn import _modules
 from gemma.gm.utils import _attention_mask
 from gemma.gm.vision import _token_utils
 
-from ref.verify.golden import schema
+from ref.golden_files.files import schema
 
 GOLDEN = Path(__file__).resolve().parents[1]
 PLACEHOLDER = _token_utils.SOFT_TOKEN_PLACEHOLDER

@@ -12,8 +12,8 @@ from gemma.multimodal import vision_utils
 from safetensors.numpy import load_file, save_file
 
 from ref.config import SIZES, VISION
+from ref.golden_files.sampled import made_pixels, relative_l2
 from ref.ops.linear import widen
-from ref.verify.sample import made_pixels, relative_l2
 from ref.weights.synthetic import synthetic_vision
 
 IMAGES = {"tiny": 2, "tiny-long": 1}
@@ -41,7 +41,7 @@ OUTSIDE = {
 
 
 def levels(images, height, width):
-    """Make the images of `ref.verify.sample.made_pixels` as uint8 [images, Y, X, C], cut to size."""
+    """Make the images of `ref.golden_files.sampled.made_pixels` as uint8 [images, Y, X, C], cut to size."""
     pixels = made_pixels(images, max(height, width)).transpose(0, 2, 3, 1)[:, :height, :width]
     return np.rint((pixels.astype(np.float64) + 1) * 127.5).astype(np.uint8)
 
@@ -60,7 +60,8 @@ def vision(folder):
         weights = {"size": name, "text_width": SIZES["tiny"].width, "seed": 0, "made_by": "ref.weights.synthetic"}
         row = {"name": name, "images": images, "weights": weights, "file": file, "sha256": digest}
         rows.append(row | {"shapes": shapes, "float32_distance": distance})
-    about = "Tower and projector in float64; images by the formula of ref.verify.sample.made_pixels, as uint8 levels."
+    images = "images by the formula of ref.golden_files.sampled.made_pixels, as uint8 levels"
+    about = f"Tower and projector in float64; {images}."
     return {"about": about, "towers": rows, "preprocess": [resized(*one) for one in RESIZES]}
 
 

@@ -16,17 +16,17 @@ import numpy as np
 from write import write_manifest
 
 import ref
-from ref.verify.align import Stored
-from ref.verify.comparison import compare_with_profiles
-from ref.verify.emulate import emulate
-from ref.verify.golden import find_cases, read_case
-from ref.verify.graph import Run
-from ref.verify.mutants import tap_mutants
-from ref.verify.opened import Dump, DumpPass
-from ref.verify.policy import POLICIES
-from ref.verify.sample import made_pixels
-from ref.verify.stages import prepare_stage, stages_of, taps_of
-from ref.verify.world import Unknown, world_of
+from ref.dump.align import Stored
+from ref.dump.opened import Dump, DumpPass
+from ref.emulate.arithmetic import emulate
+from ref.emulate.graph import Run
+from ref.emulate.one_pass import Unknown, world_of
+from ref.emulate.policy import POLICIES
+from ref.emulate.stages import prepare_stage, stages_of, taps_of
+from ref.golden_files.files import find_cases, read_case
+from ref.golden_files.sampled import made_pixels
+from ref.judge.compare import compare_with_profiles
+from ref.mutants import tap_mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": "gemma-float32", "bfloat16": "transformers-bfloat16", "float16": "transformers-float16"}
@@ -203,7 +203,7 @@ def main(argv):
 
 HEAD = """# Kill matrix
 
-Made by `python golden/make/kills.py`; do not edit. Every mutant of the catalogue (`ref/verify/mutants`) runs on every
+Made by `python golden/make/kills.py`; do not edit. Every mutant of the catalogue (`ref/mutants`) runs on every
 golden case in each dtype, and what it computes is judged as a dump. A cell has a letter for float32, bfloat16, float16:
 
     N  caught, and named alone        T  caught, and in the first class of several that these inputs cannot tell apart
@@ -235,24 +235,32 @@ def page(names, results):
 
 def rules():
     """Return the tables of the mutants without weights: how many goldens catch each, and one of them."""
-    from ref.verify.mutants import crops, formats, pixels, prompts
+    from ref.mutants import crops, formats, pixels, prompts
+    from ref.testing.catches import crops as caught_crops
+    from ref.testing.catches import formats as caught_formats
+    from ref.testing.catches import prompts as caught_prompts
 
     tokenizer = ref.load("270m").tokenizer()
     parts = [
-        ("Pan & Scan", "golden/vectors/pan_and_scan.json, golden/images", crops.CROP_MUTANTS, crops.kills()),
+        ("Pan & Scan", "golden/vectors/pan_and_scan.json, golden/images", crops.CROP_MUTANTS, caught_crops.kills()),
         (
             "Pixels",
             "golden/vectors/resize.json, photographs of golden/images",
             pixels.PIXEL_MUTANTS,
-            pixel_kills(pixels),
+            pixel_kills(),
         ),
         (
             "Formats",
             "golden/vectors/quantise.json, switching_float.json",
             [one for several in formats.FORMAT_MUTANTS.values() for one in several],
-            formats.kills(),
+            caught_formats.kills(),
         ),
-        ("Prompts", "golden/tokens, golden/second/expansion.json", prompts.PROMPT_MUTANTS, prompts.kills(tokenizer)),
+        (
+            "Prompts",
+            "golden/tokens, golden/second/expansion.json",
+            prompts.PROMPT_MUTANTS,
+            caught_prompts.kills(tokenizer),
+        ),
     ]
     lines = []
     for title, where, mutants, kills in parts:
@@ -264,8 +272,10 @@ def rules():
     return "\n".join(lines) + "\n"
 
 
-def pixel_kills(pixels):
+def pixel_kills():
     """Return what the pixel mutants fail, photographs too."""
+    from ref.testing.catches import pixels
+
     return pixels.kills(pixels.photographs())
 
 

@@ -56,7 +56,7 @@ def masks(tokens, window):
 def main():
     """Ask this version about every layout and write the file."""
     sys.path.insert(0, str(GOLDEN.parent))
-    from ref.verify.golden import read_checked, schema
+    from ref.golden_files.files import read_checked, schema
 
     rows = []
     for case in read_checked(GOLDEN / "second" / "visibility.json", "second")["cases"]:

@@ -20,7 +20,7 @@ from tokens import SOURCE, write
 from transformers import Gemma3Processor, GemmaTokenizer
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-from ref.verify.golden import schema
+from ref.golden_files.files import schema
 
 MARK, SOFT = "<start_of_image>", 262_144
 SQUARE, WIDE2, WIDE3, WIDE4, TALL3, WIDE_LOW = (640, 640), (640, 480), (1003, 300), (3000, 500), (400, 1001), (600, 255)

@@ -24,7 +24,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward, repeat_kv
 from transformers.models.siglip.modeling_siglip import eager_attention_forward as siglip_attention_forward
 
-from ref.verify.sample import made_pixels
+from ref.golden_files.sampled import made_pixels
 
 NAME = {"name": "transformers", "version": transformers.__version__, "torch": torch.__version__}
 

@@ -9,8 +9,8 @@ import jsonschema
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from ref.verify.golden import manifest_of, schema
-from ref.verify.sample import blank_padding, take_samples
+from ref.golden_files.files import manifest_of, schema
+from ref.golden_files.sampled import blank_padding, take_samples
 from ref.weights.resolve import package_file
 
 LICENCE = (
@@ -22,7 +22,7 @@ TOP = 8  # largest logits kept a position
 
 
 def kept(name, value, one, full):
-    """Return what a golden keeps of a value: all of it, or the samples of `ref.verify.sample`."""
+    """Return what a golden keeps of a value: all of it, or the samples of `ref.golden_files.sampled`."""
     if name.endswith("attn.seen"):
         return intervals(value, one)
     value = blank_padding(name, value, *extent(one))

@@ -13,7 +13,7 @@ from ref.commands.images import image_flags, read_multimodal
 from ref.commands.shared import json_flag, note, print_json, text_flags
 from ref.errors import wanted
 
-# name on the command line: module of ref.verify.capture, what it runs
+# name on the command line: module of ref.capture, what it runs
 WITNESSES = {
     "transformers": ("transformers", "Hugging Face transformers, on torch"),
     "gemma": ("gemma", "google-deepmind/gemma, on JAX"),
@@ -55,7 +55,7 @@ def _flags() -> argparse.ArgumentParser:
 
 def run(args) -> int:
     """Encode the prompts, have the witness run them, and say what was written."""
-    from ref.verify.trace import default_taps
+    from ref.dump.trace import default_taps
     from ref.weights.resolve import load
 
     if args.max_new_tokens < 0:
@@ -87,7 +87,7 @@ def run(args) -> int:
 @contextmanager
 def _noting_left_out():
     """Say what a capture leaves out in our lines, and any other warning as Python says it."""
-    from ref.verify.capture.common import LeftOut
+    from ref.capture.common import LeftOut
 
     show = warnings.showwarning
 
@@ -105,7 +105,7 @@ def _noting_left_out():
 
 def _witness(name: str) -> Any:
     """Return the witness's `capture_weights`; it imports its framework when it is called."""
-    return import_module(f"ref.verify.capture.{WITNESSES[name][0]}").capture_weights
+    return import_module(f"ref.capture.{WITNESSES[name][0]}").capture_weights
 
 
 def _understood(witness: Any, name: str, asked: dict[str, tuple[str, Any]]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _understood(witness: Any, name: str, asked: dict[str, tuple[str, Any]]) -> d
 
 def _measure(folder: Path) -> dict[str, int]:
     """Count what was written, as `trace` does."""
-    from ref.verify.dump import read_dump
+    from ref.dump.write import read_dump
 
     passes = read_dump(folder)["passes"]
     return {

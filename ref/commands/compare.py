@@ -71,8 +71,8 @@ def run(args) -> int:
 
 def _check_outputs(args) -> None:
     """Refuse reports that could not be written, or would be written over what is read, before anything is judged."""
-    from ref.verify.page import check_target, plotly_js
-    from ref.verify.report_junit import import_junitparser
+    from ref.report.junit import import_junitparser
+    from ref.report.page import check_target, plotly_js
 
     if args.html:
         plotly_js()
@@ -96,16 +96,16 @@ def _refuse_source(source: str, out: Path) -> None:
 
 def _write_reports(args, report: dict, profiles, other: dict | None) -> None:
     """Write the reports asked for: if one fails, still the other."""
-    from ref.verify.page import write_page
+    from ref.report.page import write_page
 
     try:
         if args.junit:
-            from ref.verify.report_junit import junit_xml
+            from ref.report.junit import junit_xml
 
             write_page(args.junit, junit_xml(report))
     finally:
         if args.html:
-            from ref.verify.report_html import write_html
+            from ref.report.html import write_html
 
             write_html(report, profiles, args.html, other)
 
@@ -113,7 +113,7 @@ def _write_reports(args, report: dict, profiles, other: dict | None) -> None:
 def _judge(args, dump: str):
     from tqdm import tqdm
 
-    from ref.verify.comparison import compare_with_profiles
+    from ref.judge.compare import compare_with_profiles
 
     bar = tqdm(desc=f"compare {Path(dump).name}", unit="tap", disable=None, delay=1, leave=False, file=sys.stderr)
 
@@ -137,9 +137,9 @@ def _judge(args, dump: str):
 
 def _check_prompt(args, dump: str) -> None:
     """Refuse a dump whose ids are not those of --prompt, naming the mistake that gives them if it is known."""
-    from ref.verify.claims import check_prompt
-    from ref.verify.mutants.prompts import Prompt, name_prompt_mistake
-    from ref.verify.open_dump import open_dump
+    from ref.dump.claims import check_prompt
+    from ref.dump.open import open_dump
+    from ref.mutants.prompts import Prompt, name_prompt_mistake
     from ref.weights.resolve import default_tokenizer
 
     if args.ids:
@@ -158,7 +158,7 @@ def _check_prompt(args, dump: str) -> None:
 
 def show(args, report: dict, other: dict | None) -> None:
     """Print the table; of two dumps both, then where they part."""
-    from ref.verify.report_text import render_text
+    from ref.report.text import render_text
 
     if other is None:
         print(render_text(report, everything=args.all))

@@ -54,7 +54,7 @@ def run(args) -> int:
 def _check_out(args) -> None:
     """Refuse a page that could not be written, before the prompt is run."""
     from ref.commands.output import refuse_overwriting
-    from ref.verify.page import check_target, plotly_js
+    from ref.report.page import check_target, plotly_js
 
     plotly_js()
     check_target(args.out)

@@ -29,7 +29,7 @@ def add(subparsers) -> None:
 
 def run_check(args) -> int:
     """Print each problem on a line; exit 1 if there is one."""
-    from ref.verify.golden import check_golden, golden_root, manifest_of
+    from ref.golden_files.files import check_golden, golden_root, manifest_of
 
     root = args.golden or golden_root()
     problems = check_golden(root)
@@ -43,7 +43,7 @@ def run_check(args) -> int:
 
 def run_make(args) -> int:
     """Hand over to golden/make, which only a clone has: it imports the witness, which `ref` never does."""
-    from ref.verify.golden import PACKAGE_ROOT
+    from ref.golden_files.files import PACKAGE_ROOT
 
     script = PACKAGE_ROOT.parent / "golden" / "make"
     if not (script / "__main__.py").is_file():

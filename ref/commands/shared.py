@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ref.errors import BadInput, wanted
-from ref.weights.untrusted import LARGEST, integer_of, read_regular
+from ref.untrusted import LARGEST, integer_of, read_regular
 
 DTYPES = ("float32", "float64")
 

@@ -32,8 +32,8 @@ def add(subparsers) -> None:
 
 def run(args) -> int:
     """Run each prompt (a pass each; with --max-new-tokens a prefill and its steps) and write the dump."""
+    from ref.dump.trace import default_taps, trace
     from ref.errors import wanted
-    from ref.verify.trace import default_taps, trace
 
     if args.max_new_tokens < 0:
         raise wanted("max-new-tokens", "trace", "0 or more", args.max_new_tokens)

@@ -25,8 +25,8 @@ def add(subparsers) -> None:
 
 def run(args) -> int:
     """Run every case tapped and untapped, then greedy texts and official facts; print one line a tap group."""
+    from ref.golden_files.verify_all import run_suite
     from ref.ops import DEFINITION, KERNEL
-    from ref.verify.suite import run_suite
 
     start = time.perf_counter()
     if args.held_as == "bfloat16":
@@ -51,7 +51,7 @@ def run(args) -> int:
 
 def summarise(results, loaded) -> dict:
     """Put the findings into the keys that programs rely on."""
-    from ref.verify.suite import COVERAGE
+    from ref.golden_files.verify_all import COVERAGE
 
     taps, first = [], None
     for result in results:

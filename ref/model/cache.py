@@ -95,7 +95,7 @@ def extend(cache: LayerCache, k, v, positions) -> tuple[KeyView, LayerCache]:
         v: [B, T, K, H].
         positions: [B, T] int64, -1 on padding.
 
-    Source: ring buffer; cached decoding must equal the full forward (tests/test_cache.py).
+    Source: ring buffer; cached decoding must equal the full forward (tests/model/test_cache.py).
     Differs: see `empty_cache`.
     """
     T, slots = k.shape[1], cache.k.shape[1]

@@ -177,7 +177,7 @@ def tap_names(layers: int, cached: bool = False, vision_layers: int = 0) -> list
         vision_layers: blocks of the vision tower; 0 for a pass without images.
 
     Source: own; README, "Taps and dumps".
-    Differs: other projects' names and axes of the same values are in `ref/verify/aliases.py`.
+    Differs: other projects' names and axes of the same values are in `ref/dump/aliases.py`.
     """
     inside = [name for name in LAYER_TAPS if cached or not name.startswith("cache.")]
     layer_taps = [f"text.layer.{i}.{name}" for i in range(layers) for name in inside]

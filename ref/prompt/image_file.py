@@ -9,7 +9,7 @@ import numpy as np
 
 from ref.errors import BadInput, wanted
 from ref.ops.resize import LONGEST_SIDE
-from ref.weights.untrusted import open_regular
+from ref.untrusted import open_regular
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files goes to stderr
 

@@ -9,7 +9,7 @@ from ref.config import END_OF_IMAGE, SOFT_TOKEN, START_OF_IMAGE, TWO_NEWLINES
 from ref.errors import wanted
 from ref.prompt.chat import MARKER, Message, forbid_control, render_chat
 from ref.prompt.tokenizer import Control, Tokenizer
-from ref.weights.untrusted import is_integer
+from ref.untrusted import is_integer
 
 Layout = Literal["transformers", "gemma"]
 MOST_CROPS = 512  # of an image, of 256 soft tokens each: the longest context

@@ -14,7 +14,7 @@ from sentencepiece import SentencePieceProcessor
 
 from ref.config import BOS, END_OF_TURN, EOS, PAD, START_OF_TURN, UNK
 from ref.errors import BadInput, wanted
-from ref.weights.untrusted import read_regular
+from ref.untrusted import read_regular
 
 # GGUF token types have the numbers of SentencePiece's piece types.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)

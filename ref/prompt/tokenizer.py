@@ -10,7 +10,7 @@ from typing import Literal
 from ref.config import BOS, EXTRA_ROWS, SOFT_TOKEN, UNK, VOCABULARY
 from ref.errors import wanted
 from ref.prompt.rebuild import REQUIRED, open_model
-from ref.weights.untrusted import read_regular
+from ref.untrusted import read_regular
 
 MOST_BYTES = 2**28  # of a tokenizer.model; Gemma 3's has 4.7 million
 Control = Literal["split", "forbid"]

@@ -27,7 +27,7 @@ def filled(folder: Path) -> Iterator[Path]:
         BadInput: something in the folder or in its way, another run that writes there, no such place, no room.
 
     Source: own.
-    Differs: `ref.verify.dump` writes beside the folder and gives it its name at the end.
+    Differs: `ref.dump.write` writes beside the folder and gives it its name at the end.
     """
     with ExitStack() as undo:  # last made, first removed
         target, part = _prepare(folder, undo)

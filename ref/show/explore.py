@@ -13,8 +13,8 @@ from ref.model.gemma import Images, forward_images, soft_places
 from ref.model.taps import Recorder
 from ref.model.text import How, forward
 from ref.prompt.tokenizer import Tokenizer
+from ref.report.page import as_json
 from ref.show.lens import Lens, logit_lens
-from ref.verify.page import as_json
 
 MOST_TOKENS = 1280  # a photo with three crops is 1,024
 TOP, NEXT = 5, 10  # tokens shown of each depth's distribution, and of the last's

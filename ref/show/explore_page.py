@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ref.report.page import as_json, assemble, write_page
 from ref.show.explore import Explored, packed
-from ref.verify.page import as_json, assemble, write_page
 
 
 def write_explore(explored: Explored, path: str | Path) -> Path:

@@ -271,7 +271,7 @@ def plot_floors(rows: Sequence[Mapping[str, Any]], limit: float = 2.0):
     """Draw both errors of every tap, in the order of execution, in multiples of the noise floor; but no error of 0.
 
     Args:
-        rows: the `taps` of a report of `ref.verify.compare`.
+        rows: the `taps` of a report of `ref.compare`.
         limit: floors up to which a tap matches; the line.
     """
     figure, axes = new_figure(9, 3.2)

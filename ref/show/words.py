@@ -44,10 +44,10 @@ def verdict(dump: str | Path, loaded) -> str:
         loaded: the weights, from `ref.load`.
 
     Raises:
-        BadInput: as `ref.verify.compare`.
+        BadInput: as `ref.compare`.
     """
-    from ref.verify.comparison import compare
-    from ref.verify.report_words import verdict_line
+    from ref.judge.compare import compare
+    from ref.report.words import verdict_line
 
     return fill(verdict_line(compare(dump, loaded=loaded)), 110, subsequent_indent="  ")
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from ref.errors import BadInput
+from ref.mutants.visibility import Layout, real_rows
 from ref.ops.visibility import as_matrix
-from ref.verify.mutants.visibility import Layout, real_rows
 
 MATRIX, RANGES, ADDITIVE = "matrix", "ranges", "additive"
 HIDDEN = -1000  # an additive mask hides with this or less

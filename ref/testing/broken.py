@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from ref.dump.write import DumpWriter
+from ref.emulate.arithmetic import emulate
+from ref.emulate.graph import RULES, Run
+from ref.emulate.one_pass import world_of
+from ref.emulate.policy import POLICIES
+from ref.emulate.stages import prepare_stage, stages_of, taps_of
 from ref.errors import wanted
 from ref.model.inputs import check_ids
-from ref.verify.dump import DumpWriter
-from ref.verify.emulate import emulate
-from ref.verify.graph import RULES, Run
-from ref.verify.mutants import tap_mutants
-from ref.verify.policy import POLICIES
-from ref.verify.stages import prepare_stage, stages_of, taps_of
-from ref.verify.world import world_of
+from ref.mutants import tap_mutants
 
 STORED = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 CLEAR = 1e-3  # relative change of a tap that any number format shows
@@ -25,7 +25,7 @@ class BrokenPort(NamedTuple):
     """A dump with a mistake in it."""
 
     path: Path
-    mistake: str | None  # a name out of `ref.verify.mutants.tap_mutants()`; None: nothing is wrong
+    mistake: str | None  # a name out of `ref.mutants.tap_mutants()`; None: nothing is wrong
     layer: int | None  # None: everywhere
 
     def __repr__(self) -> str:  # a blind exercise does not give itself away
@@ -46,7 +46,7 @@ def break_port(
         folder: where; empty or new.
         loaded: weights, from `ref.load`.
         ids: [T] token ids, text only.
-        mistake: a name out of `ref.verify.mutants.tap_mutants()`; None makes none.
+        mistake: a name out of `ref.mutants.tap_mutants()`; None makes none.
         layer: the one layer that is wrong; None: wherever the operation stands.
         dtype: `float32` or `bfloat16`; the weights are held in it, too.
 
@@ -54,7 +54,7 @@ def break_port(
         BadInput: an unknown mistake, layer or dtype; a mistake of images, or one outside of layers in a layer; ids
             out of range; a folder in use.
 
-    Source: `ref.verify.graph`, with the mutant's rule in the place of the operation's own.
+    Source: `ref.emulate.graph`, with the mutant's rule in the place of the operation's own.
     Differs: no known.
     """
     rules = _rules(mistake, layer, loaded.params.config.layers)
@@ -104,7 +104,7 @@ def _rules(mistake: str | None, layer: int | None, layers: int) -> dict[str, Any
     if mistake is None:
         return {}
     if mistake not in tap_mutants():
-        raise wanted("mistake", "break_port", "a name out of ref.verify.mutants.tap_mutants()", mistake)
+        raise wanted("mistake", "break_port", "a name out of ref.mutants.tap_mutants()", mistake)
     if layer is not None and not 0 <= layer < layers:
         raise wanted("layer", "break_port", f"0 .. {layers - 1}", layer)
     if not _can_be(mistake, layer):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ref.errors import wanted
-from ref.verify.golden import golden_root
+from ref.golden_files.files import golden_root
 
 SMALL = 40  # values up to which inputs and answers are printed
 

@@ -27,27 +27,27 @@ def assert_matches(
         error of each tap <= limit x the noise floor of the dump's own number format
 
     Args:
-        actual: a dump's folder or file, as `ref.verify.compare` takes it; or {tap: array} of one pass over `ids`.
+        actual: a dump's folder or file, as `ref.compare` takes it; or {tap: array} of one pass over `ids`.
         weights: which the other implementation ran, as for `--weights`; None: those that the dump names, or 270m
             where it names none (arrays, bare files).
         ids: token ids, where the dump does not hold them; needed with arrays.
         names: alias table that the names come from, such as `transformers`; None: our own tap names.
         allow_undetermined: let pass what this input cannot decide.
         err_msg: put into the message.
-        compare_args: handed to `ref.verify.compare`.
+        compare_args: handed to `ref.compare`.
 
     Returns:
-        The report of `ref.verify.compare`: its `coverage` says what a match does not prove.
+        The report of `ref.compare`: its `coverage` says what a match does not prove.
 
     Raises:
         AssertionError: the verdict is "bug", or "undetermined" and that was not allowed; the message names the first
             divergence, the worst taps and the diagnosis.
         BadInput: what cannot be judged.
 
-    Source: `ref.verify.compare`.
+    Source: `ref.compare`.
     Differs: `numpy.testing.assert_allclose` wants a tolerance; here it is the measured noise floor.
     """
-    from ref.verify.comparison import compare
+    from ref.judge.compare import compare
 
     if isinstance(actual, dict) and ids is None:
         raise wanted("ids", "assert_matches", "token ids beside arrays", "none")
@@ -64,7 +64,7 @@ def describe(report: dict, err_msg: str = "") -> str:
     """Write a report as the message of an assertion.
 
     Args:
-        report: from `ref.verify.compare`.
+        report: from `ref.compare`.
         err_msg: the caller's own words.
 
     Returns:
@@ -132,7 +132,7 @@ def _nonfinite(row) -> str:
 
 
 def _diagnosis(report) -> list[str]:
-    from ref.verify.report_words import coefficient
+    from ref.report.words import coefficient
 
     named = [d for d in report.get("diagnosis") or [] if d["verdict"] in ("named", "tied")]
     lines = []

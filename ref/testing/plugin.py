@@ -34,7 +34,7 @@ class Reference:
     @property
     def golden(self) -> Path:
         """The folder of golden files."""
-        from ref.verify.golden import golden_root
+        from ref.golden_files.files import golden_root
 
         return golden_root()
 

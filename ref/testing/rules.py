@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from ref.config import CROPS, CropConfig
 from ref.errors import wanted
+from ref.mutants.crops import CROP_MUTANTS
+from ref.mutants.visibility import VISIBILITY_MUTANTS, real_rows, visible
 from ref.ops.pan_and_scan import crop_boxes
 from ref.ops.visibility import COMPOSITIONS, Composition
 from ref.testing.answers import MATRIX, PROBE, Ended, find_kind, plain, plain_question, question, read_boxes, read_mask
 from ref.testing.pictures import describe_layout, draw_boxes, draw_mask
 from ref.testing.search import Rule, explain, find_counterexample
 from ref.testing.strategies import PHOTOS, WINDOWS, check_without, edge_sizes, image_sizes, layouts
-from ref.verify.mutants.crops import CROP_MUTANTS
-from ref.verify.mutants.visibility import VISIBILITY_MUTANTS, real_rows, visible
 
 # which arguments tell a function of a feature: where it takes none of them, the feature is not asked about
 _TELLS = {
@@ -69,7 +69,7 @@ def check_visibility(
             answers everything as `fn` did, if there is one. What `fn` raises is a wrong answer.
         BadInput: a parameter of `fn` that is none of those; an unknown composition or feature; no windows.
 
-    Source: `ref.ops.visibility`; mistakes: `ref.verify.mutants.visibility`.
+    Source: `ref.ops.visibility`; mistakes: `ref.mutants.visibility`.
     Differs: no known.
     """
     call, names = by_keyword(fn)
@@ -103,7 +103,7 @@ def check_pan_and_scan(
             everything as `fn` did, if there is one. What `fn` raises is a wrong answer.
         BadInput: unknown policy.
 
-    Source: `ref.ops.pan_and_scan`; mistakes: `ref.verify.mutants.crops`.
+    Source: `ref.ops.pan_and_scan`; mistakes: `ref.mutants.crops`.
     Differs: no known.
     """
     return _check(crops_rule(policy), lambda size: fn(*size), examples, seed, ())

@@ -5,9 +5,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ref.mutants.base import RuleMutant
 from ref.testing.answers import Ended
 from ref.testing.strategies import Flaky, hypothesis
-from ref.verify.mutants.base import RuleMutant
 
 
 class Rule(NamedTuple):

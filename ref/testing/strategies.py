@@ -11,8 +11,8 @@ import numpy as np
 
 from ref.config import CROPS, CropConfig
 from ref.errors import pip_install, wanted
+from ref.mutants.visibility import Layout
 from ref.ops.visibility import Composition
-from ref.verify.mutants.visibility import Layout
 
 try:
     import hypothesis as hypothesis
@@ -52,7 +52,7 @@ def check_without(without: Sequence[str]) -> frozenset[str]:
 def layouts(
     *, without: Sequence[str] = (), windows: Sequence[int] = WINDOWS, composition: Composition = "current"
 ) -> st.SearchStrategy[Layout]:
-    """Draw what one layer's attention is told of a batch row: `ref.verify.mutants.visibility.Layout`.
+    """Draw what one layer's attention is told of a batch row: `ref.mutants.visibility.Layout`.
 
     A row is left pads, then prompts packed one after the other, each of runs of text and soft tokens; a pass is the
     row from some token on, never from inside an image. Runs are as long as the window, give or take one, or up to 8.
@@ -66,7 +66,7 @@ def layouts(
     Raises:
         BadInput: an unknown feature, or no kind of layer left.
 
-    Source: the layouts over which the rule itself is proved, `tests/test_image_visibility.py`.
+    Source: the layouts over which the rule itself is proved, `tests/ops/test_image_visibility.py`.
     Differs: soft tokens never stand first in a packed prompt, as in every official layout of prompts.
     """
     return _layouts(check_without(without), tuple(windows), composition)

@@ -8,8 +8,8 @@ import numpy as np
 
 from ref.errors import wanted
 from ref.ops.blocks import FORMATS, Blocks
+from ref.untrusted import quoted
 from ref.weights.shards import Shards
-from ref.weights.untrusted import quoted
 
 METHOD = "gemma3-ref"  # in `quantization_config`, as transformers names methods
 CODED = tuple(sorted(name for name, form in FORMATS.items() if form.type_id < 0))  # those that GGUF has not

@@ -5,7 +5,7 @@ from typing import Any
 
 from ref.config import SIZES, TextConfig, check_config
 from ref.errors import wanted
-from ref.weights.untrusted import map_file, parse_json
+from ref.untrusted import map_file, parse_json
 
 # What `Gemma3TextConfig` of transformers 5.23 fills in where a sparse config.json is silent
 CLASS_DEFAULTS: dict[str, Any] = {

@@ -18,7 +18,7 @@ import numpy as np
 
 from ref.errors import wanted
 from ref.ops.blocks import FORMATS, Blocks
-from ref.weights.untrusted import map_file, quoted
+from ref.untrusted import map_file, quoted
 
 STRING, ARRAY = 8, 9
 # value type -> letter of `struct`, also a NumPy type; 7 is a boolean of one byte

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ref.errors import wanted
-from ref.weights.untrusted import is_integer, map_file, parse_json, quoted
+from ref.untrusted import is_integer, map_file, parse_json, quoted
 
 # BF16 as its bits: NumPy has no such type
 # fmt: off

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from ref.errors import wanted
+from ref.untrusted import map_file, parse_json, quoted
 from ref.weights.safetensors_file import LONGEST_HEADER, SafetensorsFile, TensorInfo, open_safetensors
-from ref.weights.untrusted import map_file, parse_json, quoted
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 

@@ -21,7 +21,7 @@ import ref  # isort: skip  # noqa: F401, E402  before torch: it sets how threads
 from bench.field.all_rows import all_rows  # noqa: E402
 from bench.field.row import Missing, Row  # noqa: E402
 
-from ref.verify import compare  # noqa: E402
+from ref import compare  # noqa: E402
 
 
 def judged(name, dump, weights=None, loaded=None) -> dict:

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 
 import ref
+from ref import compare
+from ref.dump.trace import trace
+from ref.emulate.arithmetic import TRUTH, emulate
+from ref.emulate.graph import Run
+from ref.emulate.one_pass import world_of
+from ref.emulate.policy import POLICIES
+from ref.emulate.stages import prepare_stage, stage_weights, stages_of, taps_of
 from ref.model.text import How
 from ref.quant.write import quantize
-from ref.verify import compare
-from ref.verify.emulate import TRUTH, emulate
-from ref.verify.graph import Run
-from ref.verify.policy import POLICIES
-from ref.verify.stages import prepare_stage, stage_weights, stages_of, taps_of
-from ref.verify.trace import trace
-from ref.verify.world import world_of
 
 LOCAL = ("attn.q", "attn.out", "ffn.gate", "ffn.out")
 FORMATS = [(kind, keep) for kind in ("Q8_0", "SFP8", "Q4_0", "INT4") for keep in (True, False)]

@@ -1,4 +1,4 @@
-"""Plant every mistake of tests/injections.py into transformers' 270M, one at a time, and judge what it then makes.
+"""Plant every mistake of tests/support/injections.py into transformers' 270M, one at a time, and judge the result.
 
 python tests/bench/injected.py [float32 bfloat16]      prints what is not caught, located and named; then the counts
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from injections import INJECTIONS, place
+from support.injections import INJECTIONS, place
 
 import ref
-from ref.verify import compare
-from ref.verify.capture.transformers import build_model, capture
+from ref import compare
+from ref.capture.transformers import build_model, capture
 
 SHORT, LONG = 48, 520  # tokens; the window is 512
 LACKS = ("vision", "factor", "heads", "scalar")  # what the 270M has not: a tower, a factor, two key heads ...

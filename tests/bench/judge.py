@@ -16,7 +16,7 @@ TOKENS = 512
 def captured(dtype: str, folder: Path) -> None:
     """Write a dump; in a process of its own, so that its memory does not count."""
     import ref
-    from ref.verify.capture.transformers import build_model, capture
+    from ref.capture.transformers import build_model, capture
 
     ids = ref.load("270m").tokenizer().encode(Path("LICENSE").read_text())[:TOKENS]
     capture(build_model("270m", dtype, "eager"), ids, str(folder), weights="270m")
@@ -24,7 +24,7 @@ def captured(dtype: str, folder: Path) -> None:
 
 def judged(dtype: str, folder: Path) -> None:
     """Judge a dump and print a line."""
-    from ref.verify import compare
+    from ref import compare
 
     start = time.perf_counter()
     report = compare(folder, "270m")

@@ -42,8 +42,8 @@ def peak_of(run) -> int:
 def traced(weights: str, tokens: int, taps: str, folder: Path):
     """Write a dump of the reference's own."""
     import ref
+    from ref.dump.trace import trace
     from ref.model.text import How
-    from ref.verify.trace import trace
 
     loaded = ref.load(weights)
     trace(loaded, [[2] + [5 + i * 7 % 90 for i in range(tokens - 1)]], folder, How(), [taps], 0)
@@ -52,7 +52,8 @@ def traced(weights: str, tokens: int, taps: str, folder: Path):
 
 def measured(weights: str, tokens: int, taps: str) -> dict[str, float]:
     """Return what was estimated and what was needed, in bytes."""
-    from ref.verify import comparison, needed_memory
+    from ref.judge import compare as comparison
+    from ref.judge import needed_memory
 
     estimates = []
     check = needed_memory.needed

@@ -16,9 +16,9 @@ PROMPT = 16
 def run(size):
     """Run one size and return its row."""
     from ref.config import SOFT_TOKEN
+    from ref.golden_files.sampled import made_pixels
     from ref.model.gemma import Images
     from ref.model.generate import Sampling, generate
-    from ref.verify.sample import made_pixels
     from ref.weights.resolve import load
 
     loaded = load(f"synthetic:{size}")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from judged import as_dump
-from test_sparse import corrupted, drawn
+from support.judged import as_dump
+from support.sparse import corrupted, drawn
 
 import ref
-from ref.verify import compare
+from ref import compare
 
 
 def main(first: int = 0, count: int = 2000) -> None:

@@ -20,8 +20,8 @@ ROUNDS = 3
 
 def ours():
     """Return a call that runs our tower."""
+    from ref.golden_files.sampled import made_pixels
     from ref.model.vision import look
-    from ref.verify.sample import made_pixels
     from ref.weights.resolve import load
 
     vision = load("synthetic:4b-pair", "float32").vision
@@ -35,7 +35,7 @@ def theirs():
     import torch
     import witness_vision
 
-    from ref.verify.sample import made_pixels
+    from ref.golden_files.sampled import made_pixels
     from ref.weights.resolve import load
 
     loaded = load("synthetic:4b-pair")

@@ -89,7 +89,7 @@ def _archive(r: Random, taps) -> bytes:
 
 def llama_text(place: Path):
     """What llama-eval-callback prints."""
-    lines, path = (HERE / "llama_eval_callback.txt").read_text().splitlines(), place / "a.txt"
+    lines, path = (HERE / "support/llama_eval_callback.txt").read_text().splitlines(), place / "a.txt"
     starts = [i for i, line in enumerate(lines) if " = (f32)" in line]
 
     def case(r: Random) -> None:

@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 from random import Random
 
-from ref.verify.comparison import compare
-from ref.verify.report_text import render_text
+from ref.judge.compare import compare
+from ref.report.text import render_text
 
 from .mutate import json_bytes, mutate_bytes, mutate_json, near
 from .seeds import ANY_IDS, CONFIG, TINY, dump_folder, fill, read_whole, split_safetensors

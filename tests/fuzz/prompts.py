@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from ref.commands.shared import read_ids
+from ref.dump.open import arrays_as_dump
+from ref.golden_files.files import golden_root, read_case, read_checked, schema_of
 from ref.prompt.chat import encode_chat
 from ref.prompt.images import preprocess, read_image
 from ref.prompt.placeholders import encode_chat_with_images, encode_with_images
 from ref.prompt.tokenizer import Tokenizer
-from ref.verify.golden import golden_root, read_case, read_checked, schema_of
-from ref.verify.open_dump import arrays_as_dump
 
 from .mutate import TEXTS, json_bytes, junk, mutate_bytes, mutate_json
 from .seeds import ANY_IDS, CONFIG, fill

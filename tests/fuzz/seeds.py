@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 import ref
+from ref.dump.open import open_dump
+from ref.dump.trace import trace
+from ref.golden_files.sampled import made_pixels
 from ref.model.gemma import Images
 from ref.model.text import How
-from ref.verify.open_dump import open_dump
-from ref.verify.sample import made_pixels
-from ref.verify.trace import trace
 
 TINY = ref.load("tiny")
 CONFIG = TINY.params.config._asdict() | {"vision": TINY.vision.config._asdict()}

@@ -8,9 +8,9 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from bad_files import PAIRS, TENSORS, array, gguf_bytes, pair, tensor, text
-from checkpoints import SMALL, SMALL_EYE, gguf_metadata, mmproj_metadata, save_gguf, save_mmproj, save_seeing
 from sentencepiece import sentencepiece_model_pb2
+from support.bad_files import PAIRS, TENSORS, array, gguf_bytes, pair, tensor, text
+from support.checkpoints import SMALL, SMALL_EYE, gguf_metadata, mmproj_metadata, save_gguf, save_mmproj, save_seeing
 
 from ref.errors import BadInput
 from ref.prompt.rebuild import REQUIRED, rebuild_model

@@ -5,8 +5,8 @@ from importlib import import_module
 import ml_dtypes
 import numpy as np
 
+from ref.dump.write import DumpWriter
 from ref.ops.linear import widen_jit
-from ref.verify.dump import DumpWriter
 from ref.weights.export import named_weights
 
 from .row import Missing

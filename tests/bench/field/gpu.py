@@ -60,7 +60,7 @@ def capture_jobs(jobs: list[Job], out: Path, device: str = "cuda") -> None:
     """Capture each job with transformers on a device into a folder of its own below `out`."""
     import torch
 
-    from ref.verify.capture.transformers import capture
+    from ref.capture.transformers import capture
 
     for job in jobs:
         torch.set_float32_matmul_precision("high" if job.matmul_tf32 else "highest")

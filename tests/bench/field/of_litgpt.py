@@ -10,7 +10,7 @@ from unittest import mock
 
 import torch
 
-from ref.verify.capture.transformers_listen import to_numpy
+from ref.capture.transformers.listen import to_numpy
 
 from .foreign import float_weights, heads, needs, write_passes
 from .real import encoded

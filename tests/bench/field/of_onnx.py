@@ -61,7 +61,7 @@ class Logits(torch.nn.Module):
 
 def export(loaded, ids, path) -> dict[str, str]:
     """Write the graph with its taps as outputs; return the name of each tap's output."""
-    from ref.verify.capture.transformers_model import build_from
+    from ref.capture.transformers.model import build_from
 
     ir, _ = needs("onnx_ir", "onnxscript", version=VERSION)
     model = Logits(build_from(loaded._replace(vision=None))).eval()

@@ -28,7 +28,7 @@ def write(name, dtype, attention, ids: Ids, folder, plant=None, *, context=None,
         says: what a producer would say of its arithmetic, which torch on a CPU does not know; None for nothing.
         how: further arguments of `capture`.
     """
-    from ref.verify.capture.transformers import capture
+    from ref.capture.transformers import capture
 
     loaded, model = subject(name, dtype)
     model.set_attn_implementation(attention)

@@ -1,9 +1,9 @@
-"""Twenty mistakes of tests/injections.py, any of which can be planted into any layer of any text model."""
+"""Twenty mistakes of tests/support/injections.py, any of which can be planted into any layer of any text model."""
 
 import random
 from typing import Any, NamedTuple
 
-from injections import INJECTIONS, Injection
+from support.injections import INJECTIONS, Injection
 
 from .row import Row
 

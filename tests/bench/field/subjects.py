@@ -34,7 +34,7 @@ def subject(name: str, dtype: str) -> Subject:
         name: 270m, tiny, tiny-long; SIZE-local, SIZE-global, SIZE-pair; small-HEAD_DIM-SEED; siglip-SIDE.
         dtype: of transformers' model.
     """
-    from ref.verify.capture.transformers_model import build_from
+    from ref.capture.transformers.model import build_from
 
     if (name, dtype) not in _newest:
         _newest.clear()

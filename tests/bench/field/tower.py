@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from ref.verify.sample import made_pixels
+from ref.golden_files.sampled import made_pixels
 
 from .of_transformers import row
 from .products import Products, chain, tf32, to_bfloat16, to_tf32

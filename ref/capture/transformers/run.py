@@ -1,0 +1,235 @@
+"""Run transformers on a batch: the prompt as one pass, each greedy cached step as another, as `generate` feeds it."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ref.capture.transformers.listen import Listener
+from ref.capture.transformers.model import import_transformers, text_model, vision_config, vision_tower
+from ref.capture.transformers.tensors import to_numpy
+from ref.capture.transformers.wrapped import device_of
+from ref.dump.write import DumpWriter
+from ref.errors import wanted
+
+
+class Batch(NamedTuple):
+    """What a model is run on, as its tensors."""
+
+    ids: Any  # [B, T]
+    pixels: Any  # [images, C, Y, X] or None
+    types: Any  # [B, T], 1 at soft tokens, or None
+    pads: list[int] | None  # of each row; None for a run without mask
+    blocks: list[list[list[int]]]  # of each row, [start, stop] of each image
+    images: list[slice]  # of each row, which images are its
+
+
+class Rows:
+    """Streams the only row of a batch to the dump; of several holds all, and writes one after another.
+
+    Args:
+        writer: the dump.
+        count: B.
+    """
+
+    def __init__(self, writer: DumpWriter, count: int):
+        self.writer, self.count = writer, count
+        self.now: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+        self.held: list[list[tuple]] = [[] for _ in range(count)]
+
+    def keep(self, row: int, name: str, value: np.ndarray) -> None:
+        """Take a value of the pass that is running."""
+        if self.count == 1:
+            self.writer.add_tensor(name, value)
+        else:
+            self.now[row][name] = np.array(value)  # torch may write over the one that it gave
+
+    def end_pass(self, rows: list[dict[str, Any]], pixels: list[np.ndarray | None]) -> None:
+        """End the pass; of each row what the dump says of it, and its pixels."""
+        for row, (about, seen) in enumerate(zip(rows, pixels, strict=True)):
+            if self.count == 1:
+                self.writer.end_pass(about, seen)
+            else:
+                self.held[row].append((self.now[row], about, seen))
+                self.now[row] = {}
+
+    def finish(self) -> None:
+        """Write what was held."""
+        for passes in self.held:
+            for tensors, about, pixels in passes:
+                self.writer.add_pass(tensors, about, pixels)
+
+
+def check_batch(model: Any, ids: Any, pixels: Any, types: Any, left_pads: Sequence[int] | None) -> Batch:
+    """Turn the arguments of `capture` into what the model is run on.
+
+    Args:
+        model: transformers'.
+        ids, pixels, types, left_pads: as `capture`.
+
+    Raises:
+        BadInput: shapes that do not go together, ids out of the vocabulary, pixels without a tower, images and their
+            soft tokens unlike each other.
+
+    Source: transformers 5.23 `Gemma3Model.get_placeholder_mask`.
+    Differs: transformers counts over the whole batch; here every row must have whole images.
+    """
+    torch, _ = import_transformers()
+    text, vision = text_model(model), vision_config(model)
+    device = device_of(model)
+    rows = _integers(torch, "token ids", ids, device)
+    soft = torch.zeros_like(rows, dtype=torch.bool)
+    if pixels is not None:
+        if vision is None:
+            raise wanted("pixel_values", "capture", "a model with a vision tower", type(model).__name__)
+        pixels = torch.as_tensor(pixels).to(device, vision_tower(model).embeddings.patch_embedding.weight.dtype)
+        _check_pixels(pixels, vision)
+        soft = rows == model.config.image_token_id
+        types = soft.long() if types is None else types
+    if types is not None:
+        types = _integers(torch, "token_type_ids", types, device)
+        if types.shape != rows.shape:
+            raise wanted("token_type_ids", "capture", f"{list(rows.shape)}, as ids", list(types.shape))
+        if pixels is None and types.any():
+            raise wanted("token_type_ids", "capture", "zeros where there are no pixel_values", "others")
+    table = text.embed_tokens
+    _check_ids(rows, soft, getattr(table, "num_embeddings", None) or len(table.weight))
+    images = _images(soft, 0 if pixels is None else len(pixels), vision)
+    blocks = [_runs(row) for row in soft.cpu().numpy()]
+    return Batch(rows, pixels, types, _check_pads(left_pads, rows), blocks, images)
+
+
+def _integers(torch, what: str, values: Any, device) -> Any:
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise wanted(what, "capture", "integers [T] or [B, T]", values) from None
+    tensor = tensor[None] if tensor.ndim == 1 else tensor
+    if tensor.ndim != 2 or tensor.numel() == 0 or tensor.is_floating_point() or tensor.is_complex():
+        raise wanted(what, "capture", "integers [T] or [B, T]", f"{tensor.dtype} {list(tensor.shape)}")
+    return tensor.to(device).long()
+
+
+def _check_pixels(pixels: Any, vision) -> None:
+    want = [vision.channels, vision.image, vision.image]
+    if pixels.ndim != 4 or len(pixels) == 0 or list(pixels.shape[1:]) != want:
+        raise wanted("pixel_values", "capture", f"[images, {', '.join(map(str, want))}]", list(pixels.shape))
+
+
+def _check_ids(rows: Any, soft: Any, vocabulary: int) -> None:
+    text = rows[~soft]
+    bad = text[(text < 0) | (text >= vocabulary)]
+    if len(bad):
+        raise wanted("token id", "capture", f"0 to {vocabulary - 1}", int(bad[0]))
+
+
+def _check_pads(left_pads: Sequence[int] | None, rows: Any) -> list[int] | None:
+    if left_pads is None:
+        return None
+    pads = [int(count) for count in left_pads]
+    if len(pads) != len(rows) or not all(0 <= count < rows.shape[1] for count in pads):
+        raise wanted("left_pads", "capture", f"{len(rows)} numbers from 0 to {rows.shape[1] - 1}", pads)
+    return pads
+
+
+def _images(soft: Any, count: int, vision) -> list[slice]:
+    """Return which images are each row's; they lie in the order of their soft tokens."""
+    per_image = vision.soft_tokens if vision else 1
+    found = soft.sum(1).tolist()
+    if sum(found) != count * per_image or any(n % per_image for n in found):
+        want = f"{count * per_image} for {count} images, {per_image} each, whole images in a row"
+        raise wanted("soft tokens", "capture", want, found)
+    ends = np.cumsum([0, *found]) // per_image
+    return [slice(int(start), int(stop)) for start, stop in pairwise(ends)]
+
+
+def _runs(soft: np.ndarray) -> list[list[int]]:
+    """List the runs of soft tokens, [start, stop] in key indices."""
+    edges = np.flatnonzero(np.diff(np.pad(soft.astype(np.int8), 1)))
+    return edges.reshape(-1, 2).tolist()
+
+
+def run(model: Any, batch: Batch, steps: int, listener: Listener, rows: Rows) -> None:
+    """Run the prompt and its greedy steps.
+
+    Args:
+        model: transformers', listened to.
+        batch: the prompt.
+        steps: how many tokens of each row to choose and run.
+        listener: is told where passes begin.
+        rows: takes the values.
+
+    Source: transformers 5.23 `GenerationMixin._prepare_position_ids_for_generation`, `_sample`.
+    Differs: no stop at any id; the last chosen token is run too, as in `ref.dump.trace`.
+    """
+    torch, transformers = import_transformers()
+    config = model.config.get_text_config()
+    cache = transformers.DynamicCache(config=config) if steps else None
+    todo, before = batch.ids, 0
+    with torch.no_grad():
+        for step in range(steps + 1):
+            images = batch.images if step == 0 else [slice(0, 0)] * len(todo)
+            listener.begin(before, todo.shape[1], images, batch.pads or [0] * len(todo), rows.keep)
+            out = model(input_ids=todo, **_arguments(torch, batch, before, todo), **_cached(cache))
+            logits = getattr(out, "logits", None)
+            logits = out[0] if logits is None else logits
+            del out
+            chosen = _hear_logits(listener, logits, config.vocab_size)
+            del logits
+            listener.end()
+            rows.end_pass(*_about(batch, before, todo))
+            before = before + todo.shape[1]
+            if step < steps:
+                todo = _chosen(chosen)
+
+
+def _hear_logits(listener: Listener, logits: Any, vocabulary: int) -> Any:
+    """Hand on the logits, and return those of the last token; None where a model gives something else, as classes."""
+    of_tokens = hasattr(logits, "detach") and logits.ndim == 3 and logits.shape[-1] == vocabulary
+    if of_tokens and logits.shape[1] == listener.tokens:
+        listener.tap("text.logits", logits)
+    else:
+        want = f"wanted [B, {listener.tokens}, {vocabulary}] of the model"
+        listener.leave("text.logits", f"{want}, got {list(getattr(logits, 'shape', [])) or type(logits).__name__}")
+    return logits[:, -1] if of_tokens else None
+
+
+def _chosen(logits: Any) -> Any:
+    if logits is None:
+        raise wanted("steps", "capture", "0 of a model without a vocabulary's logits", "more")
+    return logits.argmax(-1)[:, None]
+
+
+def _cached(cache: Any) -> dict[str, Any]:
+    return {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
+
+
+def _arguments(torch, batch: Batch, before: int, todo: Any) -> dict[str, Any]:
+    """Return mask and positions of rows with pads, and the images of the first pass."""
+    given = {}
+    if before == 0 and batch.pixels is not None:
+        given["pixel_values"] = batch.pixels
+    if before == 0 and batch.types is not None:
+        given["token_type_ids"] = batch.types
+    if batch.pads is not None:
+        key = torch.arange(before + todo.shape[1], device=todo.device)[None]
+        mask = (key >= torch.tensor(batch.pads, device=todo.device)[:, None]).long()
+        positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
+        given |= {"attention_mask": mask, "position_ids": positions[:, before:]}
+    return given
+
+
+def _about(batch: Batch, before: int, todo: Any) -> tuple[list[dict[str, Any]], list[np.ndarray | None]]:
+    """Say of each row what the dump says of a pass, and return the pixels that went in."""
+    rows, pixels = [], []
+    key = np.arange(before, before + todo.shape[1])
+    for row, ids in enumerate(todo.tolist()):
+        pads = batch.pads[row] if batch.pads else 0
+        positions = np.maximum(key - pads, -1).tolist()
+        blocks = batch.blocks[row] if before == 0 else []
+        about = {"ids": ids, "positions": positions, "cached": before, "image_blocks": blocks, "left_pads": pads}
+        rows.append(about)
+        own = batch.pixels[batch.images[row]] if blocks and batch.pixels is not None else None
+        pixels.append(None if own is None else to_numpy(own))
+    return rows, pixels

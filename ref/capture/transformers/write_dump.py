@@ -1,0 +1,180 @@
+"""Capture a Hugging Face transformers model as it is, also one that its owner has patched. Extra: [transformers].
+
+Nothing is asked of the model but to run: modules are heard by hooks, whatever their `forward` became; queries, keys,
+mask, scores and probabilities where an attention function is called, whoever rotated or calls; logits are what the
+model returns. Its weights, configuration and functions are afterwards what they were.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ref.capture.common import say_left_out
+from ref.capture.transformers.attention import hear_attention
+from ref.capture.transformers.listen import Listener
+from ref.capture.transformers.model import (
+    build_from,
+    build_model,
+    import_transformers,
+    text_config,
+    vision_config,
+)
+from ref.capture.transformers.modules import attentions, hook_modules
+from ref.capture.transformers.policy import policy_of
+from ref.capture.transformers.run import Batch, Rows, check_batch, run
+from ref.capture.transformers.wrapped import traced_anew, without_adapters
+from ref.config import TextConfig, VisionConfig
+from ref.dump.write import DumpWriter
+from ref.errors import wanted
+from ref.model.taps import check_patterns, tap_names
+from ref.weights.resolve import weights_name
+
+__all__ = ["build_from", "build_model", "capture", "capture_weights"]
+
+
+def capture(
+    model: Any,
+    ids: Any,
+    out_dir: str | Path,
+    *,
+    pixel_values: Any = None,
+    token_type_ids: Any = None,
+    left_pads: Sequence[int] | None = None,
+    steps: int = 0,
+    weights: str | None = None,
+    taps: Sequence[str] = ("*",),
+) -> Path:
+    """Run a model on token ids and write every tap of it as a dump.
+
+    Args:
+        model: any loaded Gemma3ForCausalLM or Gemma3ForConditionalGeneration, in any dtype and attention; a classifier
+            made of one; compiled, offloaded, or with adapters that are merged, disabled or zero.
+        ids: [T] or [B, T] integers; tensors, arrays or lists. Each row is its own pass of the dump.
+        out_dir: where the dump will be; must not exist or be empty.
+        pixel_values: [images, C, Y, X] in [-1, 1], in the order of their soft tokens.
+        token_type_ids: as ids, 1 at soft tokens; made from the ids where there are pixels and none is given. Zeros
+            run the images as text is run, causally.
+        left_pads: pads of each row; mask and positions are then those that `generate` makes. None gives neither.
+        steps: greedy cached decode steps after the prompt, each a pass of its own.
+        weights: what the dump calls the weights, as `--weights` takes it; by default what the model was loaded from.
+        taps: patterns of the taps to keep.
+
+    Returns:
+        out_dir. Each pass has the taps of `ref.model.taps` in the dtype that they had, except those that it does not
+        show: scores and probabilities of a fused implementation, `cache.positions`, and what its owner has removed. Of
+        what was heard and cannot be told, as whose axis is whose, a `LeftOut` warning says so.
+
+    Raises:
+        BadInput: another model, ids out of the vocabulary or of another shape, pixels and soft tokens unlike each
+            other, steps of a classifier, adapters that add to the weights, weights that are nowhere, no tap matches,
+            the folder is in use, or transformers is missing or broken.
+
+    Rounding: pixels to the dtype of the tower, as it does itself first.
+    Source: transformers 5.23 `modeling_gemma3.py`, `modeling_siglip.py`, `generation/utils.py`.
+    Differs: transformers' own `model_addition_debugger` writes outputs of modules only, rounded to text.
+    """
+    model = without_adapters(model)
+    batch = check_batch(model, ids, pixel_values, token_type_ids, left_pads)
+    return _write(model, [batch], Path(out_dir), steps, weights, taps)
+
+
+def capture_weights(
+    weights: str,
+    prompts: Sequence[Sequence[int]],
+    out: Path,
+    *,
+    dtype: str = "float32",
+    steps: int = 0,
+    attention: str | None = None,
+    n_threads: int | None = None,
+    taps: Sequence[str] = ("*",),
+    pixels: np.ndarray | None = None,
+    mmproj: str | None = None,
+) -> Path:
+    """Write a dump of transformers on weights as the command line names them.
+
+    Args:
+        weights: as `build_model`.
+        prompts: token ids; each is run for itself.
+        out: where; empty or new.
+        dtype: float32, bfloat16, float16 or float64.
+        steps: greedy cached decode steps after each prompt.
+        attention: `eager` (the default) or `sdpa`.
+        n_threads: of torch; None uses every core.
+        taps: as `capture`.
+        pixels: [images, C, Y, X] of the only prompt.
+        mmproj: the vision tower of a `.gguf` file.
+
+    Returns:
+        out.
+
+    Raises:
+        BadInput: as `build_model` and `capture`; images beside several prompts.
+    """
+    torch, _ = import_transformers()
+    if pixels is not None and len(prompts) != 1:
+        raise wanted("prompt", "capture", "one beside images", f"{len(prompts)} prompts")
+    model = build_model(weights, dtype, attention or "eager", mmproj)
+    batches = [check_batch(model, prompt, pixels, None, None) for prompt in prompts]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(n_threads or threads)
+    try:
+        return _write(model, batches, out, steps, weights, taps)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str | None, taps: Sequence[str]) -> Path:
+    text, vision = text_config(model), vision_config(model)
+    sees = any(batch.pixels is not None for batch in batches)
+    _check_taps(text, vision if sees else None, steps, taps)
+    listener = Listener(taps, text, vision, cached=steps > 0)
+    name = _name_of(model, weights)
+    described = _model(model, text, vision, name)
+    policy = policy_of(model, None)
+    with DumpWriter(out, described, policy, _producer()) as writer, _listening(model, listener):
+        for batch in batches:
+            rows = Rows(writer, len(batch.ids))
+            run(model, batch, steps, listener, rows)
+            rows.finish()
+        policy.update(policy_of(model, listener.product))  # by what was heard: autocast may be inside the model
+    say_left_out(listener.left_out)
+    return writer.folder
+
+
+@contextmanager
+def _listening(model: Any, listener: Listener):
+    with traced_anew(model), ExitStack() as stack:
+        hook_modules(stack, model, listener)
+        hear_attention(stack, listener, attentions(model))
+        yield
+
+
+def _check_taps(text: TextConfig, vision: VisionConfig | None, steps: int, taps: Sequence[str]) -> None:
+    if steps < 0:
+        raise wanted("steps", "capture", "0 or more", steps)
+    names = tap_names(text.layers, cached=steps > 0, vision_layers=vision.layers if vision else 0)
+    check_patterns(taps, names, "capture")
+
+
+def _producer() -> dict[str, str]:
+    return {"name": "transformers", "version": import_transformers()[1].__version__}
+
+
+def _name_of(model: Any, weights: str | None) -> str:
+    """Name the weights; never by a machine's path."""
+    name = weights or getattr(model.config, "_name_or_path", "") or "not said"
+    known = weights_name(name)
+    return Path(known).name if Path(known).is_absolute() else known  # a folder that is gone by now
+
+
+def _model(model: Any, text: TextConfig, vision: VisionConfig | None, name: str) -> dict[str, Any]:
+    config = text._asdict() | ({"vision": vision._asdict()} if vision else {})
+    return {"config": config, "weights": {"name": name, "dtype": _dtype(model), "sha256": None}}
+
+
+def _dtype(model: Any) -> str:
+    return str(model.dtype).removeprefix("torch.")

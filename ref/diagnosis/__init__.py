@@ -1,0 +1,1 @@
+"""Which known mistake makes the values that a dump has; and which mistakes it could not have shown."""

@@ -1,0 +1,125 @@
+"""What a dump does not exercise, so that a green result is not read as more than it is."""
+
+from typing import Any
+
+import numpy as np
+
+from ref.config import BOS
+from ref.diagnosis.evidence import candidates, compare_with, prepared
+from ref.measure.floor import LIMIT
+from ref.measure.measure_tap import Measured
+from ref.measure.parallel import side_by_side
+from ref.measure.pass_runs import Bench
+from ref.model.taps import tap_group
+from ref.mutants import tap_mutants
+from ref.mutants.base import TapMutant
+
+OTHER_MODELS = ("27B", "4B,", "a depth that")  # what no input of this model shows
+SURE = 10.0  # standard errors a mutant's projection must have to show below the floor
+
+
+class Coverage:
+    """Runs every mutant that some inputs cannot show, until it has shown somewhere."""
+
+    def __init__(self) -> None:
+        self.shown: set[str] = set()
+        self.tried: set[str] = set()
+        self.groups: set[tuple[str, bool]] = set()
+
+    def listen(self, bench: Bench, tap: str, found: Measured) -> None:
+        """Try the mutants of a tap that have not shown yet: in the first layer of each kind, and at the ends."""
+        layer = found.row["layer"]
+        kind = (tap_group(tap) + str(bench.number), layer is not None and bench.world.config.is_global(layer))
+        if found.row["verdict"] == "undetermined" or (kind in self.groups and not tap.endswith("attn.visible")):
+            return
+        self.groups.add(kind)
+        several = [one for one in candidates(tap, found.row["span"]) if self._may_hide(one)]
+        if not several:
+            return
+        self.tried |= {mutant.name for mutant in several}
+        there = prepared(bench, tap)
+
+        def shows(mutant: TapMutant) -> bool:
+            one = compare_with(there, mutant, tap, found)
+            return bool(one and (one.power > LIMIT or 0 < SURE * one.stderr < 1))
+
+        for mutant, shown in zip(several, side_by_side(shows, several), strict=True):
+            if shown:
+                self.shown.add(mutant.name)
+
+    def _may_hide(self, mutant: TapMutant) -> bool:
+        return mutant.name not in self.shown and not mutant.needs.startswith(("any ", "a token", "a few"))
+
+    def lines(self, benches: list[Bench], rows: list[dict[str, Any]]) -> list[str]:
+        """Say in sentences what was not exercised.
+
+        Args:
+            benches: the passes.
+            rows: of the report.
+        """
+        told = _structure(benches, {row["group"] for row in rows})
+        known = [word for word, _ in told if word]
+        hidden: dict[str, list[str]] = {}
+        for name in sorted(self.tried - self.shown):
+            needs = tap_mutants()[name].needs
+            if not any(word in needs for word in (*known, *OTHER_MODELS)):
+                hidden.setdefault(needs, []).append(name)
+        lines = [line for _, line in told] + _beginnings(benches)
+        return lines + [f"{', '.join(names)} would not show: needs {needs}" for needs, names in hidden.items()]
+
+
+def _structure(benches: list[Bench], groups: set[str]) -> list[tuple[str, str]]:
+    """Say what kinds of input are missing: (a word of the `needs` of mutants that this rules out, sentence)."""
+    world = benches[0].world
+    c, longest = world.config, max(bench.world.total for bench in benches)
+    lines = []
+    if longest <= c.window:
+        line = f"{longest} tokens are no more than the window of {c.window}: the window was not exercised"
+        lines.append(("window", line))
+    if not any(bench.world.places.any() for bench in benches):
+        lines.append(("image", "no image: tower, projector, merge and image blocks were not exercised"))
+    if not any(bench.world.cached for bench in benches):
+        lines.append(("cached", "no cached pass: cache and decoding were not exercised"))
+    elif longest <= c.window:
+        lines.append(("", "the ring of local layers never wrapped"))
+    if not any((bench.world.positions < 0).any() for bench in benches):
+        lines.append(("left pads", "no left pads"))
+    if not any((np.diff(bench.world.first) > 0).any() for bench in benches):
+        lines.append(("two prompts", "no packed prompts"))
+    if c.kv_heads == 1:
+        lines.append(("K of 2", "one key head: the order of groups cannot be wrong here"))
+    if missing := sorted(_expected(benches) - groups):
+        lines.append(("", f"not in the dump: {', '.join(missing)}"))
+    return lines
+
+
+def _beginnings(benches: list[Bench]) -> list[str]:
+    """Say which prompts begin without BOS, or with two: of packed rows each; a cached pass begins none."""
+    lines = []
+    for bench in benches:
+        world = bench.world
+        if world.cached:
+            continue
+        ids, starts = world.ids[0], np.flatnonzero(world.first[0] == np.arange(world.ids.shape[1]))
+        soft = world.places[0]
+        for number, start in enumerate(starts.tolist()):
+            which = (
+                f"prompt {number} of pass {bench.number}" if len(starts) > 1 else f"the prompt of pass {bench.number}"
+            )
+            begins = [bool(i == BOS and not image) for i, image in zip(ids[start:][:2], soft[start:][:2], strict=True)]
+            if not begins[0]:
+                lines.append(f"{which} does not begin with BOS (id {BOS}), as all that Gemma 3 was trained on does")
+            elif begins == [True, True]:
+                lines.append(f"{which} begins with two BOS (id {BOS}): a chat template and a tokenizer each add one")
+    return lines
+
+
+def _expected(benches: list[Bench]) -> set[str]:
+    from ref.emulate.stages import stages_of, taps_of
+
+    names: set[str] = set()
+    for bench in benches:
+        images = bool(bench.world.places.any())
+        for stage in stages_of(bench.world):
+            names |= {tap_group(tap) for tap in taps_of(stage, bench.world.cached > 0, images)}
+    return names

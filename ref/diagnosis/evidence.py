@@ -1,0 +1,220 @@
+"""Diagnosis by executed hypotheses: which known mistake makes the value that a dump has."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ref.emulate.arithmetic import Arithmetic
+from ref.emulate.graph import Rule, Run, as_seen
+from ref.emulate.one_pass import Unknown
+from ref.measure.distance import Errors, distance_of, dots_of, errors_of, spread_of, sums_of
+from ref.measure.floor import LIMIT, Floor, floor_of, in_floors
+from ref.measure.measure_logits import narrowed, some_columns
+from ref.measure.measure_tap import Measured, fitted
+from ref.measure.parallel import side_by_side
+from ref.measure.pass_runs import Bench
+from ref.model.taps import tap_group
+from ref.mutants import tap_mutants
+from ref.mutants.base import TapMutant
+
+NEAR = 0.2  # a coefficient within so much of 1 makes a mutant worth a floor of its own
+
+
+class Evidence(NamedTuple):
+    """What one mutant, run on a dump's own inputs, says of one tap."""
+
+    mutant: TapMutant
+    tap: str
+    number: int  # of the pass
+    coefficient: float
+    stderr: float
+    left: float  # distance of the dump from the mutant, in floors of the mutant
+    power: float  # distance of the mutant from the truth, in floors: how much there is to see
+    value: np.ndarray | None  # of the mutant; None once classes are told apart
+    before: float  # distance of the dump from the truth, in floors
+
+    @property
+    def explains(self) -> bool:
+        """Tell whether the mistake leaves noise only, or next to nothing of a large error."""
+        return self.left <= LIMIT or (self.left <= self.before / 50 and abs(self.coefficient - 1) < 0.02)
+
+
+def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
+    """Project an error on the direction of a mistake.
+
+        c = <y - truth, mutant - truth> / ||mutant - truth||^2,    stderr as `spread_of`
+
+    Args:
+        value: y, [...] what a dump has.
+        truth: [...] what it should be.
+        wrong: [...] what the mutant gives.
+
+    Returns:
+        (c, its standard error): c is about 1 for this mistake, about 0 without it; (0, inf) where it changes nothing.
+
+    Source: the matched filter of signal detection; it finds what lies below the noise of single values.
+    Differs: no known.
+    """
+    along, _, square = dots_of(value, truth, wrong)
+    if square == 0:
+        return 0.0, float("inf")
+    c = along / square
+    return c, spread_of(value, truth, wrong, c, square)
+
+
+def beside(bench: Bench, like: Run, arithmetic: Arithmetic, rules: Mapping[str, Rule] | None = None) -> Run:
+    """Return a run that knows a dump's values and what earlier stages left, as another does, and computes otherwise."""
+    run = Run(bench.world, arithmetic, like.given, like.before, rules, like.heard)
+    run.prefix, run.weights = like.prefix, like.weights
+    run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
+    return run
+
+
+def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
+    """Run a mutant on a dump's own inputs to a tap, in the arithmetic of a run; None where it has no part in it."""
+    run = beside(bench, like, like.arithmetic, mutant.rules)
+    try:
+        with np.errstate(all="ignore"):
+            value, _ = run.recompute(tap)
+    except Unknown:
+        return None
+    return value if run.used else None
+
+
+def prepared(bench: Bench, tap: str) -> Bench:
+    """Return the bench on which a tap's mutants run: of the logits only some columns."""
+    if tap != "text.logits":
+        return bench
+    columns = some_columns(bench.world.text.embedding.shape[0])
+    return bench if len(columns) == bench.world.text.embedding.shape[0] else narrowed(bench, columns)
+
+
+def compare_with(bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> Evidence | None:
+    """Run one mutant and measure the dump against it; None where it does not apply or changes nothing."""
+    value, truth, floor = found.value, found.truth, found.floor
+    wrong = mutated(bench, bench.local, mutant, tap)
+    if wrong is None or value is None or truth is None or floor is None or found.row["overflow"]:
+        return None
+    if tap.endswith("attn.visible"):
+        return _compare_seen(bench, mutant, tap, found, wrong)
+    _, wrong, valid = fitted(bench.world, tap, value, wrong)
+    if wrong.shape != value.shape or not np.isfinite(wrong).all():
+        return None
+    c, stderr = project(*(without_pads(x, valid, tap) for x in (value, truth, wrong)))
+    if stderr == np.inf:
+        return None
+    own = floor
+    if abs(c - 1) < NEAR:
+        own = mutant_floor(bench, mutant, tap, found, wrong, valid)
+    left = own.ratio(distance_of(value, wrong, tap, valid))
+    power = floor.ratio(distance_of(wrong, truth, tap, valid))
+    return Evidence(mutant, tap, bench.number, c, stderr, left, power, wrong, found.row["local_ratio"])
+
+
+def mutant_floor(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
+    """Measure how far valid runs of the same mistake are from it: some mistakes make noise larger."""
+
+    def errors(run: Run) -> Errors | None:
+        value = mutated(bench, run, mutant, tap)
+        if value is None or found.value is None:
+            return None
+        return errors_of(sums_of(fitted(bench.world, tap, found.value, value)[1], wrong, tap, valid))
+
+    with np.errstate(all="ignore"):
+        runs = [one for one in side_by_side(errors, bench.locals) if one]
+        return floor_of(runs, wrong, found.row["dtype"], tap, valid)
+
+
+def _compare_seen(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong) -> Evidence | None:
+    """Compare what is visible: a mutant explains it all or does not."""
+    value, truth = found.value, found.truth
+    assert value is not None
+    assert truth is not None
+    keys, total = value.shape[-1], bench.world.total
+    wrong = as_seen(wrong, keys, total - keys, total)[:, bench.world.valid].astype(np.float64)
+    if np.array_equal(wrong, truth):
+        return None
+    c, stderr = project(value, truth, wrong)
+    left = in_floors(float((wrong != value).mean()), 0.0)
+    return Evidence(mutant, tap, bench.number, c, stderr, left, float("inf"), wrong, 0.0)
+
+
+def without_pads(x, valid, tap: str):
+    """Return a value's tokens that are no padding."""
+    if valid.all():
+        return x
+    return np.compress(valid, x, axis=2 if tap.endswith(("attn.scores", "attn.probs")) else 1)
+
+
+def candidates(tap: str, span: Iterable[str]) -> list[TapMutant]:
+    """List the mutants that stand in an operation on the way to a tap."""
+    groups = {tap_group(name) for name in (tap, *span)}
+    return [one for one in tap_mutants().values() if groups & set(one.rules)]
+
+
+def evidence_at(bench: Bench, tap: str, found: Measured) -> list[Evidence]:
+    """Run every mutant that could explain a tap; the best first.
+
+    Args:
+        bench: the pass, while its runs hold the tap's inputs.
+        tap: its name.
+        found: what was measured there.
+
+    Returns:
+        Evidence of each mutant that changes something there.
+    """
+    bench = prepared(bench, tap)
+    mutants = candidates(tap, found.row["span"])
+    several = side_by_side(lambda one: compare_with(bench, one, tap, found), mutants)
+    return sorted((one for one in several if one), key=lambda one: (one.left, abs(one.coefficient - 1)))
+
+
+def classes_of(evidence: list[Evidence], found: Measured) -> list[int]:
+    """Number the classes of mutants that this input cannot tell apart: closer to each other than the noise is.
+
+    Args:
+        evidence: of one tap.
+        found: what was measured there.
+    """
+    heads: list[Evidence] = []
+    out = []
+    for one in evidence:
+        number = next((i for i, head in enumerate(heads) if _same(one, head, found)), len(heads))
+        out.append(number)
+        if number == len(heads):
+            heads.append(one)
+    return out
+
+
+def _same(a: Evidence, b: Evidence, found: Measured) -> bool:
+    if not (a.explains and b.explains) or found.floor is None:
+        return False
+    assert a.value is not None
+    assert b.value is not None
+    if a.tap.endswith("attn.visible"):
+        return bool(np.array_equal(a.value, b.value))
+    return found.floor.ratio(distance_of(a.value, b.value, a.tap)) <= 1
+
+
+def conclusions(evidence: list[Evidence], classes: list[int]) -> list[dict[str, Any]]:
+    """Turn evidence at one tap into rows of the report: the best class named, those that cannot be it cleared.
+
+    Args:
+        evidence: from `evidence_at`.
+        classes: from `classes_of`.
+    """
+    rows = []
+    explained = bool(evidence) and evidence[0].explains
+    for one, number in zip(evidence, classes, strict=True):
+        if explained and number == classes[0]:
+            word = "tied" if classes.count(number) > 1 else "named"
+        elif explained or abs(one.coefficient) <= max(4 * one.stderr, 0.05):
+            word = "cleared"
+        else:
+            word = "undetermined"
+        m = one.mutant
+        head = {"mutant": m.name, "what": m.what, "source": m.source, "needs": m.needs}
+        numbers = {"coefficient": one.coefficient, "stderr": one.stderr, "left": one.left}
+        rows.append(head | numbers | {"class": number, "verdict": word, "tap": one.tap, "pass": one.number})
+    return rows

@@ -1,0 +1,35 @@
+"""What the judge reads: a dump whose tensors are aligned and not loaded yet."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ref.dump.align import Stored
+from ref.dump.read_llama_text import PartialTap
+
+
+class DumpPass(NamedTuple):
+    """One pass of one batch row."""
+
+    number: int
+    ids: np.ndarray  # [T] int64
+    positions: np.ndarray  # [T] int64, -1 on pads
+    cached: int
+    image_blocks: list[list[int]]  # [start, stop] key indices
+    left_pads: int
+    pixels: np.ndarray | None  # [images, C, Y, X]
+    tensors: dict[str, Stored]  # by our tap names
+
+
+class Dump(NamedTuple):
+    """A dump, of whatever kind it was; a bare file says little of itself: "not said"."""
+
+    where: str
+    producer: dict[str, Any]
+    config: dict[str, Any]
+    weights: dict[str, Any]
+    policy: dict[str, Any]
+    passes: list[DumpPass]
+    unaligned: list[dict[str, str]]  # {"name", "why"}
+    # of text that shows a few values: pass -> tap -> values
+    partial: dict[int, dict[str, PartialTap]] = {}  # noqa: RUF012 - nobody writes into it

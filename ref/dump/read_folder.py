@@ -1,0 +1,161 @@
+"""Read a version-1 dump: `dump.json`, checked beyond its schema, and its tensors as they lie in its files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ref.dump.align import Raw, Stored, align_all, values_of
+from ref.dump.claims import check_vocabulary
+from ref.dump.layouts import Lengths, lengths_of
+from ref.dump.opened import Dump, DumpPass
+from ref.dump.read_arrays import STORED, Files
+from ref.dump.write import read_dump
+from ref.errors import wanted
+from ref.untrusted import is_integer, quoted
+
+LONGEST_NAME = 255  # of a file, in any common file system
+
+
+def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
+    """Open a version-1 dump.
+
+    Args:
+        folder: the dump.
+        config: lengths of axes for a dump whose own configuration leaves them out.
+
+    Raises:
+        BadInput: what the schema refuses; lengths that disagree, a cached pass that continues none, ids out of the
+            vocabulary; a file missing, broken, outside the folder, or unlike what `dump.json` says of it; axes that do
+            not fit.
+
+    Source: README, "Taps and dumps"; `golden/schema/dump.schema.json`.
+    Differs: no known.
+    """
+    content = read_dump(folder)
+    own = content["model"]["config"]
+    known, names = {**(config or {}), **own}, content["names"]
+    files, where = Files(), folder / "dump.json"
+    passes: list[DumpPass] = []
+    unaligned: dict[tuple[str, str], dict[str, str]] = {}
+    keys = 0
+    for number, row in enumerate(content["passes"]):
+        keys = _check_pass(row, number, keys, where)
+        pixels = _pixels(folder, files, row["pixels"])
+        images = _images(row, known) if pixels is None else len(pixels)
+        lengths = lengths_of(known, 1, len(row["ids"]), row["cached"], images)
+        if pixels is not None:
+            _check_pixels(pixels, row, lengths, folder / row["pixels"])
+        if "v" in lengths.text:
+            blocks = row["image_blocks"]
+            check_vocabulary(row["ids"], blocks, row["cached"], lengths.text["v"], f"{where}: pass {number}")
+        tensors, left = _tensors(folder, files, row["tensors"], names, lengths)
+        unaligned |= {(one["name"], one["why"]): one for one in left}
+        passes.append(_pass(number, row, pixels, tensors))
+    model = content["model"]
+    left = list(unaligned.values())
+    return Dump(str(folder), content["producer"], own, model["weights"], content["policy"], passes, left)
+
+
+def _pass(number: int, row: Mapping[str, Any], pixels, tensors: dict[str, Stored]) -> DumpPass:
+    ids, positions = np.array(row["ids"], np.int64), np.array(row["positions"], np.int64)
+    return DumpPass(number, ids, positions, row["cached"], row["image_blocks"], row["left_pads"], pixels, tensors)
+
+
+def _check_pass(row: Mapping[str, Any], number: int, keys: int, where: Path) -> int:
+    """Check what a schema cannot, and return how many keys there are after the pass."""
+    tokens, cached, pads, what = len(row["ids"]), row["cached"], row["left_pads"], f"pass {number}"
+    total = cached + tokens
+    if len(row["positions"]) != tokens:
+        raise wanted(f"positions of {what}", where, f"{tokens}, as ids", len(row["positions"]))
+    if cached not in (0, keys):
+        raise wanted(f"cached of {what}", where, f"0, or the {keys} keys that the pass before leaves", cached)
+    if pads and pads >= (cached or tokens):
+        raise wanted(f"left_pads of {what}", where, f"fewer than {cached or tokens}", pads)
+    blank = [place for place, position in enumerate(row["positions"]) if position < 0]
+    if blank != list(range(0 if cached else pads)):
+        want = f"-1 at its {pads} left pads and nowhere else" if not cached else "none below 0, since it is cached"
+        raise wanted(f"positions of {what}", where, want, f"-1 at {blank}")
+    before = 0
+    for start, stop in row["image_blocks"]:
+        if not before <= start < stop <= total:
+            want = f"start < stop <= {total}, one behind the other"
+            raise wanted(f"image_blocks of {what}", where, want, row["image_blocks"])
+        before = stop
+    return total
+
+
+def _tensors(folder: Path, files: Files, listing: Mapping[str, Any], names: str, lengths: Lengths):
+    """Align the tensors of a pass, file by file, so that a refusal names the file."""
+    tensors: dict[str, Stored] = {}
+    left: list[dict[str, str]] = []
+    by_file: dict[str, dict[str, Any]] = {}
+    for name, entry in listing.items():
+        by_file.setdefault(entry["file"], {})[name] = entry
+    for file, entries in by_file.items():
+        path = inside(folder, file)
+        raw = {name: _raw(path, files, name, entry) for name, entry in entries.items()}
+        found, unaligned = align_all(raw, names, lengths, folder / file)
+        left += unaligned
+        for tap, one in found.items():
+            if tap in tensors:
+                left.append({"name": one.foreign, "why": f"the same tap as {tensors[tap].foreign}: {tap}"})
+            else:
+                tensors[tap] = one
+    return tensors, left
+
+
+def _raw(path: Path, files: Files, name: str, entry: Mapping[str, Any]) -> Raw:
+    raw = files.raw(path, name, entry["layout"])
+    kind, shape = files.get(path).info(name)[:2]
+    got = f"{STORED[kind]} {list(shape)}"
+    if got != f"{entry['dtype']} {entry['shape']}":
+        raise wanted(f"tensor {quoted(name)}", path, f"{entry['dtype']} {entry['shape']}, as dump.json says", got)
+    return raw
+
+
+def inside(folder: Path, file: str) -> Path:
+    """Return the path of a file in a folder.
+
+    Args:
+        folder: where it must be.
+        file: its name, out of a file that is not trusted.
+
+    Raises:
+        BadInput: a path, no name of a file, or a link that leads out of the folder or to itself.
+    """
+    path = folder / file
+    if len(file) > LONGEST_NAME:
+        raise wanted("file", folder, "a file in this folder", f"{quoted(file)}, File name too long")
+    try:
+        leads_out = Path(file).name != file or path.resolve().parent != folder.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself; a NUL
+        got = f"{quoted(file)}, {getattr(error, 'strerror', None) or error}"
+        raise wanted("file", folder, "a file in this folder", got) from None
+    if leads_out:
+        raise wanted("file", folder, "a file in this folder", f"{quoted(file)}, which leads out of it")
+    return path
+
+
+def _pixels(folder: Path, files: Files, file: str | None) -> np.ndarray | None:
+    """Return the pixels that went in, a view of their file."""
+    return None if file is None else values_of(files.raw(inside(folder, file), "pixels").read())
+
+
+def _images(row: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
+    """Return how many images a pass whose pixels are not there has places for; None where that is not known."""
+    seen = config.get("vision")
+    each: Any = seen.get("soft_tokens") if isinstance(seen, Mapping) else None
+    soft = sum(max(0, stop - max(start, row["cached"])) for start, stop in row["image_blocks"])
+    return soft // each if is_integer(each, 1) and soft and soft % each == 0 else None
+
+
+def _check_pixels(pixels: np.ndarray, row: Mapping[str, Any], lengths: Lengths, where: Path) -> None:
+    sides = [lengths.vision.get(letter, length) for letter, length in zip("cyx", pixels.shape[1:], strict=False)]
+    if pixels.ndim != 4 or pixels.dtype.kind != "f" or list(pixels.shape[1:]) != sides:
+        want = f"floats [images, {', '.join(map(str, sides))}]" if pixels.ndim == 4 else "floats [images, C, Y, X]"
+        raise wanted("pixels", where, want, f"{pixels.dtype} {list(pixels.shape)}")
+    soft, each = sum(stop - start for start, stop in row["image_blocks"]), lengths.vision.get("m")
+    if each and soft and soft != each * len(pixels):
+        raise wanted("pixels", where, f"images for {soft} soft tokens, {each} each", f"{len(pixels)} images")

@@ -1,0 +1,234 @@
+"""Dumps, version 1: a folder of `dump.json` and safetensors files that any implementation can write.
+
+The format is a contract; `golden/schema/dump.schema.json` is its closed schema.
+"""
+
+import errno
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import ml_dtypes  # noqa: F401 - teaches NumPy the name bfloat16
+import numpy as np
+from safetensors.numpy import load_file, save
+
+import ref
+from ref.errors import BadInput, one_line, wanted
+from ref.golden_files.files import check_schema
+from ref.model.taps import tap_row
+from ref.untrusted import open_regular, parse_json, read_regular
+from ref.weights.safetensors_file import open_safetensors
+
+FORMAT_VERSION = 1
+MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
+
+
+def axes_of(tap: str) -> str:
+    """Return the axes of a tap's value, such as `B T N H`; empty for a name that is not registered."""
+    row = tap_row(tap)
+    return row.axes if row else ""
+
+
+def reference_producer() -> dict[str, str]:
+    """Name this implementation as the producer of a dump."""
+    return {"name": "gemma3-ref", "version": ref.__version__}
+
+
+class DumpWriter:
+    """Write a dump pass by pass into a temporary folder that takes its name when it is complete.
+
+    In a `with` statement it is closed at the end, and abandoned after an error.
+
+    Args:
+        folder: where the dump will be; must not exist or be empty.
+        model: {"config": ..., "weights": {"name", "dtype", "sha256"}}.
+        policy: {"compute_dtype", "matmul_activations", "kv_dtype", "rope_angle", "attention_impl"}, and what else the
+            schema has of it.
+        producer: {"name", "version"}.
+        names: which alias table the tensor names come from: `ref` for our own.
+
+    Raises:
+        BadInput: the folder holds something already, or cannot be made.
+    """
+
+    def __init__(self, folder: Path, model: dict, policy: dict, producer: dict | None = None, names: str = "ref"):
+        self.folder = folder.resolve()
+        try:
+            in_use = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+            self.new = self.folder if in_use else _new_beside(self.folder)
+        except OSError as error:
+            raise wanted("output folder", folder, "one that can be made", error.strerror) from None
+        if in_use:
+            raise wanted("output folder", folder, "an empty or new one", "something in the way")
+        head = {"format_version": FORMAT_VERSION, "producer": producer or reference_producer()}
+        self._held: dict[str, np.ndarray] = {}
+        self._layouts: dict[str, str] = {}
+        self._listing: dict[str, dict[str, Any]] = {}
+        self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
+
+    def add_pass(self, tensors: dict[str, np.ndarray], row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
+        """Add one pass of one batch row.
+
+        Args:
+            tensors: tap name -> value with its batch axis of length 1, or counting images in the vision tower.
+            row: {"ids", "positions", "cached", "image_blocks", "left_pads"}.
+            pixels: [images, C, Y, X] that went in, kept in a file of their own; None without images.
+        """
+        for name, value in tensors.items():
+            self.add_tensor(name, value)
+        self.end_pass(row, pixels)
+
+    def add_tensor(self, name: str, value: np.ndarray, layout: str | None = None) -> None:
+        """Add a tensor to the pass that is being written, without holding more than a file's worth of them.
+
+        Args:
+            name: the tap's, or the producer's own where `names` says whose.
+            value: any float, integer or bool; bfloat16 as `ml_dtypes.bfloat16`, stored as BF16.
+            layout: its axes, where they are not the registry's.
+        """
+        self._held[name] = np.array(value, order="C")
+        self._layouts[name] = axes_of(name) if layout is None else layout
+        if sum(v.nbytes for v in self._held.values()) >= MOST_BYTES:
+            self._flush()
+
+    def end_pass(self, row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
+        """End the pass; arguments as `add_pass`."""
+        self._flush()
+        number = len(self.content["passes"])
+        kept = (
+            None
+            if pixels is None
+            else self._save(f"pixels{number:04}.safetensors", {"pixels": np.array(pixels, order="C")})
+        )
+        self.content["passes"].append(row | {"pixels": kept, "tensors": self._listing})
+        self._listing = {}
+
+    def _flush(self) -> None:
+        files = len({entry["file"] for entry in self._listing.values()})
+        part = f"-{files:02}" if files else ""
+        if self._held or not files:
+            file = self._save(f"pass{len(self.content['passes']):04}{part}.safetensors", self._held)
+            for name, v in self._held.items():
+                entry = {"file": file, "layout": self._layouts[name], "shape": list(v.shape), "dtype": str(v.dtype)}
+                self._listing[name] = entry
+        self._held = {}
+
+    def _save(self, file: str, arrays: dict[str, np.ndarray]) -> str:
+        try:
+            (self.new / file).write_bytes(save(arrays))  # save_file would hide it from others
+            back = open_safetensors(self.new / file)
+            # a writer once stored transposed views wrongly and said nothing
+            changed = next((name for name, value in arrays.items() if not _same_bytes(back.array(name), value)), None)
+        except Exception as error:  # safetensors has its own exception types, for a full disk too
+            raise wanted("tensors", self.new / file, "room to write them", error) from None
+        if changed is not None:
+            raise wanted(f"tensor {changed}", self.new / file, "to read back as written", "other bytes")
+        return file
+
+    def __enter__(self) -> "DumpWriter":
+        return self
+
+    def __exit__(self, kind, error, _trace) -> None:
+        """Complete the dump; after an error leave nothing behind, and name a full disk as one."""
+        if error is None:
+            self.close()
+            return
+        self.abandon()
+        if isinstance(error, OSError):
+            raise wanted("output folder", self.folder, "room to write", error.strerror) from None
+
+    def close(self) -> Path:
+        """Check the whole against the schema, write `dump.json` and give the folder its name.
+
+        Raises:
+            BadInput: something has come into the folder meanwhile, such as another run's dump; nothing is left of this.
+        """
+        try:
+            check_schema(self.content, "dump")
+            (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")
+            if self.folder.exists():
+                self.folder.rmdir()
+            return self.new.rename(self.folder)
+        except OSError as error:
+            taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            got = "files in it by now: another run was quicker" if taken else error.strerror
+            raise wanted("output folder", self.folder, "an empty or new one with room to write", got) from None
+        finally:
+            self.abandon()  # what is complete has another name by now
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        shutil.rmtree(self.new, ignore_errors=True)
+
+
+def _new_beside(folder: Path) -> Path:
+    """Make a folder beside another, under a name of its own: what a killed process left may be there already."""
+    for number in itertools.count():
+        new = folder.with_name(f"{folder.name}.{os.getpid()}{'-' * bool(number)}{number or ''}.part")
+        try:
+            new.mkdir(parents=True)
+            return new
+        except FileExistsError:
+            if not new.exists():  # a parent is a file
+                raise
+    raise AssertionError("counted to the end")
+
+
+def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8))
+
+
+def read_dump(folder: Path) -> dict[str, Any]:
+    """Read `dump.json`, checked against its schema; tensors are loaded by `load_pass`.
+
+    Args:
+        folder: the dump.
+
+    Raises:
+        BadInput: no dump there, or one that does not match the schema.
+    """
+    path = folder / "dump.json"
+    data = read_regular(path, "dump", want="a readable dump.json")
+    try:
+        content = parse_json(data, path, "dump.json")
+        check_schema(content, "dump")
+    except jsonschema.ValidationError as error:
+        got = f"{error.json_path}: {error.message}"
+        raise wanted("dump", path, "dump format version 1", got) from None
+    except (BadInput, RecursionError) as error:  # no JSON; nested too deep for the schema
+        got = str(error).removeprefix(f"{one_line(path)}: ")  # the path once: a refusal is cut where it is long
+        raise wanted("dump", path, "dump format version 1", got) from None
+    return content
+
+
+def load_pass(folder: Path, one: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Load one pass's tensors, checked against what `dump.json` says of their shape and dtype.
+
+    Args:
+        folder: the dump.
+        one: an item of `passes`.
+
+    Raises:
+        BadInput: a file or tensor missing, of another shape, or outside the folder.
+    """
+    files: dict[str, dict[str, np.ndarray]] = {}
+    out = {}
+    for name, row in one["tensors"].items():
+        if row["file"] not in files:
+            try:
+                with open_regular(folder / row["file"], f"file of {name}", want="a safetensors file"):
+                    files[row["file"]] = load_file(folder / row["file"])  # `load` of bytes knows no bfloat16
+            except BadInput:
+                raise
+            except Exception as error:  # safetensors has its own exception types for each broken file
+                raise wanted(f"file of {name}", folder / row["file"], "a safetensors file", error) from None
+        value = files[row["file"]].get(name)
+        got = "missing" if value is None else f"{value.dtype} {list(value.shape)}"
+        if got != f"{row['dtype']} {row['shape']}":
+            raise wanted(f"tensor {name}", folder / row["file"], f"{row['dtype']} {row['shape']}", got)
+        out[name] = value
+    return out

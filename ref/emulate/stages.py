@@ -1,0 +1,72 @@
+"""Stages: pieces of the model whose weights are in memory at one time. The judge goes stage by stage."""
+
+from typing import Any, NamedTuple
+
+from ref.emulate.one_pass import World, prepare
+from ref.model.taps import LAYER_TAPS, MERGED, VISION_LAYER_TAPS, VISION_TAPS
+
+
+class Stage(NamedTuple):
+    """A piece of the model."""
+
+    name: str  # vision.start, vision.layer, vision.end, embed, layer, final, logits
+    layer: int | None = None
+    last: bool = False  # of its kind
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the taps begin with that its weights make; empty where a stage has none of its own."""
+        if self.layer is not None:
+            return f"{'text' if self.name == 'layer' else 'vision'}.layer.{self.layer}."
+        return {"vision.start": "vision.", "vision.end": "vision.", "final": "text."}.get(self.name, "")
+
+
+def stages_of(world: World) -> list[Stage]:
+    """List the stages of a pass, in the order of execution; those of the tower only where there are images."""
+    see = world.vision.config.layers if world.vision and world.places.any() else 0
+    tower = [Stage("vision.layer", i, i == see - 1) for i in range(see)]
+    tower = [Stage("vision.start"), *tower, Stage("vision.end")] if see else []
+    layers = [Stage("layer", i, i == world.layers - 1) for i in range(world.layers)]
+    return [*tower, Stage("embed"), *layers, Stage("final"), Stage("logits")]
+
+
+def taps_of(stage: Stage, cached: bool, images: bool) -> list[str]:
+    """List the taps that a stage makes, in the order of execution. It ends with what the next layer is given.
+
+    A layer that a dump does not show is judged by what comes out of it, while its weights are still there.
+    """
+    if stage.layer is not None:
+        part, rows = ("text", LAYER_TAPS) if stage.name == "layer" else ("vision", VISION_LAYER_TAPS)
+        names = [name for name in rows if name != "in" and (cached or not name.startswith("cache."))]
+        after = [] if stage.last else [f"{part}.layer.{stage.layer + 1}.in"]
+        return [*(f"{part}.layer.{stage.layer}.{name}" for name in names), *after]
+    vision = list(VISION_TAPS)
+    return {
+        "vision.start": [*vision[:3], "vision.layer.0.in"],
+        "vision.end": vision[3:],
+        "embed": ["text.embed", *(MERGED if images else ()), "text.layer.0.in"],
+        "final": ["text.final_norm"],
+        "logits": ["text.logits"],
+    }[stage.name]
+
+
+def prepare_stage(loaded, stage: Stage, held: str, dtype) -> Any:
+    """Return the weights of a stage as float arrays, as the producer held them.
+
+    Args:
+        loaded: from `ref.weights.resolve.load`.
+        stage: which.
+        held: see `ref.emulate.one_pass.as_held`.
+        dtype: of the arrays.
+    """
+    weights = stage_weights(loaded, stage)
+    return weights if stage.name in ("embed", "logits") else prepare(weights, held, dtype)
+
+
+def stage_weights(loaded, stage: Stage) -> Any:
+    """Return the weights of a stage as they lie in their file."""
+    if stage.name == "layer":
+        return loaded.params.layers[stage.layer]
+    if stage.name == "vision.layer":
+        return loaded.vision.layers[stage.layer]
+    return loaded.vision if stage.name.startswith("vision") else loaded.params

@@ -1,0 +1,234 @@
+"""One judgement: the passes of a dump gone through by one arithmetic, and again by another where that explains more."""
+
+import time
+from typing import Any, NamedTuple
+
+from ref.diagnosis.below_floor import Hidden
+from ref.diagnosis.coverage import Coverage
+from ref.diagnosis.evidence import classes_of, evidence_at
+from ref.diagnosis.find_arithmetic import (
+    ENDS,
+    PRODUCTS,
+    SAME,
+    Finding,
+    OtherArithmetic,
+    explained_by,
+    involves,
+    products_off,
+    summed_in_float16,
+)
+from ref.diagnosis.simple_fits import fits_of
+from ref.dump.opened import Dump
+from ref.emulate.arithmetic import emulate
+from ref.emulate.one_pass import World, world_of
+from ref.emulate.policy import members_of
+from ref.emulate.stages import stages_of, taps_of
+from ref.judge.needed_memory import check_memory
+from ref.judge.walk import judge
+from ref.measure.measure_tap import Measured
+from ref.measure.pass_runs import Bench
+from ref.model.taps import tap_group
+from ref.ops.visibility import Composition
+
+Profiles = dict[tuple[int, str], dict[str, list[float]]]
+PROPOSED = 12  # bad taps for which another arithmetic is looked for: the first products tell
+DIAGNOSED = 4  # bad taps of one group that are diagnosed: those after it tell the same
+
+
+class Question(NamedTuple):
+    """What is judged, and by what."""
+
+    dump: Dump
+    loaded: Any
+    held: str  # the dtype that the producer held its weights in
+    composition: Composition
+    progress: Any = None  # called with a number of done and of all taps
+    memory: str | int | None = None  # that may be used; None: what is available
+
+
+class Judgement(NamedTuple):
+    """What was found."""
+
+    rows: list[dict[str, Any]]
+    profiles: Profiles
+    hearing: "Hearing"
+    benches: list[Bench]
+    family: str  # whose runs made the floors
+    finding: Finding | None  # the arithmetic that the dump has and does not declare
+    partly: bool = False  # some products have it, others have not
+
+
+def judge_dump(question: Question, family: str) -> Judgement:
+    """Judge by the arithmetic that a dump declares; where another explains its products, by that.
+
+    Args:
+        question: what is judged.
+        family: a key of FAMILIES or POLICIES, by the dump's own words.
+
+    Returns:
+        The judgement, by the declared arithmetic where only some products have the other.
+
+    Source: own; TF32 is torch's `set_float32_matmul_precision("high")` and JAX's default on NVIDIA's GPUs.
+    Differs: no known.
+    """
+    finding, tried, now = None, [family], family
+    while True:
+        try:
+            found = _go_through(question, now, finding, tried)
+        except OtherArithmetic as other:
+            finding = other.finding
+        else:
+            sums = None if finding else summed_in_float16(found.rows, _tokens(found))
+            if sums is None:
+                break
+            finding = sums
+        now = finding.hypothesis.family
+        tried.append(now)
+    if finding is None or _everywhere(found):
+        return found
+    if tap_group(finding.tap) not in finding.hypothesis.groups:  # nothing but a guess, and it was wrong
+        return _go_through(question, family, None, None)
+    return _go_through(question, family, finding, None)._replace(partly=True)
+
+
+def _everywhere(found: Judgement) -> bool:
+    """Tell whether all products that a finding speaks of are as far off as its arithmetic makes them."""
+    assert found.finding is not None
+    finding = found.finding
+    groups = finding.hypothesis.groups - (ENDS if finding.hypothesis.groups == PRODUCTS else set())
+    rows = [row for row in found.rows if involves(row, groups)]
+    if not rows:  # the ends alone tell nothing of what lies between
+        return tap_group(finding.tap) not in ENDS
+    sure = tap_group(finding.tap) in finding.hypothesis.groups or all(row["verdict"] != "bug" for row in rows)
+    return sure and products_off(rows, groups, _tokens(found), SAME)
+
+
+def _tokens(found: Judgement) -> list[int]:
+    """Return how many rows the products of each pass have; a tower's always several."""
+    return [max(bench.world.ids.shape[1], 2 * bool(bench.world.places.any())) for bench in found.benches]
+
+
+def _go_through(question: Question, family: str, finding: Finding | None, tried: list[str] | None) -> Judgement:
+    benches = _benches(question, family)
+    check_memory(benches, question.memory)
+    hearing = Hearing(family, tried)
+    rows, profiles = _measure(benches, question, hearing)
+    return Judgement(rows, profiles, hearing, benches, family, finding)
+
+
+def known_taps(world: World) -> set[str]:
+    """List the taps that a pass of this model may have."""
+    images = bool(world.places.any())
+    return {tap for stage in stages_of(world) for tap in taps_of(stage, True, images)}
+
+
+def possible_taps(world: World) -> set[str]:
+    """List the taps that a pass of this kind has when every value is recorded."""
+    cached, images = world.cached > 0, bool(world.places.any())
+    return {tap for stage in stages_of(world) for tap in taps_of(stage, cached, images)}
+
+
+def _benches(question: Question, family: str) -> list[Bench]:
+    benches: list[Bench] = []
+    members = [emulate(policy, order) for policy, order in members_of(family)]  # they share what they make of weights
+    for one in question.dump.passes:
+        before = benches[-1] if one.cached else None
+        world = _world(one, question, before.world if before else None)
+        known = known_taps(world)
+        stored = {tap: tensor for tap, tensor in one.tensors.items() if tap in known}
+        bench = Bench(one.number, world, stored, members, before)
+        bench.partial = {tap: shown for tap, shown in question.dump.partial.get(one.number, {}).items() if tap in known}
+        benches.append(bench)
+    return benches
+
+
+def _world(one, question: Question, before: World | None) -> World:
+    return world_of(
+        question.loaded,
+        one.ids,
+        positions=one.positions,
+        cached=one.cached,
+        left_pads=one.left_pads,
+        blocks=one.image_blocks or None,
+        pixels=one.pixels,
+        composition=question.composition,
+        held=question.held if question.held in ("bfloat16", "float16") else "file",
+        before=before,
+    )
+
+
+class Hearing:
+    """What listens while the judge goes through a dump.
+
+    Args:
+        family: whose runs make the floors.
+        tried: arithmetics that are not to be proposed; None proposes none.
+    """
+
+    def __init__(self, family: str, tried: list[str] | None = None):
+        self.tried, self.proposed = tried, 0
+        self.hidden, self.coverage = Hidden(), Coverage()
+        policy = members_of(family)[0][0]
+        # errors of rounded operands are alike along whole rows: a projection would take them for a mistake
+        self.low = policy.stored in ("bfloat16", "float16") and policy.operands == "stored"
+        self.diagnosed: dict[str, int] = {}
+        self.evidence: list[tuple[Measured, list, list[int]]] = []
+        self.fits: list[dict[str, Any]] = []
+
+    def __call__(self, bench: Bench, tap: str, found: Measured) -> None:
+        """Take note of what was measured at a tap, while the runs still hold its inputs."""
+        row = found.row
+        if row["verdict"] == "bug" and found.value is not None and not row["nonfinite"]:
+            self._propose(bench, tap, found)
+            self._diagnose(bench, tap, found)
+        elif self.low:
+            self.hidden.listen(bench, tap, found)
+        if row["verdict"] == "match" and found.value is not None:
+            self.coverage.listen(bench, tap, found)
+
+    def _propose(self, bench: Bench, tap: str, found: Measured) -> None:
+        """Stop where another arithmetic explains a product: all that follows is then judged by that."""
+        self.proposed += 1
+        if self.tried is None or self.proposed > PROPOSED:
+            return
+        finding = explained_by(bench, tap, found, self.tried)
+        if finding:
+            raise OtherArithmetic(finding)
+
+    def _diagnose(self, bench: Bench, tap: str, found: Measured) -> None:
+        group = found.row["group"]
+        self.diagnosed[group] = self.diagnosed.get(group, 0) + 1
+        if self.diagnosed[group] > DIAGNOSED:
+            return
+        evidence = evidence_at(bench, tap, found)
+        classes = classes_of(evidence, found)
+        told = found._replace(value=None, truth=None, floor=None, runs=())  # what is kept to the end holds no arrays
+        self.evidence.append((told, [one._replace(value=None) for one in evidence], classes))
+        unexplained = not evidence or not evidence[0].explains
+        if unexplained and not tap.endswith("attn.visible") and found.floor and found.value is not None:
+            assert found.truth is not None
+            more = fits_of(found.value, found.truth, found.floor, tap, found.row["local_ratio"])
+            self.fits += [fit | {"tap": tap, "pass": bench.number} for fit in more]
+
+
+def _measure(benches: list[Bench], question: Question, hearing: Hearing):
+    rows, profiles = [], {}
+    total = sum(len(bench.stored) + len(bench.partial) for bench in benches)
+    begin = time.perf_counter()
+    for found in judge(benches, question.loaded, benches[0].world.held, hearing):
+        found.row["seconds"], begin = round(time.perf_counter() - begin, 3), time.perf_counter()
+        rows.append(found.row)
+        profiles[found.row["pass"], found.row["tap"]] = found.profile
+        if question.progress:
+            question.progress(len(rows), total)
+    order = {name: i for i, name in enumerate(_all_taps(benches))}
+    rows.sort(key=lambda row: (row["pass"], order[row["tap"]]))
+    return rows, profiles
+
+
+def _all_taps(benches) -> list[str]:
+    names: dict[str, None] = {}
+    for bench in benches:
+        for stage in stages_of(bench.world):
+            names |= dict.fromkeys(taps_of(stage, True, True))
+    return list(names)

@@ -1,0 +1,59 @@
+"""Taps of which a text shows a few values only: compared with the run from the prompt, at those places."""
+
+import numpy as np
+
+from ref.emulate.one_pass import Unknown
+from ref.measure.floor import LIMIT, WORST, in_floors, least
+from ref.measure.measure_tap import Measured, blank_row
+from ref.measure.pass_runs import Bench
+
+MOST = 2**25  # values of a tap that may be computed whole for the sake of a few of them
+
+
+def measure_partial(bench: Bench, tap: str) -> Measured:
+    """Measure the printed values of a tap; what was printed says nothing of its inputs, so there is no local error.
+
+        error = rms over places of max(0, |printed - truth| - half a printed digit);  floor: that of the worst valid run
+
+    Args:
+        bench: the pass; its `partial` has the tap.
+        tap: its name.
+
+    Source: own; llama.cpp's `llama-eval-callback` prints three values from each end of each axis.
+    Differs: people compare such texts by eye.
+    """
+    shown = bench.partial[tap]
+    row = blank_row(tap, bench.number, shown.dtype) | {"why": f"{len(shown.values)} printed values"}
+    try:
+        if _size(tap, shown.shape, bench.world.ids.shape[1]) > MOST:
+            raise Unknown("too large to be computed whole for a few printed values")
+        places = _places(shown, bench.own.value(tap))
+        truth, *runs = (run.value(tap)[places] for run in (bench.own, *bench.owns))
+    except Unknown as error:
+        return Measured(row | {"verdict": "undetermined", "why": str(error)}, {}, None, None, None)
+    size = _rms(truth)
+    error = _rms(np.maximum(0, np.abs(shown.values - truth) - shown.step))
+    floor = max(*(_rms(run - truth) for run in runs), size * least(truth, "float32", len(truth)))
+    row |= {"inherited": error / size if size else error, "floor": floor / size if size else floor}
+    row["inherited_ratio"] = in_floors(error, floor) * WORST
+    if not row["inherited_ratio"] <= LIMIT:
+        row["verdict"] = "bug"
+    return Measured(row, {}, None, None, None)
+
+
+def _size(tap: str, shape, tokens: int) -> int:
+    """Return the values of a tap of a whole pass; what is printed may be of its last token alone."""
+    axis = 2 if tap.endswith(("attn.scores", "attn.probs")) else 1
+    return int(np.prod(shape)) // max(1, shape[axis]) * tokens
+
+
+def _places(shown, value) -> tuple:
+    places = shown.places.copy()
+    places[:, 1] += shown.first_token
+    if (places.max(axis=0) >= value.shape).any():
+        raise Unknown(f"printed as {list(shown.shape)}, which this pass has not")
+    return tuple(places.T)
+
+
+def _rms(x) -> float:
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))

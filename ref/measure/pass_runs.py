@@ -1,0 +1,131 @@
+"""A bench: one pass of a dump, and the runs that it is measured with."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import copy
+from functools import partial
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from ref.emulate.arithmetic import TRUTH, Arithmetic
+from ref.emulate.graph import Run
+from ref.emulate.one_pass import Unknown, World
+from ref.emulate.stages import Stage
+from ref.measure.floor import STEP
+from ref.measure.parallel import side_by_side
+
+LEFT = {  # by stages that are no layers
+    "vision.start": ["vision.layer.0.in"],
+    "vision.end": ["vision.soft_tokens"],
+    "embed": ["text.layer.0.in"],
+    "final": ["text.final_norm"],
+}
+
+
+def left_by(stage: Stage) -> list[str]:
+    """List the taps that a stage leaves for later ones."""
+    if stage.layer is None:
+        return LEFT.get(stage.name, [])
+    name = "text.layer." if stage.name == "layer" else "vision.layer."
+    return [f"{name}{stage.layer}.out", *([] if stage.last else [f"{name}{stage.layer + 1}.in"])]
+
+
+TINY = 2.0**-126  # below it steps no longer shrink
+
+
+class Bench:
+    """One pass of a dump, and all the runs it is measured with.
+
+    Args:
+        number: of the pass.
+        world: what it is run with.
+        stored: tap -> `ref.dump.align.Stored`.
+        members: the operations of each valid run.
+        before: the bench of the pass that this one continues.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        world: World,
+        stored: dict[str, Any],
+        members: Sequence[Arithmetic],
+        before: "Bench | None",
+    ):
+        self.number, self.world, self.stored, self.before = number, world, stored, before
+        self.partial: dict[str, Any] = {}  # taps of which a few values are known
+        self.carried: set[str] = set()  # values that earlier stages left
+        self.loaded: dict[str, np.ndarray] = {}  # of the stage, since all runs ask for the same
+        given = {name: partial(self.load, name) for name in stored}
+        previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * len(members)))
+        heard = {name: one.dtype for name, one in stored.items()}
+        self.own = Run(world, TRUTH, {}, next(previous))
+        self.local = Run(world, TRUTH, given, next(previous))
+        self.owns = [Run(world, arithmetic, {}, next(previous), heard=heard) for arithmetic in members]
+        self.locals = [
+            Run(world, arithmetic, self._given(arithmetic, number), next(previous), heard=heard)
+            for number, arithmetic in enumerate(members)
+        ]
+
+    def load(self, tap: str) -> np.ndarray:
+        """Return the dump's value of a tap, halves as float32; all runs share the array: nobody may write into it."""
+        if tap not in self.loaded:
+            self.loaded[tap] = self.stored[tap].load()
+        return self.loaded[tap]
+
+    def _given(self, arithmetic: Arithmetic, number: int) -> dict[str, Any]:
+        """Return what a valid run is given: tensors stored narrower than they were computed as they may have been.
+
+        Under autocast (`formats`) a narrow tensor was computed as narrow.
+        """
+        given = {}
+        for name, one in self.stored.items():
+            narrower = STEP.get(one.dtype, 0.0) > STEP.get(arithmetic.stored, 1.0) and not arithmetic.formats
+            given[name] = partial(self.unrounded, name, number) if narrower else partial(self.load, name)
+        return given
+
+    def unrounded(self, tap: str, number: int) -> np.ndarray:
+        """Return values somewhere within half a step of the dump's: what they were before they were stored."""
+        value = self.load(tap)
+        rng = np.random.default_rng([number, crc32(tap.encode())])
+        steps = np.exp2(np.floor(np.log2(np.maximum(np.abs(value), TINY)))) * STEP[self.stored[tap].dtype]
+        return value + steps * (rng.random(value.shape) - 0.5)
+
+    def all_runs(self) -> list[Run]:
+        """List the runs, always in the same order."""
+        return [self.own, self.local, *self.owns, *self.locals]
+
+    def enter(self, stage: Stage, wide: Any, narrow: Any) -> None:
+        """Begin a stage in all runs; arguments as `prepare_stage` returns them, for the truth and for valid runs."""
+        for run in self.all_runs():
+            run.enter(stage, wide if run.arithmetic.dtype == np.float64 else narrow)
+
+    def finish(self, stage: Stage) -> None:
+        """Compute what a stage leaves for later ones. A pass that continues this one may still need the rest."""
+
+        def compute(runs: Sequence[Run]) -> None:
+            for run in runs:
+                for tap in left_by(stage):
+                    if not run.is_given(tap):
+                        with suppress(Unknown):  # whoever asks for it later is told why
+                            run.value(tap)
+
+        # the runs of one arithmetic one after the other, since they share what it makes of weights
+        side_by_side(compute, [[self.own, self.local], *map(list, zip(self.owns, self.locals, strict=True))])
+
+    def forget(self, left: Sequence[str] = ()) -> None:
+        """Drop all values but some."""
+        for run in self.all_runs():
+            run.forget(left)
+        self.loaded.clear()
+        self.carried = set(left)
+
+    def with_world(self, world: World, stored: dict[str, Any]) -> "Bench":
+        """Return a bench of another head: its runs know what these know, and it has the dump's taps given."""
+        other = copy(self)
+        other.world, other.stored, other.loaded = world, stored, {}
+        other.own, other.local, *rest = (run.with_world(world, stored) for run in self.all_runs())
+        other.owns, other.locals = rest[: len(self.owns)], rest[len(self.owns) :]
+        return other

@@ -1,0 +1,157 @@
+"""Mistakes in Pan & Scan: how many strips, how wide, cut along which side, and what becomes of the last one.
+
+Each mutant is written as ports write it, in floats and lists; the rule it departs from is `ref.ops.pan_and_scan`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ref.config import CropConfig
+from ref.mutants.base import RuleMutant
+
+Boxes = list[list[int]]  # y0, x0, y1, x1 of each crop, half-open
+
+
+class _Way(NamedTuple):
+    """The rule, in parts that people get wrong one at a time."""
+
+    activates: Callable[[int, int, float], bool]  # width, height, min_ratio: are there crops at all
+    nearest: Callable[[float], int]  # ratio of the sides: strips wanted
+    count: Callable[[int, int, int], int]  # strips wanted, strips of min_crop that fit, max_crops
+    step: Callable[[float], int]  # side / strips: size of a strip
+    columns: Callable[[int, int], bool]  # width, height: cut into columns, not rows
+    fits: Callable[[int, int, int, int], bool]  # size of a strip, of the last one, the other side, min_crop
+    clips: Callable[[CropConfig], bool]  # the last strip ends at the edge
+
+
+def _ratio(width, height):
+    return max(width, height) / min(width, height)
+
+
+_RULE = _Way(
+    activates=lambda width, height, least: _ratio(width, height) >= least,
+    nearest=lambda ratio: math.floor(ratio + 0.5),
+    count=lambda n, fitting, most: min(most, max(2, min(n, fitting))),
+    step=math.ceil,
+    columns=lambda width, height: width >= height,
+    fits=lambda size, last, other, least: min(size, other) >= least,
+    clips=lambda crops: crops.past_edge == "clip",
+)
+
+
+def _cut(width: int, height: int, crops: CropConfig, way: _Way) -> Boxes:
+    if not way.activates(width, height, crops.min_ratio):
+        return []
+    n = way.count(way.nearest(_ratio(width, height)), max(width, height) // crops.min_crop, crops.max_crops)
+    if n < 1:
+        return []
+    columns = way.columns(width, height)
+    side, other = (width, height) if columns else (height, width)
+    size = way.step(side / n)
+    spans = [(i * size, (i + 1) * size) for i in range(n)]
+    if way.clips(crops):
+        spans = [(start, min(stop, side)) for start, stop in spans if start < side]
+    if not spans or not way.fits(size, spans[-1][1] - spans[-1][0], other, crops.min_crop):
+        return []
+    return [[0, start, other, stop] if columns else [start, 0, stop, other] for start, stop in spans]
+
+
+def _with(**changes):
+    """Make a mutant that does one part otherwise."""
+    return lambda width, height, crops: _cut(width, height, crops, _RULE._replace(**changes))
+
+
+def _told(**changes):
+    """Make a mutant that has other settings than it is told."""
+    return lambda width, height, crops: _cut(width, height, crops._replace(**changes), _RULE)
+
+
+def _among(place):
+    """Make a mutant that counts the whole image as a crop."""
+
+    def run(width: int, height: int, crops: CropConfig) -> Boxes:
+        return place(_cut(width, height, crops, _RULE), [[0, 0, height, width]])
+
+    return run
+
+
+def _swapped(width: int, height: int, crops: CropConfig) -> Boxes:
+    return [[x0, y0, x1, y1] for y0, x0, y1, x1 in _cut(width, height, crops, _RULE)]
+
+
+def _fits_not_asked(size, last, other, least):
+    return True
+
+
+S91 = "GEMMA3_SPEC 9.1 (39)"
+VECTORS = "golden/vectors/pan_and_scan.json"
+_ANY = "any image that is cut"
+_OVERRUN = "a longer side that is no multiple of the number of strips"
+# fmt: off
+CROP_MUTANTS: list[RuleMutant] = [
+    RuleMutant("crops_threshold_1.5", "crops begin at a ratio of 1.5, whatever was asked for",
+               f"{S91}; gemma_pytorch `_pan_and_scan_os`, where 1.5 is hard-coded",
+               "another min_ratio, and sides whose ratio lies between it and 1.5", _told(min_ratio=1.5)),
+    RuleMutant("crops_threshold_1.2", "crops begin at a ratio of 1.2, whatever was asked for",
+               "transformers `Gemma3ProcessorKwargs`, whose default is 1.2",
+               "another min_ratio, and sides whose ratio lies between it and 1.2", _told(min_ratio=1.2)),
+    RuleMutant("crops_ratio_exclusive", "the ratio itself does not activate: <= in the place of <",
+               f"{S91}; {VECTORS}, RatioInclusive", "sides whose ratio is min_ratio exactly, as 1200 x 1000",
+               _with(activates=lambda width, height, least: _ratio(width, height) > least)),
+    RuleMutant("crops_portrait_never", "the ratio is always width / height, so portraits are not cut",
+               f"{S91}, portrait and landscape swapped", "a portrait that is cut",
+               _with(activates=lambda width, height, least: width / height >= least)),
+    # how many
+    RuleMutant("crops_half_even", "the ratio is rounded half to even, as Python's and NumPy's round do: 2.5 makes 2",
+               f"{S91}; {VECTORS}, HalfRoundsUp", "a ratio half-way above an even number, as 2500 x 1000",
+               _with(nearest=round)),
+    RuleMutant("crops_ratio_rounded_down", "the ratio is cut off instead of rounded: 2.5 makes 2",
+               f"{S91}, floor in the place of rounding", "a ratio of 2.5 or more, with a fraction of at least a half",
+               _with(nearest=math.floor)),
+    RuleMutant("crops_ratio_rounded_up", "the ratio is rounded up: 2.1 makes 3",
+               f"{VECTORS}, RatioRoundedUp", "a ratio above 2, with a fraction below a half", _with(nearest=math.ceil)),
+    RuleMutant("crops_clamp_order", "at least 2 is asked first, and then floor(side / min_crop) allows only 1",
+               f"{S91}; {VECTORS}, ClampOrder", "a longer side below 2 min_crop, as 511 x 400",
+               _with(count=lambda n, fitting, most: min(most, max(2, n), fitting))),
+    RuleMutant("crops_fitting_ignored", "the number of strips is not limited to floor(side / min_crop)",
+               f"{S91}; GEMMA3_SPEC 4.2 step 1",
+               "a longer side whose floor(side / min_crop) is at least 2 and below the rounded ratio, as 767 x 256",
+               _with(count=lambda n, fitting, most: min(most, max(2, n)))),
+    RuleMutant("crops_max_ignored", "there may be more than max_crops",
+               f"{VECTORS}, MaxCropsMissing", "a ratio above max_crops, as 3000 x 500",
+               _with(count=lambda n, fitting, most: max(2, min(n, fitting)))),
+    RuleMutant("crops_min_on_last", "min_crop is asked of the last strip too, which may be smaller",
+               f"{S91}; {VECTORS}, MinCropOnLast", "a last strip below min_crop, as of 511 x 400",
+               _with(fits=lambda size, last, other, least: min(size, last, other) >= least)),
+    RuleMutant("crops_min_unchecked", "strips are made however small they and the shorter side are",
+               "GEMMA3_SPEC 4.2 step 4", "a shorter side or a strip below min_crop, as 600 x 255",
+               _with(fits=_fits_not_asked)),
+    # where
+    RuleMutant("crops_size_rounded_down", "a strip is floor(side / n), so that the far edge is lost",
+               f"{S91}; {VECTORS}, SizeRoundedDown", _OVERRUN, _with(step=math.floor)),
+    RuleMutant("crops_shorter_side_cut", "the shorter side is cut: portraits and landscapes are swapped",
+               f"{S91}; {VECTORS}, PortraitSwap", _ANY,
+               _with(columns=lambda width, height: width < height)),
+    RuleMutant("crops_square_as_portrait", "a square is cut into rows: > in the place of >=",
+               "GEMMA3_SPEC 4.2; transformers' own test has min_ratio 0.3", "a square, and min_ratio at most 1",
+               _with(columns=lambda width, height: width > height)),
+    RuleMutant("crops_xy_swapped", "boxes are x0, y0, x1, y1",
+               f"{S91}; PIL `Image.crop` has x first, `_pan_and_scan_os` returns y first", _ANY, _swapped),
+    RuleMutant("crops_past_edge", "the last strip keeps its size and is filled with black",
+               f"{S91}; gemma_pytorch, where this is right", f"past_edge clip, and {_OVERRUN}",
+               _told(past_edge="pad")),
+    RuleMutant("crops_clipped", "the last strip is clipped at the edge",
+               f"{S91}; transformers, where this is right", f"past_edge pad, and {_OVERRUN}",
+               _told(past_edge="clip")),
+    # the whole image
+    RuleMutant("crops_whole_first", "the whole image is the first of the crops, so that it is seen twice",
+               f"{S91}; transformers prepends it after `pan_and_scan`", _ANY,
+               _among(lambda boxes, whole: whole + boxes if boxes else boxes)),
+    RuleMutant("crops_whole_last", "the whole image comes after its crops",
+               f"{S91}, original last", _ANY, _among(lambda boxes, whole: boxes + whole if boxes else boxes)),
+    RuleMutant("crops_whole_when_none", "where there are no crops, the whole image is the only one",
+               "gemma_pytorch `_pan_and_scan_os`, where one crop means none", "an image that is not cut",
+               _among(lambda boxes, whole: boxes or whole)),
+]
+# fmt: on

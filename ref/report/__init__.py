@@ -1,0 +1,1 @@
+"""Reports: what the judge found as a table, a page, JUnit XML."""

@@ -1,0 +1,168 @@
+"""The report as one page that needs no network: heat map, tokens and channels of a tap, the diagnosis, coverage."""
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from ref.report.page import assemble, write_page
+from ref.report.page_data import Profiles, packed, producer_of
+from ref.report.words import (
+    coefficient,
+    find_row,
+    floors,
+    how_far,
+    judged,
+    looks_like,
+    nonfinite,
+    printable,
+    sentence,
+    verdict_line,
+)
+
+MOST_ROWS = 200  # of a list of names
+PARTS = Path(__file__).parent
+
+
+def write_html(
+    report: dict[str, Any], profiles: Profiles, path: str | Path, dump_b: dict[str, Any] | None = None
+) -> Path:
+    """Write a report as one self-contained page.
+
+    Args:
+        report: what `compare` returns.
+        profiles: of each (pass, tap) {"tokens", "channels"}: errors in floors of the noise.
+        path: where; under a temporary name first, then renamed.
+        dump_b: the report of a second dump, shown beside the first.
+
+    Returns:
+        The path.
+
+    Raises:
+        BadInput: plotly is not installed, or the file cannot be written.
+
+    Source: own; drawn by plotly.js (MIT), which stands in the page.
+    """
+    return write_page(path, render_html(report, profiles, dump_b))
+
+
+def render_html(report: dict[str, Any], profiles: Profiles, dump_b: dict[str, Any] | None = None) -> str:
+    """Return the page of `write_html` as text of at most 8 MB.
+
+    Args:
+        report: what `compare` returns.
+        profiles: of each (pass, tap) {"tokens", "channels"}.
+        dump_b: the report of a second dump, or None.
+
+    Raises:
+        BadInput: plotly is not installed.
+    """
+    report, other = printable(report), printable(dump_b)
+    fill = {"VERDICT": _verdict(report, other), "DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
+    return assemble("gemma3-ref compare", PARTS, "page", fill, lambda room: packed(report, profiles, other, room))
+
+
+class _Page:
+    """Elements written one below the other; ElementTree escapes every text."""
+
+    def __init__(self) -> None:
+        self.root = ElementTree.Element("div")
+
+    def add(self, tag: str, text: str | None = None, into=None, **attributes: str):
+        """Add an element with a text; `class_` is the attribute class."""
+        named = {key.rstrip("_"): value for key, value in attributes.items()}
+        element = ElementTree.SubElement(self.root if into is None else into, tag, named)
+        element.text = text
+        return element
+
+    def rows(self, kind: str, texts: list[str], **attributes: str) -> None:
+        """Add a list, cut where it is too long to be read."""
+        block = self.add(kind, **attributes)
+        for text in texts[:MOST_ROWS]:
+            self.add("li", text, block)
+        if len(texts) > MOST_ROWS:
+            self.add("li", f"and {len(texts) - MOST_ROWS} more", block)
+
+    def text(self) -> str:
+        """Return the HTML."""
+        return "".join(ElementTree.tostring(one, encoding="unicode", method="html") for one in self.root)
+
+
+def _verdict(report, other) -> str:
+    page = _Page()
+    for i, one in enumerate(one for one in (report, other) if one):
+        if other:
+            page.add("p", f"{('first', 'second')[i]} dump: {producer_of(one)}", class_="hint")
+        line = page.add("p", class_="verdict")
+        page.add("span", one["verdict"], line, class_=f"badge {one['verdict']}")
+        first, row = one.get("first"), find_row(one)
+        text = verdict_line(one).partition(": ")[2]
+        if first and row:
+            text = f" first at {first['tap']}, pass {first['pass']}: {how_far(one)}"
+        else:
+            text = " " + text.partition(": ")[2]
+        page.add("strong", text, line, **({"id": "first"} if i == 0 else {}))
+        if first:
+            page.add("p", sentence(looks_like(one)).replace("+-", "±"), class_="as-if")
+    return page.text()
+
+
+COLUMNS = ("mistake", "coefficient", "left, floors", "", "what it is, and who made it")
+
+
+def _diagnosis(report) -> str:
+    page, rows = _Page(), report.get("diagnosis") or []
+    if not rows:
+        nothing = "Every tap matches: there is nothing to explain."
+        page.add("p", nothing if report["verdict"] == "match" else "No known mistake was tried here.")
+    if rows:
+        if rows[0].get("tap"):
+            page.add("p", f"At {rows[0]['tap']}, pass {rows[0].get('pass', 0)}:")
+        table = page.add("table", into=page.add("div", class_="scroll"), class_="evidence")
+        head = page.add("tr", into=page.add("thead", into=table))
+        for name in COLUMNS:
+            page.add("th", name, head, scope="col")
+        _evidence(page, rows, table)
+    if report.get("fits"):
+        page.add("h3", "Simple changes of the truth that come near")
+        texts = [f"{fit['kind']}: {fit['what']}: {floors(fit['left'])} floors left" for fit in report["fits"]]
+        page.rows("ul", texts)
+    if report.get("decide"):
+        page.add("h3", "What would decide")
+        page.add("p", sentence(report["decide"]))
+    return page.text()
+
+
+def _evidence(page: _Page, rows, table) -> None:
+    """Add a body to the table for each class of mistakes that this input cannot tell apart."""
+    last, body = None, table
+    for row in rows[:MOST_ROWS]:
+        if (row["class"], row["verdict"]) != last:
+            last = row["class"], row["verdict"]
+            body = page.add("tbody", into=table, class_=row["verdict"])
+        line = page.add("tr", into=body)
+        page.add("th", row["mutant"], line, scope="row")
+        page.add("td", coefficient(row).replace("+-", "±"), line, class_="number")
+        page.add("td", floors(row.get("left")), line, class_="number left" if row.get("left") is not None else "number")
+        page.add("td", row["verdict"], line, class_="word")
+        what = page.add("td", sentence(row["what"]), line)
+        page.add("span", f" Source: {row['source']}", what, class_="source")
+
+
+def _rest(report, other) -> str:
+    page = _Page()
+    page.add("h2", "Not exercised by this dump")
+    page.rows("ul", report.get("coverage") or ["nothing is known to be missing"])
+    page.add("h2", "Not compared")
+    page.rows("ul", [f"{row['name']}: {row['why']}" for row in report.get("unaligned") or []] or ["nothing"])
+    bad = [f"{row['tap']}, pass {row['pass']}: {nonfinite(row)}" for row in report["taps"] if row.get("nonfinite")]
+    if bad:
+        page.add("h2", "Not finite")
+        page.rows("ul", bad)
+    for one, title in ((report, "What was judged"), (other, "The second dump")):
+        if one:
+            page.add("h2", title)
+            block = page.add("dl")
+            for name, text in judged(one):
+                page.add("dt", name, block)
+                page.add("dd", text or "-", block)
+    return page.text()

@@ -1,0 +1,88 @@
+"""The report as JUnit XML, for the test tables of build servers: a test case a tap."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ref.errors import pip_install, wanted
+from ref.report.text import render_text
+from ref.report.words import floors, judged, nonfinite, printable
+
+
+def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
+    """Write a report as JUnit XML.
+
+    Args:
+        report: what `compare` returns.
+        dump: what to call the dump; None takes its producer's name.
+
+    Returns:
+        An XML document: one test suite; a test case a tap, of class `dump/pass 0`. Its time is what passed since the
+        tap before, weights that were made ready for it included; a report that lacks it has none. A bug is a failure
+        with its numbers, an undetermined tap is skipped with its reason. Properties say what was judged, `system-out`
+        is what the terminal shows. Characters that XML does not allow are written as escapes.
+
+    Raises:
+        BadInput: junitparser is not installed.
+
+    Source: the schemas of Apache Ant (windyroad/JUnit-Schema, JUnit.xsd) and of Jenkins (xunit-plugin, junit-10.xsd):
+        valid by both.
+    """
+    import_junitparser()
+    from junitparser import JUnitXml, TestSuite
+    from junitparser.junitparser import SystemErr, SystemOut
+
+    told, report = render_text(report), printable(report)
+    name = printable(dump) if dump else str((report.get("producer") or {}).get("name") or "dump")
+    suite = TestSuite(f"gemma3-ref compare {name}")
+    for key, text in [("verdict", report["verdict"]), *judged(report)]:
+        suite.add_property(key, text)
+    suite.add_testcases(_case(row, f"{name}/pass {row['pass']}") for row in report["taps"])
+    suite.append(SystemOut(told))
+    suite.append(SystemErr(""))
+    suite.update_statistics()
+    suite.time = round(float(report.get("seconds") or 0), 3)
+    suite.timestamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    suite.hostname = "localhost"
+    # what Ant asks for, and no sums on the root, which it does not know
+    suite._elem.attrib |= {"id": "0", "package": "gemma3-ref"}
+    xml = JUnitXml()
+    xml.append(suite)
+    return xml.tostring().decode()
+
+
+def import_junitparser() -> None:
+    """Import junitparser.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    try:
+        import junitparser  # noqa: F401
+    except ImportError:
+        raise wanted("junitparser", "JUnit XML", pip_install("report"), "no such package") from None
+
+
+def _case(row: dict[str, Any], classname: str):
+    from junitparser import Failure, Skipped, TestCase
+
+    case = TestCase(row["tap"], classname, row.get("seconds"))
+    if row["verdict"] == "bug":
+        failure = Failure(f"{floors(row['local_ratio'])} floors" + (f": {row['why']}" if row["why"] else ""), "bug")
+        failure.text = numbers(row)
+        case.result = [failure]
+    elif row["verdict"] == "undetermined":
+        case.result = [Skipped(row["why"] or "undetermined")]
+    return case
+
+
+def numbers(row: dict[str, Any]) -> str:
+    """Write a tap's numbers, a line each.
+
+    Args:
+        row: an item of a report's `taps`.
+    """
+    keys = ("local", "local_floor", "local_ratio", "inherited", "floor", "inherited_ratio", "dtype")
+    lines = [f"{key}: {row[key]}" for key in keys if row.get(key) is not None]
+    lines += [f"{key}: {value}" for key, value in (row.get("metrics") or {}).items() if value is not None]
+    lines += [f"recomputed on the way: {', '.join(row['span'])}"] if row.get("span") else []
+    return "\n".join(lines + ([nonfinite(row)] if row.get("nonfinite") else []))

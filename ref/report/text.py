@@ -1,0 +1,178 @@
+"""The report as a terminal table: groups of taps, what was not exercised, the diagnosis; the verdict comes last."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from ref.report.words import (
+    arithmetic,
+    by_group,
+    coefficient,
+    counted,
+    floors,
+    judged,
+    nonfinite,
+    printable,
+    sentence,
+    verdict_line,
+    worst_of,
+)
+
+WIDTH = 120
+MOST_ROWS = 6  # single taps below their group's line: an error in every layer needs no more to be seen
+MOST_NAMES = 20
+
+
+def render_text(report: dict[str, Any], width: int | None = None, everything: bool = False) -> str:
+    """Render a report for a terminal.
+
+    Args:
+        report: what `compare` returns.
+        width: columns, at least 80; None is 120. The verdict is one line whatever its length, for `tail -1`.
+        everything: a line for every tap, not only for the groups and for taps that are a bug or undetermined.
+
+    Returns:
+        Lines without a newline at the end. Columns `x floor` are errors in multiples of the noise floor.
+
+    Source: own; README, "Judging your implementation".
+    """
+    report, width = printable(report), max(80, width or WIDTH)
+    lines = [
+        *_table(report, width, everything),
+        *_judged(report, width),
+        *_notes(report, width),
+        *_unaligned(report, width),
+        *_coverage(report, width),
+    ]
+    lines += [*_diagnosis(report, width), *_fits(report, width), *_decide(report, width), *_nonfinite(report, width)]
+    return "\n".join(line.rstrip() for line in [*lines, verdict_line(report)])
+
+
+def _wrap(text: str, width: int, first: str = "  ", rest: str = "    ") -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+
+
+HEAD = (
+    f"  {'tap':<31}{'local':>8}{'floor':>8}{'x floor':>8}{'inherited':>10}{'floor':>8}{'x floor':>8}  {'verdict':<13}"
+)
+NARROW = f"  {'tap; errors in floors':<31}{'local':>8}{'inherited':>10}  {'verdict':<13}"
+
+
+def _table(report, width: int, everything: bool) -> Iterator[str]:
+    yield (HEAD if width >= WIDTH else NARROW) + "worst at"
+    for group, rows in by_group(report["taps"]).items():
+        local, inherited = worst_of(rows, "local_ratio"), worst_of(rows, "inherited_ratio")
+        words = [row["verdict"] for row in rows]
+        word = next((one for one in ("bug", "undetermined") if one in words), "match")
+        count = f"{words.count(word)}/{len(words)} " if len(words) > 1 and word != "match" else ""
+        layer = "" if local["layer"] is None or len(rows) == 1 else f"layer {local['layer']} "
+        yield from _line(group, local, inherited, word, f"{count}{layer}pass {local['pass']}", width)
+        singles = [row for row in rows if everything or row["verdict"] != "match"]
+        if len(rows) > 1 or any(row["why"] for row in singles):
+            most = len(singles) if everything or len(singles) <= MOST_ROWS else MOST_ROWS - 1
+            for row in singles[:most]:
+                yield from _line(f"  {row['tap']}", row, row, row["verdict"], f"pass {row['pass']}", width, row["why"])
+            if most < len(singles):
+                yield f"    and {len(singles) - most} more"
+
+
+def _narrowed(line: str, width: int) -> str:
+    """Leave out distances and floors where a terminal is narrow: only their ratios and the verdict fit."""
+    return line if width >= WIDTH else f"{line[:33]}{line[49:57]}  {line[75:]}"
+
+
+def _line(name: str, local, inherited, word: str, place: str, width: int, why: str = "") -> Iterator[str]:
+    numbers = _numbers(local, "local", "local_floor", "local_ratio", 8)
+    numbers += _numbers(inherited, "inherited", "floor", "inherited_ratio", 10)
+    name = name if len(name) <= 31 else name[:30] + "…"
+    line = _narrowed(f"  {name:<31}{numbers}  {word:<13}", width)
+    yield line + textwrap.shorten(place, max(8, width - len(line)), placeholder="")
+    if why:
+        yield from _wrap(why, width, "      ", "      ")
+
+
+def _numbers(row, distance: str, floor: str, ratio: str, columns: int) -> str:
+    if row.get(distance) is None:
+        return f"{'-':>{columns}}{'-':>8}{floors(row.get(ratio)):>8}"
+    least = f"{row[floor]:.1e}" if row[floor] else "exact"
+    return f"{row[distance]:>{columns}.1e}{least:>8}{floors(row[ratio]):>8}"
+
+
+def _judged(report, width: int) -> Iterator[str]:
+    for name, text in judged(report):
+        if text and name != "seconds":
+            yield from _wrap(f"{name}: {text}", width, "")
+
+
+def _notes(report, width: int) -> Iterator[str]:
+    """Say what the dump says of itself and what is so; values beyond the format; another arithmetic, which it has."""
+    if report.get("arithmetic"):
+        what = "a mistake of the format: no operation is wrong, and the rest is judged by that arithmetic"
+        yield from _wrap(f"arithmetic: {arithmetic(report)}: {what}", width, "")
+    for note in report.get("notes") or []:
+        yield from _wrap(f"note: {note}", width, "")
+    for row in [row for row in report["taps"] if row.get("overflow")][:MOST_ROWS]:
+        yield from _wrap(f"note: {row['tap']} (pass {row['pass']}): {row['why']}", width, "")
+
+
+def _unaligned(report, width: int) -> Iterator[str]:
+    rows = report.get("unaligned") or []
+    if rows:
+        yield f"not compared: {counted(len(rows), 'tensor')} of the dump"
+    for row in rows[:MOST_NAMES]:
+        yield from _wrap(f"{row['name']}: {row['why']}", width)
+    if len(rows) > MOST_NAMES:
+        yield f"  and {len(rows) - MOST_NAMES} more"
+
+
+def _coverage(report, width: int) -> Iterator[str]:
+    if report.get("coverage"):
+        yield "not exercised by this dump"
+    for line in report.get("coverage") or []:
+        yield from _wrap(line, width)
+
+
+def _diagnosis(report, width: int) -> Iterator[str]:
+    rows = report.get("diagnosis") or []
+    if not rows:
+        return
+    where = rows[0].get("tap") or (report["first"] or {}).get("tap") or "the first bug"
+    yield f"diagnosis of {where}"
+    how = "each known mistake was run on the dump's own inputs: a coefficient of 1 is this mistake, 0 is none of it"
+    yield from _wrap(how, width, rest="  ")
+    yield f"  {'mistake':<32}{'coefficient':>22}{'left':>9}  verdict"
+    shown = [row for row in rows if row["verdict"] in ("named", "tied")]
+    other = [row for row in rows if row["verdict"] == "undetermined"]
+    for row in [*shown, *other[: MOST_ROWS if not shown else 2]]:
+        word = row["verdict"] if row["verdict"] != "tied" else f"tied ({row['class']})"
+        name = row["mutant"] if len(row["mutant"]) <= 31 else row["mutant"][:30] + "…"
+        yield f"  {name:<32}{coefficient(row):>22}{floors(row['left']):>9}  {word}"
+        yield from _wrap(f"{sentence(row['what'])} Source: {row['source']}", width, "      ", "      ")
+    cleared = [row["mutant"] for row in rows if row["verdict"] == "cleared"]
+    if len(tied := [row for row in shown if row["verdict"] == "tied"]) > 1:
+        yield f"  this input cannot tell the {len(tied)} tied mistakes apart"
+    if cleared:
+        names = ", ".join(cleared[:MOST_NAMES]) + (", ..." if len(cleared) > MOST_NAMES else "")
+        yield from _wrap(f"cleared: {len(cleared)}: {names}", width)
+
+
+def _fits(report, width: int) -> Iterator[str]:
+    if report.get("fits"):
+        yield "simple changes of the truth that come near"
+    for row in report.get("fits") or []:
+        yield from _wrap(f"{row['kind']}: {row['what']}: {floors(row['left'])} floors left", width)
+
+
+def _decide(report, width: int) -> Iterator[str]:
+    if report.get("decide"):
+        yield from _wrap(f"what would decide: {report['decide']}", width, "")
+
+
+def _nonfinite(report, width: int) -> Iterator[str]:
+    rows = [row for row in report["taps"] if row.get("nonfinite")]
+    if rows:
+        yield f"not finite: {counted(len(rows), 'tap')}"
+    for row in rows[:MOST_ROWS]:
+        yield from _wrap(f"{row['tap']} (pass {row['pass']}): {nonfinite(row)}", width)
+    if len(rows) > MOST_ROWS:
+        yield f"  and {len(rows) - MOST_ROWS} more"

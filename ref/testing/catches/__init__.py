@@ -1,0 +1,1 @@
+"""Which goldens catch each mistake in the rules without weights: crops, pixels, number formats, prompts."""

@@ -1,0 +1,253 @@
+"""Resizing: Pillow's to the bit, jax's to the last digits; laws of the weights; what is refused."""
+
+import numpy as np
+import PIL
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numba import config as numba_config
+from PIL import Image
+from support import naive_images
+from support.strategies import seeds
+from support.threads import TWO_THREADS, threads
+
+from ref.ops.resize import (
+    LONGEST_SIDE,
+    resize_float,
+    resize_float_jit,
+    resize_pillow,
+    resize_pillow_jit,
+    rows_first,
+    taps_of,
+    triangle_weights,
+)
+
+BOTH = pytest.mark.parametrize("resize", [resize_pillow, resize_pillow_jit], ids=["definition", "kernel"])
+FLOATS = pytest.mark.parametrize("resize", [resize_float, resize_float_jit], ids=["definition", "kernel"])
+VERSION = tuple(int(part) for part in PIL.__version__.split(".")[:2])
+LONGEST = 40 if numba_config.DISABLE_JIT else 300
+sides = st.one_of(st.integers(1, 12), st.integers(1, LONGEST), st.sampled_from([1, 2, 3, 14, 32]))
+kinds = st.sampled_from(["random", "black and white", "white", "one white pixel", "ramp"])
+
+
+def make(kind, Y, X, seed):
+    random = np.random.default_rng(seed)
+    if kind == "random":
+        return random.integers(0, 256, (Y, X, 3), dtype=np.uint8)
+    if kind == "black and white":
+        return (random.integers(0, 2, (Y, X, 3)) * 255).astype(np.uint8)
+    if kind == "ramp":
+        return (np.arange(Y * X * 3) * 255 // (Y * X * 3)).astype(np.uint8).reshape(Y, X, 3)
+    image = np.full((Y, X, 3), 255 if kind == "white" else 0, np.uint8)
+    image[random.integers(Y), random.integers(X)] = 255
+    return image
+
+
+def pillow(image, height, width):
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def order_here(image, height, width):
+    """What `first` has to be to follow the Pillow that is installed."""
+    tall = (12, 2) <= VERSION < (13, 0) and image.shape[0] > 100 * image.shape[1] and height < image.shape[0]
+    return None if VERSION >= (13, 0) else "rows" if tall else "columns"
+
+
+def assert_is_pillow(image, height, width, resizes=(resize_pillow, resize_pillow_jit)):
+    for resize in resizes:
+        ours = resize(image, height, width, order_here(image, height, width))
+        assert ours.dtype == np.uint8
+        np.testing.assert_array_equal(ours, pillow(image, height, width))
+
+
+@given(Y=sides, X=sides, height=sides, width=sides, kind=kinds, seed=seeds)
+@example(Y=9, X=3, height=3, width=2, kind="random", seed=0)  # rows first since Pillow 13
+@example(Y=30, X=20, height=10, width=10, kind="random", seed=0)  # shrinks by 20 and 10: not more than twice
+@example(Y=31, X=20, height=10, width=10, kind="random", seed=0)
+def test_equals_pillow(Y, X, height, width, kind, seed):
+    assert_is_pillow(make(kind, Y, X, seed), height, width)
+
+
+@pytest.mark.parametrize(
+    ("Y", "X", "height", "width"),
+    [
+        (1, 1, 896, 896), (1, 5, 896, 896), (5, 1, 896, 896), (3, 2, 896, 896), (896, 896, 896, 896),
+        (896, 500, 896, 896), (500, 896, 896, 896), (427, 640, 896, 896), (1411, 1411, 896, 896),
+        (1920, 1080, 896, 896), (1080, 1920, 896, 896), (897, 895, 896, 896), (4000, 30, 896, 896),
+        (30, 4000, 896, 896), (1000, 834, 896, 896), (1, 100_000, 1, 3), (100_000, 1, 3, 1), (3, 100_001, 7, 9),
+        (600, 400, 1, 1), (2, 3, 700, 1), (3, 2, 1, 700),
+    ],
+)  # fmt: skip
+@pytest.mark.skipif(numba_config.DISABLE_JIT, reason="minutes as plain Python; the sizes above are small")
+def test_equals_pillow_at_real_and_extreme_sizes(Y, X, height, width):
+    for kind in ("random", "black and white", "white"):
+        assert_is_pillow(make(kind, Y, X, 3), height, width, [resize_pillow_jit])
+
+
+@pytest.mark.skipif(numba_config.DISABLE_JIT, reason="a side of 2^24 as plain Python")
+def test_equals_pillow_where_every_weight_rounds_to_nothing():
+    image = np.full((1, LONGEST_SIDE, 3), 255, np.uint8)
+    assert resize_pillow_jit(image, 1, 1).max() == pillow(image, 1, 1).max() == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 508_400, 3), (508_400, 1, 3)])
+@pytest.mark.skipif(numba_config.DISABLE_JIT, reason="half a million pixels as plain Python")
+def test_white_stays_white_where_the_rounded_weights_sum_to_more_than_one(shape):
+    image = np.full(shape, 255, np.uint8)
+    assert np.trunc(0.5 + triangle_weights(508_400, 1) * 2**22).sum() > 2**22 * 255.5 / 255
+    assert_is_pillow(image, 1, 1)
+    assert resize_pillow_jit(image, 1, 1).tolist() == [[[255] * 3]]
+
+
+@given(Y=sides, X=sides, height=sides, width=sides, seed=seeds)
+def test_kernel_equals_definition_in_either_order(Y, X, height, width, seed):
+    image = make("random", Y, X, seed)
+    for first in ("rows", "columns", None):
+        kernel, definition = (resize(image, height, width, first) for resize in (resize_pillow_jit, resize_pillow))
+        np.testing.assert_array_equal(kernel, definition)
+        chosen = "rows" if rows_first((Y, X), (height, width)) else "columns"
+        if first is None:
+            np.testing.assert_array_equal(kernel, resize_pillow(image, height, width, chosen))
+
+
+def test_the_order_of_passes_shows_by_a_level_at_most():
+    image = make("random", 190, 100, 5)
+    rows, columns = (resize_pillow_jit(image, 60, 60, first) for first in ("rows", "columns"))
+    apart = np.abs(rows.astype(int) - columns)
+    assert apart.max() == 1
+    assert 0.02 < apart.mean() < 0.5
+
+
+@given(Y=st.integers(1, 7), X=st.integers(1, 7), height=st.integers(1, 7), width=st.integers(1, 7), seed=seeds)
+def test_equals_the_oracle_in_fractions(Y, X, height, width, seed):
+    image = make("random", Y, X, seed)
+    exact = np.array(naive_images.resize("float", image.tolist(), height, width))
+    for resize in (resize_float, resize_float_jit):
+        np.testing.assert_allclose(resize(image.astype(np.float64), height, width), exact, rtol=1e-14, atol=1e-12)
+    levels = naive_images.resize("pillow", image.tolist(), height, width)
+    np.testing.assert_array_equal(resize_pillow(image, height, width), levels)
+
+
+@given(inputs=st.integers(1, 400), outputs=st.integers(1, 400))
+def test_weights_share_everything_and_are_symmetric(inputs, outputs):
+    weights = triangle_weights(inputs, outputs)
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-14)
+    np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-12)
+    taps = taps_of(inputs, outputs)
+    dense = np.zeros((outputs, inputs))
+    for o in range(outputs):
+        run = slice(taps.first[o], taps.first[o] + taps.count[o])
+        dense[o, run] = taps.weights[o, : taps.count[o]]
+    np.testing.assert_array_equal(dense, weights)  # to the bit, as what Pillow rounds
+
+
+def test_what_the_triangle_has_outside_is_shared_by_what_it_has_inside():
+    """7 pixels to 3: the first triangle stands at 7/6, reaches 7/3 to each side, and is 5/7, 6/7, 3/7 inside."""
+    np.testing.assert_allclose(triangle_weights(7, 3)[0], np.array([5, 6, 3, 0, 0, 0, 0]) / 14, atol=1e-15)
+    assert triangle_weights(1, 3).tolist() == [[1], [1], [1]]
+    assert triangle_weights(5, 5).tolist() == np.eye(5).tolist()
+
+
+@given(Y=sides, X=sides, height=sides, width=sides, seed=seeds)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_float_kernel_equals_definition(Y, X, height, width, seed, dtype):
+    image = make("random", Y, X, seed).astype(dtype)
+    kernel, definition = resize_float_jit(image, height, width), resize_float(image, height, width)
+    assert kernel.dtype == definition.dtype == dtype
+    limit = np.spacing(dtype(255)) + 4 * (Y + X) * np.finfo(np.float64).eps * 255
+    assert np.abs(kernel - definition).max() <= limit
+
+
+@FLOATS
+def test_bytes_become_float32_numbers(resize):
+    image = make("random", 9, 7, 1)
+    out = resize(image, 4, 5)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, resize(image.astype(np.float64), 4, 5).astype(np.float32))
+
+
+@given(Y=sides, X=sides, height=sides, width=sides, level=st.integers(0, 255))
+def test_a_flat_image_stays_flat_and_others_within_their_range(Y, X, height, width, level):
+    flat = np.full((Y, X, 3), level, np.uint8)
+    assert (resize_pillow_jit(flat, height, width) == level).all()
+    np.testing.assert_allclose(resize_float_jit(flat, height, width), level, rtol=1e-6)
+    image = make("random", Y, X, level)
+    for resize in (resize_pillow_jit, resize_float_jit):
+        out = resize(image, height, width)
+        assert out.min() >= image.min() - 1e-4
+        assert out.max() <= image.max() + 1e-4
+
+
+@given(Y=sides, X=sides, height=sides, width=sides, seed=seeds)
+def test_mirrored_in_mirrored_out_and_transposed_too(Y, X, height, width, seed):
+    image = make("random", Y, X, seed)
+    out = resize_float_jit(image, height, width)
+    np.testing.assert_allclose(resize_float_jit(image[::-1, ::-1], height, width)[::-1, ::-1], out, atol=1e-4)
+    turned = resize_float_jit(image.swapaxes(0, 1), width, height).swapaxes(0, 1)
+    np.testing.assert_allclose(turned, out, atol=1e-4)
+    bytes_turned = resize_pillow_jit(image.swapaxes(0, 1), width, height, "rows").swapaxes(0, 1)
+    np.testing.assert_array_equal(bytes_turned, resize_pillow_jit(image, height, width, "columns"))
+
+
+@given(Y=sides, X=sides, height=sides, width=sides, seed=seeds)
+def test_bytes_are_within_a_level_of_the_floats(Y, X, height, width, seed):
+    image = make("random", Y, X, seed)
+    apart = resize_pillow_jit(image, height, width) - resize_float_jit(image, height, width)
+    assert np.abs(apart).max() <= 1 + 0.01
+
+
+@pytest.mark.parametrize("resize", [resize_pillow, resize_pillow_jit, resize_float, resize_float_jit])
+def test_same_size_is_a_copy_and_any_strides_and_channels_will_do(resize):
+    image = make("random", 6, 8, 2)
+    same = resize(image, 6, 8)
+    assert same is not image
+    assert not np.shares_memory(same, image)
+    np.testing.assert_array_equal(same, image)
+    strided = np.asfortranarray(image)[::2, ::-1]
+    np.testing.assert_array_equal(resize(strided, 5, 5), resize(strided.copy(), 5, 5))
+    five = np.concatenate([image, image[..., :2]], axis=-1)
+    np.testing.assert_array_equal(resize(five, 5, 3)[..., :3], resize(image, 5, 3))
+    assert image.flags.writeable
+    image.flags.writeable = False
+    resize(image, 5, 3)
+
+
+@TWO_THREADS
+def test_threads_do_not_show():
+    image = make("random", 500, 700, 2)
+    runs = []
+    for count in (1, 2):
+        with threads(count):
+            runs.append([resize(image, 300, 333) for resize in (resize_pillow_jit, resize_float_jit)])
+    for one, two in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+GOOD = make("random", 4, 5, 0)
+
+
+@pytest.mark.parametrize("resize", [resize_pillow, resize_pillow_jit, resize_float, resize_float_jit])
+@pytest.mark.parametrize(
+    ("image", "height", "width", "match"),
+    [
+        (GOOD[0], 2, 2, r"wanted \[Y, X, C\]"),
+        (GOOD.astype(np.int64), 2, 2, r"got .* int64"),
+        (GOOD, 0, 2, "wanted sides of 1 to"),
+        (GOOD, 2, -1, "wanted sides of 1 to"),
+        (GOOD, 2, LONGEST_SIDE + 1, "wanted sides of 1 to"),
+        (GOOD[:0], 2, 2, "wanted sides of 1 to"),
+        (GOOD[:, :0], 2, 2, "wanted sides of 1 to"),
+    ],
+)
+def test_refusals(resize, image, height, width, match):
+    with pytest.raises(ValueError, match=match):
+        resize(image, height, width)
+
+
+@BOTH
+def test_floats_are_no_levels_and_the_order_has_two_names(resize):
+    with pytest.raises(ValueError, match=r"got .* float32"):
+        resize(GOOD.astype(np.float32), 2, 2)
+    with pytest.raises(ValueError, match="first: wanted rows, columns or None"):
+        resize(GOOD, 2, 2, "diagonals")
