@@ -134,16 +134,16 @@ def _mix_by_keys(probs, v):
 
 
 class _Emulation:
-    """The operations of one policy in one order; `r` rounds to the format between operations."""
+    """The operations of one policy in one order; `round` rounds to the format between operations."""
 
     def __init__(self, policy: Policy, order: int):
-        self.p, self.order = policy, order
+        self.policy, self.order = policy, order
         self.other = order % 2 == 1  # the other usual way to write the same formula
-        self.r = self.round = ROUND[policy.stored]
-        self.product = self.r if policy.products == "stored" else ROUND[policy.products]
+        self.round = ROUND[policy.stored]
+        self.product = self.round if policy.products == "stored" else ROUND[policy.products]
         self.fine = self.product if policy.attention == "steps" else _same
         self.operand = OPERANDS[policy.attention_operands]
-        self.keep = self.r if policy.keys == "stored" else ROUND[policy.keys]
+        self.keep = self.round if policy.keys == "stored" else ROUND[policy.keys]
         self.ready: dict[tuple[int, str], tuple[Any, np.ndarray]] = {}
 
     def shuffle(self, length):
@@ -167,9 +167,9 @@ class _Emulation:
         return values
 
     def embed(self, ids, table, scale):
-        scale = self.r(np.array([scale], np.float32))
+        scale = self.round(np.array([scale], np.float32))
         unique, place = np.unique(ids, return_inverse=True)
-        rows = self.r(widen(take_rows(table, unique)).astype(np.float32) * scale)
+        rows = self.round(widen(take_rows(table, unique)).astype(np.float32) * scale)
         return rows[place.reshape(ids.shape)]
 
     def mean(self, x):
@@ -179,45 +179,45 @@ class _Emulation:
 
     def rms_norm(self, x, scale, eps):
         scale, eps = np.asarray(scale, np.float32), np.float32(eps)
-        if self.p.norm == "stored":
-            r = self.r
-            square = x * x if self.other else r(x * x)  # compilers keep what is only summed in float32
-            inverse = r(1 / np.sqrt(r(r(self.mean(square)) + r(np.array([eps])))))
-            return r(r(x * inverse) * r(1 + scale))
-        if self.p.norm == "gain apart":
-            return self.r(self.r(x * (1 / np.sqrt(self.mean(x * x) + eps))) * self.r(1 + scale))
+        if self.policy.norm == "stored":
+            rounded = self.round
+            square = x * x if self.other else rounded(x * x)  # compilers keep what is only summed in float32
+            inverse = rounded(1 / np.sqrt(rounded(rounded(self.mean(square)) + rounded(np.array([eps])))))
+            return rounded(rounded(x * inverse) * rounded(1 + scale))
+        if self.policy.norm == "gain apart":
+            return self.round(self.round(x * (1 / np.sqrt(self.mean(x * x) + eps))) * self.round(1 + scale))
         root = np.sqrt(self.mean(x * x) + eps)
-        return self.r(x / root * (1 + scale) if self.other else x * (1 / root * (1 + scale)))
+        return self.round(x / root * (1 + scale) if self.other else x * (1 / root * (1 + scale)))
 
     def layer_norm(self, x, gain, bias, eps):
         centred = x - self.mean(x)
         inverse = 1 / np.sqrt(self.mean(centred * centred) + np.float32(eps))
-        return self.r(centred * inverse * np.asarray(gain, np.float32) + np.asarray(bias, np.float32))
+        return self.round(centred * inverse * np.asarray(gain, np.float32) + np.asarray(bias, np.float32))
 
     def linear(self, x, weight, bias=None):
-        return self.project(x, weight, bias, self.p.operands)
+        return self.project(x, weight, bias, self.policy.operands)
 
     def convolve(self, x, weight, bias=None):
-        return self.project(x, weight, bias, self.p.convolution)
+        return self.project(x, weight, bias, self.policy.convolution)
 
     def project(self, x, weight, bias, operand: str):
         order = self.shuffle(x.shape[-1])
         rows = x.reshape(-1, x.shape[-1])
         operand = operand if self.rounded_here(len(rows)) else "stored"
         rows = OPERANDS[operand](rows)
-        if order is not None and math.prod(weight.shape) > MOST_KEPT and not self.p.by_weight:
+        if order is not None and math.prod(weight.shape) > MOST_KEPT and not self.policy.by_weight:
             y = self.multiply_large(rows, OPERANDS[operand](widen_jit(weight).astype(np.float32, copy=False)), order)
         else:
             rows = rows if order is None else np.take(rows, order, axis=1)
-            rows = rounded_for(rows, kind_of(weight)) if self.p.by_weight else rows
+            rows = rounded_for(rows, kind_of(weight)) if self.policy.by_weight else rows
             y = self.multiply(rows, self.shuffled(weight, order, operand).T)
         y = y if bias is None else y + widen(bias).astype(np.float32, copy=False)
         return self.product(y).reshape(*x.shape[:-1], -1)
 
     def multiply_large(self, rows, weight, order):
         """Multiply with a weight that is too large to be permuted for each run: the sum is split in three instead."""
-        if self.p.sums != "float32":
-            return narrow_product(rows, weight.T, self.p.sums)
+        if self.policy.sums != "float32":
+            return narrow_product(rows, weight.T, self.policy.sums)
         if self.order >= PLAIN:
             return chain_product(rows, weight, order)
         cuts = [0, *sorted(order[:2].tolist()), len(order)]
@@ -226,12 +226,12 @@ class _Emulation:
 
     def multiply(self, a, b):
         """Multiply [..., T, I] by [..., I, O] with the sums of the policy and of the order."""
-        if self.p.sums != "float32":
-            return narrow_product(a, b, self.p.sums)
+        if self.policy.sums != "float32":
+            return narrow_product(a, b, self.policy.sums)
         return _in_chains(a, b) if self.order >= PLAIN else a @ b
 
     def table(self, positions, head_dim, base, factor):
-        if self.p.angle == "recurrence":
+        if self.policy.angle == "recurrence":
             theta = np.full((*np.shape(positions), head_dim // 2), np.float32(base) ** np.float32(-2 / head_dim))
             theta[..., 0] = positions
             angle = np.multiply.accumulate(theta, axis=-1) * np.float32(1 / factor)
@@ -249,14 +249,15 @@ class _Emulation:
             if at.size <= FEW and self.order >= PLAIN:  # of few angles all roundings may agree by chance
                 angle = np.nextafter(angle, np.float32(np.inf if self.other else -np.inf))
         cos, sin = np.cos(angle), np.sin(angle)
-        return (self.r(cos), self.r(sin)) if self.p.trig == "stored" else (cos, sin)
+        return (self.round(cos), self.round(sin)) if self.policy.trig == "stored" else (cos, sin)
 
     def rotate(self, x, cos, sin):
-        narrowed = OPERANDS[self.p.rotation]
+        narrowed = OPERANDS[self.policy.rotation]
         low, high = np.split(narrowed(x), 2, axis=-1)
-        r = self.r if self.p.trig == "stored" else _same
-        c, s = cos[:, :, None], sin[:, :, None]
-        return self.r(narrowed(np.concatenate([r(low * c) - r(high * s), r(high * c) + r(low * s)], axis=-1)))
+        product = self.round if self.policy.trig == "stored" else _same
+        cos, sin = cos[:, :, None], sin[:, :, None]
+        turned = [product(low * cos) - product(high * sin), product(high * cos) + product(low * sin)]
+        return self.round(narrowed(np.concatenate(turned, axis=-1)))
 
     def rounded_here(self, rows: int) -> bool:
         """Tell whether operands of a product of so many rows are rounded: of one row some libraries' are not."""
@@ -266,28 +267,30 @@ class _Emulation:
         order, scale = self.shuffle(q.shape[-1]), np.array([scale], np.float32)
         if order is not None:
             q, k = np.take(q, order, axis=-1), np.take(k, order, axis=-1)
-        if self.p.scaled == "q":  # JAX rounds a Python float to the array's format first; 15^-1/2 and 168^-1/2 change
-            return self.fine(self.attended(self.fine(q * self.r(scale)), k))
+        if (
+            self.policy.scaled == "q"
+        ):  # JAX rounds a Python float to the array's format first; 15^-1/2 and 168^-1/2 change
+            return self.fine(self.attended(self.fine(q * self.round(scale)), k))
         return self.fine(self.fine(self.attended(q, k)) * scale)
 
     def attended(self, q, k):
         """Multiply queries with the keys of their group."""
         (B, T, N, H), (S, K) = q.shape, k.shape[1:3]
         q = self.operand(q)
-        if self.p.operands != "stored" and self.rounded_here(T):
-            q, k = OPERANDS[self.p.operands](q), OPERANDS[self.p.operands](k)
+        if self.policy.operands != "stored" and self.rounded_here(T):
+            q, k = OPERANDS[self.policy.operands](q), OPERANDS[self.policy.operands](k)
         grouped = q.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, N // K * T, H)
         return self.multiply(grouped, k.transpose(0, 2, 3, 1)).reshape(B, N, T, S)
 
     def softmax(self, scores, seen):
-        r = self.r if self.p.softmax == "stored" else _same
+        rounded = self.round if self.policy.softmax == "stored" else _same
         wide = np.where(seen[:, None], scores, np.float32(-np.inf))
         largest = wide.max(axis=-1, keepdims=True)
-        wide = r(wide - np.where(np.isfinite(largest), largest, 0))
+        wide = rounded(wide - np.where(np.isfinite(largest), largest, 0))
         weights = np.exp2(wide * np.float32(LOG2_E)) if self.other else np.exp(wide)
-        parts = weights if self.other else r(weights)
-        total = r(parts.sum(axis=-1, keepdims=True) if self.order < PLAIN else _plain_sum(parts))
-        weights = r(weights)
+        parts = weights if self.other else rounded(weights)
+        total = rounded(parts.sum(axis=-1, keepdims=True) if self.order < PLAIN else _plain_sum(parts))
+        weights = rounded(weights)
         total = np.where(total == 0, 1, total)
         return self.fine(weights * (1 / total) if self.other else weights / total)
 
@@ -301,16 +304,16 @@ class _Emulation:
         if order is not None:
             probs, v = np.take(probs, order, axis=-1), np.take(v, order, axis=1)
         probs = self.operand(probs)
-        if self.p.operands != "stored" and self.rounded_here(T):
-            probs, v = OPERANDS[self.p.operands](probs), OPERANDS[self.p.operands](v)
+        if self.policy.operands != "stored" and self.rounded_here(T):
+            probs, v = OPERANDS[self.policy.operands](probs), OPERANDS[self.policy.operands](v)
         grouped = self.multiply(probs.reshape(B, K, N // K * T, S), v.transpose(0, 2, 1, 3))
         return grouped.reshape(B, N, T, H).transpose(0, 2, 1, 3)
 
     def attend(self, q, k, v, seen, scale):
-        if self.p.attention == "flash":
+        if self.policy.attention == "flash":
             return self.flash(self.scores(q, k, scale), v, seen)
         probs = self.softmax(self.scores(q, k, scale), seen)
-        if self.p.attention_operands == "float16" and self.p.attention == "fused":
+        if self.policy.attention_operands == "float16" and self.policy.attention == "fused":
             return _mix_by_keys(probs, v) if q.shape[1] < FLASH_TILE else KERNEL.mix(probs, v)
         return self.mix(probs, v)
 
@@ -320,14 +323,14 @@ class _Emulation:
         largest = wide.max(axis=-1, keepdims=True)
         weights = np.exp(wide - np.where(np.isfinite(largest), largest, 0))
         total = weights.sum(axis=-1)
-        mixed = self.added(self.r(weights), v)  # B T N H
+        mixed = self.added(self.round(weights), v)  # B T N H
         return self.product(mixed / np.where(total == 0, 1, total).transpose(0, 2, 1)[..., None])
 
     def gelu(self, x):
         return self.product(self.plain_gelu(x))
 
     def plain_gelu(self, x):
-        if self.p.tanh == "rational":
+        if self.policy.tanh == "rational":
             return _gelu(x, self.rational_tanh)
         return _gelu_by_exp(x) if self.other else _gelu(x)
 
@@ -337,9 +340,9 @@ class _Emulation:
         return np.where(np.abs(x) < SATURATED, np.clip(y + (RATIONAL if self.other else -RATIONAL), -1, 1), y)
 
     def geglu(self, gate, up):
-        if self.p.gelu == "float16 table":
+        if self.policy.gelu == "float16 table":
             g = np.where(gate >= 10, gate, np.where(gate <= -10, np.float32(0), to_float16(_gelu(to_float16(gate)))))
-        elif self.p.gelu == "stored":
+        elif self.policy.gelu == "stored":
             g = self.stepwise_gelu(gate)
         else:
             g = self.plain_gelu(gate)
@@ -347,22 +350,22 @@ class _Emulation:
 
     def stepwise_gelu(self, x):
         """Round after each step, as google-deepmind/gemma's does in its parameters' dtype."""
-        r = self.r
-        cubic, root = (r(np.array([value], np.float32)) for value in (CUBIC, SQRT_2_OVER_PI))
-        cube = r(x * x * x) if self.other else r(r(x * x) * x)  # a power is rounded once
-        inner = r(root * r(x + r(cubic * cube)))
-        return r(x * r(np.float32(0.5) * r(1 + r(np.tanh(inner)))))
+        rounded = self.round
+        cubic, root = (rounded(np.array([value], np.float32)) for value in (CUBIC, SQRT_2_OVER_PI))
+        cube = rounded(x * x * x) if self.other else rounded(rounded(x * x) * x)  # a power is rounded once
+        inner = rounded(root * rounded(x + rounded(cubic * cube)))
+        return rounded(x * rounded(np.float32(0.5) * rounded(1 + rounded(np.tanh(inner)))))
 
     def average_pool(self, x, pool):
         side = int(x.shape[1] ** 0.5)
         squares = x.reshape(x.shape[0], side // pool, pool, side // pool, pool, x.shape[2])
-        return self.r(squares.mean(axis=(2, 4), dtype=np.float32)).reshape(x.shape[0], -1, x.shape[2])
+        return self.round(squares.mean(axis=(2, 4), dtype=np.float32)).reshape(x.shape[0], -1, x.shape[2])
 
     def add(self, a, b):
-        if self.p.fused:  # b is taken before it was rounded: somewhere within half a step of what the dump holds
+        if self.policy.fused:  # b is taken before it was rounded: somewhere within half a step of what the dump holds
             b = b + np.spacing(b).astype(np.float64) * (np.random.default_rng(self.order).random(b.shape) - 0.5)
             return (a + b).astype(np.float32)
-        return self.r(a + b)
+        return self.round(a + b)
 
 
 def _power_errors(base, head_dim: int):

@@ -21,7 +21,7 @@ NARROW = ("bfloat16", "float16")
 
 
 class Context(NamedTuple):
-    """What a rule is given: `c["attn.q"]` is the value of another tap of the same layer, computed or the dump's."""
+    """What a rule is given: `at["attn.q"]` is the value of another tap of the same layer, computed or the dump's."""
 
     run: "Run"
     tap: str
@@ -32,7 +32,7 @@ class Context(NamedTuple):
         return self.run.value(name if name.startswith(("text.", "vision.", "model.")) else self.prefix + name)
 
     @property
-    def a(self) -> Arithmetic:
+    def ops(self) -> Arithmetic:
         """The operations."""
         return self.run.arithmetic
 
@@ -42,12 +42,12 @@ class Context(NamedTuple):
         return self.run.world
 
     @property
-    def c(self):
+    def config(self):
         """The text configuration."""
         return self.run.world.config
 
     @property
-    def v(self):
+    def vision(self):
         """The vision configuration."""
         vision = self.run.world.vision
         if vision is None:
@@ -55,13 +55,13 @@ class Context(NamedTuple):
         return vision.config
 
     @property
-    def p(self):
+    def weights(self):
         """The weights of this layer, or of the model outside the layers."""
         return self.run.weights_of(self.prefix)
 
-    def w(self, field: str) -> np.ndarray:
+    def vector(self, field: str) -> np.ndarray:
         """One vector of weights, as floats."""
-        return np.asarray(getattr(self.p, field))
+        return np.asarray(getattr(self.weights, field))
 
     def is_given(self, name: str) -> bool:
         """Tell whether the dump holds the tap, so that nothing above it is computed."""
@@ -81,10 +81,10 @@ class Context(NamedTuple):
 
     def places(self, base: float | None = None, factor: float | None = None, positions=None):
         """Return cosines and sines of this layer's rotation, or of another base, factor or positions."""
-        own_base, own_factor = self.c.rope(self.layer)
+        own_base, own_factor = self.config.rope(self.layer)
         positions = self.world.positions if positions is None else positions
-        return self.a.table(
-            np.maximum(positions, 0), self.c.head_dim, base or own_base, own_factor if factor is None else factor
+        return self.ops.table(
+            np.maximum(positions, 0), self.config.head_dim, base or own_base, own_factor if factor is None else factor
         )
 
     def seen(self, keys: int, origin: int):
@@ -237,70 +237,72 @@ class Run:
         self.memo = {name: self.memo[name] for name in kept if name in self.memo}
 
 
-def _heads(c, x, count):
+def _heads(at, x, count):
     return x.reshape(*x.shape[:2], count, -1)
 
 
-def _in(c):
-    if c.layer:
-        return c[f"text.layer.{c.layer - 1}.out"]
-    return c["model.merged"] if c.world.places.any() else c["text.embed"]
+def _in(at):
+    if at.layer:
+        return at[f"text.layer.{at.layer - 1}.out"]
+    return at["model.merged"] if at.world.places.any() else at["text.embed"]
 
 
-def norm_input(c) -> np.ndarray:
+def norm_input(at) -> np.ndarray:
     """Return what an RMSNorm is applied to."""
-    return c[NORMS[tap_group(c.tap)][0]] if c.tap != "text.final_norm" else c[f"text.layer.{c.world.layers - 1}.out"]
+    return (
+        at[NORMS[tap_group(at.tap)][0]] if at.tap != "text.final_norm" else at[f"text.layer.{at.world.layers - 1}.out"]
+    )
 
 
-def _norm(c):
-    return c.a.rms_norm(norm_input(c), c.w(NORMS[tap_group(c.tap)][1]), norm_eps(c))
+def _norm(at):
+    return at.ops.rms_norm(norm_input(at), at.vector(NORMS[tap_group(at.tap)][1]), norm_eps(at))
 
 
-def norm_eps(c) -> float:
+def norm_eps(at) -> float:
     """Return the epsilon of an RMSNorm."""
-    return c.v.layer_norm_eps if c.tap == "vision.soft_norm" else c.c.rms_eps
+    return at.vision.layer_norm_eps if at.tap == "vision.soft_norm" else at.config.rms_eps
 
 
-L = "text.layer.*."
+LAYER = "text.layer.*."
 NORMS = {  # tap group: input, field of the gain
-    L + "attn.pre_norm": ("in", "pre_attn_norm"),
-    L + "attn.q_norm": ("attn.q", "q_norm"),
-    L + "attn.k_norm": ("attn.k", "k_norm"),
-    L + "attn.post_norm": ("attn.out", "post_attn_norm"),
-    L + "ffn.pre_norm": ("mid", "pre_ffn_norm"),
-    L + "ffn.post_norm": ("ffn.out", "post_ffn_norm"),
+    LAYER + "attn.pre_norm": ("in", "pre_attn_norm"),
+    LAYER + "attn.q_norm": ("attn.q", "q_norm"),
+    LAYER + "attn.k_norm": ("attn.k", "k_norm"),
+    LAYER + "attn.post_norm": ("attn.out", "post_attn_norm"),
+    LAYER + "ffn.pre_norm": ("mid", "pre_ffn_norm"),
+    LAYER + "ffn.post_norm": ("ffn.out", "post_ffn_norm"),
     "text.final_norm": ("", "final_norm"),
     "vision.soft_norm": ("vision.pool", "soft_norm"),
 }
 
 
-def _probs(c):
-    scores = c["attn.scores"]
-    return c.a.softmax(scores, c.seen(scores.shape[-1], c.world.total - scores.shape[-1]))
+def _probs(at):
+    scores = at["attn.scores"]
+    return at.ops.softmax(scores, at.seen(scores.shape[-1], at.world.total - scores.shape[-1]))
 
 
-def scores_of(c, q=None, scale=None) -> np.ndarray:
+def scores_of(at, q=None, scale=None) -> np.ndarray:
     """Compute the scores, with another query or scale if one is given."""
-    k, _, _ = c.keys()
-    return c.a.scores(c["attn.q_rope"] if q is None else q, k, c.c.query_scale if scale is None else scale)
+    k, _, _ = at.keys()
+    return at.ops.scores(at["attn.q_rope"] if q is None else q, k, at.config.query_scale if scale is None else scale)
 
 
-def _mix(c):
-    k, v, origin = c.keys()
-    if not (c.is_given("attn.scores") or c.is_known("attn.probs") or c.is_mutated("attn.scores", "attn.probs")):
-        return c.a.attend(c["attn.q_rope"], k, v, c.seen(k.shape[1], origin), c.c.query_scale)
-    probs = c["attn.probs"]
+def _mix(at):
+    k, v, origin = at.keys()
+    if not (at.is_given("attn.scores") or at.is_known("attn.probs") or at.is_mutated("attn.scores", "attn.probs")):
+        return at.ops.attend(at["attn.q_rope"], k, v, at.seen(k.shape[1], origin), at.config.query_scale)
+    probs = at["attn.probs"]
     keys = min(probs.shape[-1], v.shape[1])  # what only one of them holds is too old to be seen
-    return c.a.mix(probs[..., probs.shape[-1] - keys :], v[:, v.shape[1] - keys :])
+    return at.ops.mix(probs[..., probs.shape[-1] - keys :], v[:, v.shape[1] - keys :])
 
 
-def _visible(c):
-    return c.world.visible(c.layer)
+def _visible(at):
+    return at.world.visible(at.layer)
 
 
-def _cache(c, name):
-    k, v = c.run.history(c.prefix)
-    return c.a.keep(k if name == "k" else v)
+def _cache(at, name):
+    k, v = at.run.history(at.prefix)
+    return at.ops.keep(k if name == "k" else v)
 
 
 def _flat(x):
@@ -308,110 +310,116 @@ def _flat(x):
 
 
 TEXT_RULES: dict[str, Rule] = {
-    "text.embed": lambda c: c.a.embed(c.world.ids, c.world.table, np.sqrt(np.float64(c.c.width))),
-    "model.merged": lambda c: insert(c["text.embed"], c["vision.soft_tokens"], c.world.places),
-    L + "in": _in,
-    L + "attn.q": lambda c: _heads(c, c.a.linear(c["attn.pre_norm"], c.p.q), c.c.query_heads),
-    L + "attn.k": lambda c: _heads(c, c.a.linear(c["attn.pre_norm"], c.p.k), c.c.kv_heads),
-    L + "attn.v": lambda c: _heads(c, c.a.linear(c["attn.pre_norm"], c.p.v), c.c.kv_heads),
-    L + "attn.q_rope": lambda c: c.a.rotate(c["attn.q_norm"], *c.places()),
-    L + "attn.k_rope": lambda c: c.a.rotate(c["attn.k_norm"], *c.places()),
-    L + "cache.k": lambda c: _cache(c, "k"),
-    L + "cache.v": lambda c: _cache(c, "v"),
-    L + "cache.positions": lambda c: c.world.cached_positions(),
-    L + "attn.visible": _visible,
-    L + "attn.scores": scores_of,
-    L + "attn.probs": _probs,
-    L + "attn.mix": _mix,
-    L + "attn.out": lambda c: c.a.linear(_flat(c["attn.mix"]), c.p.attn_out),
-    L + "mid": lambda c: c.a.add(c["in"], c["attn.post_norm"]),
-    L + "ffn.gate": lambda c: c.a.linear(c["ffn.pre_norm"], c.p.gate),
-    L + "ffn.up": lambda c: c.a.linear(c["ffn.pre_norm"], c.p.up),
-    L + "ffn.act": lambda c: c.a.geglu(c["ffn.gate"], c["ffn.up"]),
-    L + "ffn.out": lambda c: c.a.linear(c["ffn.act"], c.p.down),
-    L + "out": lambda c: c.a.add(c["mid"], c["ffn.post_norm"]),
-    "text.logits": lambda c: c.a.linear(c["text.final_norm"], c.world.table),
+    "text.embed": lambda at: at.ops.embed(at.world.ids, at.world.table, np.sqrt(np.float64(at.config.width))),
+    "model.merged": lambda at: insert(at["text.embed"], at["vision.soft_tokens"], at.world.places),
+    LAYER + "in": _in,
+    LAYER + "attn.q": lambda at: _heads(at, at.ops.linear(at["attn.pre_norm"], at.weights.q), at.config.query_heads),
+    LAYER + "attn.k": lambda at: _heads(at, at.ops.linear(at["attn.pre_norm"], at.weights.k), at.config.kv_heads),
+    LAYER + "attn.v": lambda at: _heads(at, at.ops.linear(at["attn.pre_norm"], at.weights.v), at.config.kv_heads),
+    LAYER + "attn.q_rope": lambda at: at.ops.rotate(at["attn.q_norm"], *at.places()),
+    LAYER + "attn.k_rope": lambda at: at.ops.rotate(at["attn.k_norm"], *at.places()),
+    LAYER + "cache.k": lambda at: _cache(at, "k"),
+    LAYER + "cache.v": lambda at: _cache(at, "v"),
+    LAYER + "cache.positions": lambda at: at.world.cached_positions(),
+    LAYER + "attn.visible": _visible,
+    LAYER + "attn.scores": scores_of,
+    LAYER + "attn.probs": _probs,
+    LAYER + "attn.mix": _mix,
+    LAYER + "attn.out": lambda at: at.ops.linear(_flat(at["attn.mix"]), at.weights.attn_out),
+    LAYER + "mid": lambda at: at.ops.add(at["in"], at["attn.post_norm"]),
+    LAYER + "ffn.gate": lambda at: at.ops.linear(at["ffn.pre_norm"], at.weights.gate),
+    LAYER + "ffn.up": lambda at: at.ops.linear(at["ffn.pre_norm"], at.weights.up),
+    LAYER + "ffn.act": lambda at: at.ops.geglu(at["ffn.gate"], at["ffn.up"]),
+    LAYER + "ffn.out": lambda at: at.ops.linear(at["ffn.act"], at.weights.down),
+    LAYER + "out": lambda at: at.ops.add(at["mid"], at["ffn.post_norm"]),
+    "text.logits": lambda at: at.ops.linear(at["text.final_norm"], at.world.table),
     **dict.fromkeys(NORMS, _norm),
 }
 
 
-V = "vision.layer.*."
+TOWER = "vision.layer.*."
 
 
-def _pixels(c):
-    if c.world.pixels is None:
+def _pixels(at):
+    if at.world.pixels is None:
         raise Unknown("the dump does not hold the pixels that went in")
-    return c.world.pixels.astype(c.a.dtype)
+    return at.world.pixels.astype(at.ops.dtype)
 
 
-def layer_norm_of(c, eps=None) -> np.ndarray:
+def layer_norm_of(at, eps=None) -> np.ndarray:
     """Apply the tower's LayerNorm of this tap, with another epsilon if one is given."""
-    x, field = (c[VISION_NORMS[tap_group(c.tap)][0]] if c.tap != "vision.post_norm" else _last_block(c)), ""
-    field = VISION_NORMS[tap_group(c.tap)][1]
-    return c.a.layer_norm(x, c.w(field), c.w(field + "_bias"), c.v.layer_norm_eps if eps is None else eps)
+    x, field = (at[VISION_NORMS[tap_group(at.tap)][0]] if at.tap != "vision.post_norm" else _last_block(at)), ""
+    field = VISION_NORMS[tap_group(at.tap)][1]
+    return at.ops.layer_norm(
+        x, at.vector(field), at.vector(field + "_bias"), at.vision.layer_norm_eps if eps is None else eps
+    )
 
 
-def _last_block(c):
-    return c[f"vision.layer.{c.v.layers - 1}.out"]
+def _last_block(at):
+    return at[f"vision.layer.{at.vision.layers - 1}.out"]
 
 
 VISION_NORMS = {
-    V + "attn.pre_norm": ("in", "attn_norm"),
-    V + "ffn.pre_norm": ("mid", "ffn_norm"),
+    TOWER + "attn.pre_norm": ("in", "attn_norm"),
+    TOWER + "ffn.pre_norm": ("mid", "ffn_norm"),
     "vision.post_norm": ("", "post_norm"),
 }
 
 
-def vision_linear(c, source: str, field: str) -> np.ndarray:
+def vision_linear(at, source: str, field: str) -> np.ndarray:
     """Apply a linear layer of the tower with its bias."""
-    return c.a.linear(_flat(c[source]), getattr(c.p, field), c.w(field + "_bias"))
+    return at.ops.linear(_flat(at[source]), getattr(at.weights, field), at.vector(field + "_bias"))
 
 
-def _vision_seen(c):
-    images, patches = c["attn.q"].shape[:2]
+def _vision_seen(at):
+    images, patches = at["attn.q"].shape[:2]
     return np.ones((images, patches, patches), bool)
 
 
-def vision_scale(c) -> float:
+def vision_scale(at) -> float:
     """Return what the tower's scores are multiplied by."""
-    return (c.v.width // c.v.heads) ** -0.5
+    return (at.vision.width // at.vision.heads) ** -0.5
 
 
-def _vision_mix(c):
-    if c.is_given("attn.scores") or c.is_known("attn.probs") or c.is_mutated("attn.scores", "attn.probs"):
-        return c.a.mix(c["attn.probs"], c["attn.v"])
-    return c.a.attend(c["attn.q"], c["attn.k"], c["attn.v"], _vision_seen(c), vision_scale(c))
+def _vision_mix(at):
+    if at.is_given("attn.scores") or at.is_known("attn.probs") or at.is_mutated("attn.scores", "attn.probs"):
+        return at.ops.mix(at["attn.probs"], at["attn.v"])
+    return at.ops.attend(at["attn.q"], at["attn.k"], at["attn.v"], _vision_seen(at), vision_scale(at))
 
 
-def _patches(c):
-    return c.a.convolve(split_patches(c["vision.pixels"], c.v.patch), c.p.patch, c.w("patch_bias"))
+def _patches(at):
+    return at.ops.convolve(
+        split_patches(at["vision.pixels"], at.vision.patch), at.weights.patch, at.vector("patch_bias")
+    )
 
 
-def _block_in(c):
-    return c[f"vision.layer.{c.layer - 1}.out"] if c.layer else c["vision.embed"]
+def _block_in(at):
+    return at[f"vision.layer.{at.layer - 1}.out"] if at.layer else at["vision.embed"]
 
 
 VISION_RULES: dict[str, Rule] = {
     "vision.pixels": _pixels,
     "vision.patch_embed": _patches,
-    "vision.embed": lambda c: c.a.add(c["vision.patch_embed"], c.w("position").astype(c.a.dtype)),
-    V + "in": _block_in,
-    V + "attn.q": lambda c: _heads(c, vision_linear(c, "attn.pre_norm", "q"), c.v.heads),
-    V + "attn.k": lambda c: _heads(c, vision_linear(c, "attn.pre_norm", "k"), c.v.heads),
-    V + "attn.v": lambda c: _heads(c, vision_linear(c, "attn.pre_norm", "v"), c.v.heads),
-    V + "attn.scores": lambda c: c.a.scores(c["attn.q"], c["attn.k"], vision_scale(c)),
-    V + "attn.probs": lambda c: c.a.softmax(c["attn.scores"], _vision_seen(c)),
-    V + "attn.mix": _vision_mix,
-    V + "attn.out": lambda c: vision_linear(c, "attn.mix", "attn_out"),
-    V + "mid": lambda c: c.a.add(c["in"], c["attn.out"]),
-    V + "ffn.up": lambda c: vision_linear(c, "ffn.pre_norm", "up"),
-    V + "ffn.act": lambda c: c.a.gelu(c["ffn.up"]),
-    V + "ffn.out": lambda c: vision_linear(c, "ffn.act", "down"),
-    V + "out": lambda c: c.a.add(c["mid"], c["ffn.out"]),
-    "vision.pool": lambda c: c.a.average_pool(c["vision.post_norm"], c.v.pool),
-    "vision.soft_tokens": lambda c: c.a.linear(c["vision.soft_norm"], np.ascontiguousarray(c.w("projection").T)),
+    "vision.embed": lambda at: at.ops.add(at["vision.patch_embed"], at.vector("position").astype(at.ops.dtype)),
+    TOWER + "in": _block_in,
+    TOWER + "attn.q": lambda at: _heads(at, vision_linear(at, "attn.pre_norm", "q"), at.vision.heads),
+    TOWER + "attn.k": lambda at: _heads(at, vision_linear(at, "attn.pre_norm", "k"), at.vision.heads),
+    TOWER + "attn.v": lambda at: _heads(at, vision_linear(at, "attn.pre_norm", "v"), at.vision.heads),
+    TOWER + "attn.scores": lambda at: at.ops.scores(at["attn.q"], at["attn.k"], vision_scale(at)),
+    TOWER + "attn.probs": lambda at: at.ops.softmax(at["attn.scores"], _vision_seen(at)),
+    TOWER + "attn.mix": _vision_mix,
+    TOWER + "attn.out": lambda at: vision_linear(at, "attn.mix", "attn_out"),
+    TOWER + "mid": lambda at: at.ops.add(at["in"], at["attn.out"]),
+    TOWER + "ffn.up": lambda at: vision_linear(at, "ffn.pre_norm", "up"),
+    TOWER + "ffn.act": lambda at: at.ops.gelu(at["ffn.up"]),
+    TOWER + "ffn.out": lambda at: vision_linear(at, "ffn.act", "down"),
+    TOWER + "out": lambda at: at.ops.add(at["mid"], at["ffn.out"]),
+    "vision.pool": lambda at: at.ops.average_pool(at["vision.post_norm"], at.vision.pool),
+    "vision.soft_tokens": lambda at: at.ops.linear(
+        at["vision.soft_norm"], np.ascontiguousarray(at.vector("projection").T)
+    ),
     **dict.fromkeys(VISION_NORMS, layer_norm_of),
 }
 RULES: dict[str, Rule] = TEXT_RULES | VISION_RULES
-_KNOWN = {*(L + name for name in LAYER_TAPS), *(V + name for name in VISION_LAYER_TAPS)}
+_KNOWN = {*(LAYER + name for name in LAYER_TAPS), *(TOWER + name for name in VISION_LAYER_TAPS)}
 assert set(RULES) == {*_KNOWN, *TEXT_TAPS, *VISION_TAPS, *MERGED}

@@ -5,10 +5,10 @@ from math import erf, sqrt
 import numpy as np
 from numba import njit
 
-from ref.emulate.graph import L
+from ref.emulate.graph import LAYER
 from ref.mutants.base import TapMutant
 
-ACT = L + "ffn.act"
+ACT = LAYER + "ffn.act"
 
 
 @njit(cache=True, nogil=True)
@@ -30,7 +30,7 @@ def _sigmoid(x):
 
 
 def _gated(activation):
-    return {ACT: lambda c: c.a.round(activation(c["ffn.gate"]) * c["ffn.up"])}
+    return {ACT: lambda at: at.ops.round(activation(at["ffn.gate"]) * at["ffn.up"])}
 
 
 def _unscaled_tanh(x):
@@ -38,28 +38,65 @@ def _unscaled_tanh(x):
 
 
 S91, E14 = "GEMMA3_SPEC 9.1", "ECOSYSTEM 1.4"
-# fmt: off
 FFN_MUTANTS = [
-    TapMutant("gelu_erf", "GELU is the exact one instead of the tanh form.", f"{S91} (15); {E14}",
-              "any input; in bfloat16 a few hundred tokens", _gated(gelu_erf), True),
-    TapMutant("gelu_quick", "GELU is x sigmoid(1.702 x).", f"{S91} (36)", "any input",
-              _gated(lambda x: x * _sigmoid(1.702 * x))),
-    TapMutant("gelu_without_factor", "tanh lacks its factor sqrt(2 / pi).", f"{S91} (15)", "any input",
-              _gated(_unscaled_tanh)),
-    TapMutant("ffn_silu", "The gate goes through SiLU, as in Llama.", f"{S91} (15)", "any input",
-              _gated(lambda x: x * _sigmoid(x))),
-    TapMutant("ffn_relu", "The gate goes through ReLU.", f"{S91} (15)", "any input",
-              _gated(lambda x: np.maximum(x, 0))),
+    TapMutant(
+        "gelu_erf",
+        "GELU is the exact one instead of the tanh form.",
+        f"{S91} (15); {E14}",
+        "any input; in bfloat16 a few hundred tokens",
+        _gated(gelu_erf),
+        True,
+    ),
+    TapMutant(
+        "gelu_quick",
+        "GELU is x sigmoid(1.702 x).",
+        f"{S91} (36)",
+        "any input",
+        _gated(lambda x: x * _sigmoid(1.702 * x)),
+    ),
+    TapMutant(
+        "gelu_without_factor", "tanh lacks its factor sqrt(2 / pi).", f"{S91} (15)", "any input", _gated(_unscaled_tanh)
+    ),
+    TapMutant(
+        "ffn_silu",
+        "The gate goes through SiLU, as in Llama.",
+        f"{S91} (15)",
+        "any input",
+        _gated(lambda x: x * _sigmoid(x)),
+    ),
+    TapMutant(
+        "ffn_relu", "The gate goes through ReLU.", f"{S91} (15)", "any input", _gated(lambda x: np.maximum(x, 0))
+    ),
     TapMutant("ffn_no_activation", "The gate is not activated.", f"{S91} (15)", "any input", _gated(lambda x: x)),
-    TapMutant("gate_up_swapped", "Up is activated and gate is not, as from a fused array read wrongly.",
-              f"{S91} (16)", "any input", {ACT: lambda c: c.a.geglu(c["ffn.up"], c["ffn.gate"])}),
-    TapMutant("gate_up_projections_swapped", "The weights of gate and up stand in each other's place.",
-              f"{S91} (16)", "any input",
-              {L + "ffn.gate": lambda c: c.a.linear(c["ffn.pre_norm"], c.p.up),
-               L + "ffn.up": lambda c: c.a.linear(c["ffn.pre_norm"], c.p.gate)}),
-    TapMutant("gate_missing", "Only up is activated: there is no gate.", f"{E14}", "any input",
-              {ACT: lambda c: c.a.gelu(c["ffn.up"])}),
-    TapMutant("gelu_of_product", "GELU is applied to the product of gate and up.", f"{E14}", "any input",
-              {ACT: lambda c: c.a.gelu(c["ffn.gate"] * c["ffn.up"])}),
+    TapMutant(
+        "gate_up_swapped",
+        "Up is activated and gate is not, as from a fused array read wrongly.",
+        f"{S91} (16)",
+        "any input",
+        {ACT: lambda at: at.ops.geglu(at["ffn.up"], at["ffn.gate"])},
+    ),
+    TapMutant(
+        "gate_up_projections_swapped",
+        "The weights of gate and up stand in each other's place.",
+        f"{S91} (16)",
+        "any input",
+        {
+            LAYER + "ffn.gate": lambda at: at.ops.linear(at["ffn.pre_norm"], at.weights.up),
+            LAYER + "ffn.up": lambda at: at.ops.linear(at["ffn.pre_norm"], at.weights.gate),
+        },
+    ),
+    TapMutant(
+        "gate_missing",
+        "Only up is activated: there is no gate.",
+        f"{E14}",
+        "any input",
+        {ACT: lambda at: at.ops.gelu(at["ffn.up"])},
+    ),
+    TapMutant(
+        "gelu_of_product",
+        "GELU is applied to the product of gate and up.",
+        f"{E14}",
+        "any input",
+        {ACT: lambda at: at.ops.gelu(at["ffn.gate"] * at["ffn.up"])},
+    ),
 ]
-# fmt: on
