@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import ref
-from ref.model.gemma import soft_token_id
+from ref.model.multimodal import soft_token_id
 from ref.model.taps import Recorder
 from ref.model.text import How
 from ref.ops.visibility import as_matrix, image_blocks, visible_keys, visible_ranges

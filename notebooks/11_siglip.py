@@ -16,7 +16,7 @@ import ref
 from ref.model.count import count_params
 from ref.model.taps import Recorder
 from ref.model.text import How
-from ref.model.vision import look, vision_block
+from ref.model.vision import encode_images, vision_block
 from ref.ops.norm import layer_norm, rms_norm
 from ref.ops.patches import average_pool, split_patches
 from ref.show.plots import plot_patches
@@ -29,7 +29,7 @@ from ref.testing import assert_matches, check_op, exercise
 # SigLIP is an image encoder, trained apart from Gemma. All of it, and the projector to the text model's width:
 
 # %%
-source(look, doc=False)
+source(encode_images, doc=False)
 
 # %% [markdown]
 # ## Patches
@@ -59,7 +59,7 @@ vision = ref.load("synthetic:4b-pair").vision
 c, one = vision.config, vision._replace(config=vision.config._replace(layers=1), layers=[vision.layers[0]])
 recorder = Recorder("vision.[pes]*", "vision.layer.0.attn.q", "vision.layer.0.ffn.up")
 start = time.perf_counter()
-look(one, pixels, How(taps=recorder))
+encode_images(one, pixels, How(taps=recorder))
 print(shapes(recorder.values), f"\n\nseconds: {time.perf_counter() - start:.1f}")
 
 # %% [markdown]
@@ -94,7 +94,7 @@ for name, y in (("LayerNorm", layer_norm(rows, zeros + 1, zeros, 1e-6)), ("RMSNo
 # %%
 tiny = ref.load("tiny")
 toy, toy_pixels, recorder = tiny.vision, ref.preprocess(data.coffee(), size=40).pixels, Recorder("vision.*")
-look(toy, toy_pixels, How(taps=recorder))
+encode_images(toy, toy_pixels, How(taps=recorder))
 given = recorder.values["vision.layer.0.attn.probs"][0, 0, 10]
 print(f"patch 10 gives {given[:10].sum():.2f} to those before it, {given[11:].sum():.2f} to those after it")
 
@@ -142,7 +142,7 @@ exercise(check_op, lambda x, gain, bias, eps: rms_norm(x, gain - 1, eps) + bias,
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Zhai et al. 2023, SigLIP; Dosovitskiy et al. 2020 | `ref.model.vision.look` | `tests/model/test_gemma.py` |
+# | Zhai et al. 2023, SigLIP; Dosovitskiy et al. 2020 | `ref.model.vision.encode_images` | `tests/model/test_gemma.py` |
 # | Ba et al. 2016, LayerNorm | `ref.ops.norm.layer_norm` | `tests/ops/test_layer_norm.py` |
 # | Gemma 3 report, section 2.1 | `ref.ops.patches.average_pool` | `tests/ops/test_patches.py` |
 #

@@ -11,8 +11,8 @@ import numpy as np
 from skimage import data
 
 import ref
-from ref.model.gemma import embed_images
 from ref.model.inputs import insert
+from ref.model.multimodal import embed_images
 from ref.model.taps import Recorder
 from ref.model.text import How
 from ref.ops.visibility import image_blocks, visible_keys

@@ -15,7 +15,7 @@ In the vision tower B counts images, D, N, H and F are the tower's own.
 
 Reading order: config -> ops/norm, linear, rope, visibility, attention, gelu -> model/block -> model/text ->
 model/cache -> model/generate -> prompt/tokenizer, chat; images: ops/pan_and_scan, resize, patches -> prompt/images,
-placeholders -> model/vision -> model/gemma; then weights/; the judge: emulate/ -> dump/ ->
+placeholders -> model/vision -> model/multimodal; then weights/; the judge: emulate/ -> dump/ ->
 mutants/ -> measure/ -> diagnosis/ -> judge/ -> report/, captures of other implementations in capture/.
 
 Importing `ref` imports and compiles nothing; the names below load on first use.
@@ -39,9 +39,9 @@ if TYPE_CHECKING:  # what type checkers and readers see; at run time `__getattr_
     from ref.config import TextConfig as TextConfig
     from ref.errors import BadInput as BadInput
     from ref.judge.compare import compare as compare
-    from ref.model.gemma import Images as Images
-    from ref.model.gemma import forward_images as forward_images
     from ref.model.generate import generate as generate
+    from ref.model.multimodal import Images as Images
+    from ref.model.multimodal import forward_images as forward_images
     from ref.model.text import forward as forward
     from ref.ops import DEFINITION as DEFINITION
     from ref.ops import KERNEL as KERNEL
@@ -57,8 +57,8 @@ _HOMES = {
     "TextConfig": "ref.config",
     "BadInput": "ref.errors",
     "compare": "ref.judge.compare",
-    "Images": "ref.model.gemma",
-    "forward_images": "ref.model.gemma",
+    "Images": "ref.model.multimodal",
+    "forward_images": "ref.model.multimodal",
     "generate": "ref.model.generate",
     "forward": "ref.model.text",
     "DEFINITION": "ref.ops",

@@ -1,4 +1,4 @@
-"""Make golden/second: what google-deepmind/gemma, run in JAX, says of visibility, RoPE, expansion of ids and vision.
+"""Make golden/gemma_jax: what google-deepmind/gemma, run in JAX, says of visibility, RoPE, expansion of ids and vision.
 
 Run by hand, in an environment of its own (JAX and TensorFlow beside the witness's torch would take long to resolve):
 
@@ -177,25 +177,25 @@ def write(kind, content):
         "differs": DIFFERS[kind],
     }
     whole = json.loads(json.dumps(head | content))
-    jsonschema.validate(whole, schema("second"))
+    jsonschema.validate(whole, schema("gemma_jax"))
     lines = []
     for key, value in whole.items():
         body = json.dumps(value, ensure_ascii=False)
         if isinstance(value, list) and value and isinstance(value[0], dict | str):
             body = "[\n" + ",\n".join(json.dumps(one, ensure_ascii=False) for one in value) + "\n]"
         lines.append(f"{json.dumps(key)}: {body}")
-    path = GOLDEN / "second" / f"{kind}.json"
+    path = GOLDEN / "gemma_jax" / f"{kind}.json"
     path.with_suffix(".new").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8", newline="\n")
     path.with_suffix(".new").replace(path)
     print(path.name, path.stat().st_size)
 
 
 def main():
-    (GOLDEN / "second").mkdir(exist_ok=True)
+    (GOLDEN / "gemma_jax").mkdir(exist_ok=True)
     write("visibility", visibility())
     write("rope", rope())
     write("expansion", expansion())
-    write("vision", gemma_jax_vision.vision(GOLDEN / "second"))
+    write("vision", gemma_jax_vision.vision(GOLDEN / "gemma_jax"))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ref.dump.align import Stored
 from ref.dump.opened import Dump, DumpPass
 from ref.emulate.arithmetic import emulate
 from ref.emulate.graph import Run
-from ref.emulate.one_pass import Unknown, world_of
+from ref.emulate.one_pass import Unknown, pass_of
 from ref.emulate.policy import POLICIES
 from ref.emulate.stages import prepare_stage, stages_of, taps_of
 from ref.golden_files.files import find_cases, read_case
@@ -32,12 +32,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": "gemma-float32", "bfloat16": "transformers-bfloat16", "float16": "transformers-float16"}
 PASSES = 8  # of a decoding case: by then the ring has wrapped several times
 REAL = ("short", "long")
-# ways to run a case; where the window bounds blocks ahead too, golden/second has gemma's masks
+# ways to run a case; where the window bounds blocks ahead too, golden/gemma_jax has gemma's masks
 COMPOSITION = {"": "current", "in chunks": "current", "two-sided": "two_sided"}
 
 
 def rows_of(case):
-    """List a case's rows: each a list of what `world_of` wants of its passes."""
+    """List a case's rows: each a list of what `pass_of` wants of its passes."""
     passes = case.passes[:PASSES] if len(case.passes) > PASSES else case.passes
     out = []
     for b in range(passes[0].ids.shape[0]):
@@ -75,19 +75,19 @@ def dump_of(loaded, case, dtype, rules, way=""):
     passes = []
     rows, token = rows_of(case), loaded.params.config.vocabulary
     for b, row in enumerate(in_chunks(rows, token) if way == "in chunks" else rows):
-        world, run, seen = None, None, 0
+        one_pass, run, seen = None, None, 0
         for ids, positions, cached, pads, images in row:
             pixels = None
             if images:
                 M = loaded.vision.config.soft_tokens
                 first, count = images_before(case, b, token, M) + seen, int((ids == token).sum() // M)
                 pixels, seen = made_pixels(images, loaded.vision.config.image)[first : first + count], seen + count
-            world = world_of(
+            one_pass = pass_of(
                 loaded, ids, positions=positions, cached=cached, left_pads=pads, pixels=pixels,
-                composition=COMPOSITION[way], held=held, before=world if cached else None,
+                composition=COMPOSITION[way], held=held, before=one_pass if cached else None,
             )  # fmt: skip
-            run = Run(world, emulate(policy, 1), {}, run if cached else None, rules)
-            passes.append((world, run, positions, pads))
+            run = Run(one_pass, emulate(policy, 1), {}, run if cached else None, rules)
+            passes.append((one_pass, run, positions, pads))
     values = compute(loaded, passes, held)
     return values, passes, held
 
@@ -95,10 +95,10 @@ def dump_of(loaded, case, dtype, rules, way=""):
 def compute(loaded, passes, held):
     """Compute every tap of every pass, stage by stage."""
     out = [{} for _ in passes]
-    for number, (world, run, _, _) in enumerate(passes):
-        for stage in stages_of(world):
+    for number, (one_pass, run, _, _) in enumerate(passes):
+        for stage in stages_of(one_pass):
             run.enter(stage, prepare_stage(loaded, stage, held, np.float32))
-            for tap in taps_of(stage, world.cached > 0 or len(passes) > 4, bool(world.places.any())):
+            for tap in taps_of(stage, one_pass.cached > 0 or len(passes) > 4, bool(one_pass.places.any())):
                 with np.errstate(all="ignore"):
                     out[number][tap] = run.value(tap)
     return out
@@ -108,14 +108,14 @@ def as_dump(loaded, values, passes, held, dtype):
     """Put computed values into the form that the judge reads."""
     kinds = {"f": dtype}
     listed = []
-    for number, ((world, _, positions, pads), taps) in enumerate(zip(passes, values, strict=True)):
+    for number, ((one_pass, _, positions, pads), taps) in enumerate(zip(passes, values, strict=True)):
         stored = {
             tap: Stored(tap, kinds.get(x.dtype.kind, str(x.dtype)), x.shape, lambda x=x: x) for tap, x in taps.items()
         }
-        ids = np.where(world.places[0], loaded.params.config.vocabulary, world.ids[0])
-        blocks = world.blocks()
-        blocks = [] if blocks is None else np.unique(blocks[0][world.places[0]], axis=0).tolist()
-        listed.append(DumpPass(number, ids, positions, world.cached, blocks, pads, world.pixels, stored))
+        ids = np.where(one_pass.places[0], loaded.params.config.vocabulary, one_pass.ids[0])
+        blocks = one_pass.blocks()
+        blocks = [] if blocks is None else np.unique(blocks[0][one_pass.places[0]], axis=0).tolist()
+        listed.append(DumpPass(number, ids, positions, one_pass.cached, blocks, pads, one_pass.pixels, stored))
     policy = dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), dtype)
     policy |= {"rope_angle": "float32", "attention_impl": "eager"}
     weights = {"name": loaded.name, "dtype": held, "sha256": None}
@@ -257,7 +257,7 @@ def rules():
         ),
         (
             "Prompts",
-            "golden/tokens, golden/second/expansion.json",
+            "golden/tokens, golden/gemma_jax/expansion.json",
             prompts.PROMPT_MUTANTS,
             caught_prompts.kills(tokenizer),
         ),

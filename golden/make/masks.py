@@ -4,7 +4,7 @@
     pip install --target OLD --no-deps transformers==4.57.1 huggingface_hub==0.36.0 tokenizers==0.22.1
     PYTHONPATH=OLD python golden/make/masks.py                               # before its PR 46850
 
-The layouts are those of golden/second/visibility.json, so that three implementations answer the same questions. A
+The layouts are those of golden/gemma_jax/visibility.json, so that three implementations answer the same questions. A
 whole toy Gemma3Model runs; what its layers receive is written down.
 """
 
@@ -59,7 +59,7 @@ def main():
     from ref.golden_files.files import read_checked, schema
 
     rows = []
-    for case in read_checked(GOLDEN / "second" / "visibility.json", "second")["cases"]:
+    for case in read_checked(GOLDEN / "gemma_jax" / "visibility.json", "gemma_jax")["cases"]:
         local, whole = masks(case["tokens"], case["window"])
         rows.append({"name": case["name"], "tokens": case["tokens"], "window": case["window"]})
         rows[-1] |= {"global": whole, "local": local}

@@ -7,7 +7,7 @@ import torch
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from ref.config import END_OF_IMAGE, START_OF_IMAGE
-from ref.model.gemma import soft_token_id
+from ref.model.multimodal import soft_token_id
 from ref.ops.linear import widen
 from ref.weights.export import config_to_hugging_face
 

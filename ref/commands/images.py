@@ -11,7 +11,7 @@ from ref.errors import wanted
 if TYPE_CHECKING:  # importing it loads Numba, which a refusal or --help need not
     import numpy as np
 
-    from ref.model.gemma import Images
+    from ref.model.multimodal import Images
     from ref.prompt.images import Preprocessed
 
 
@@ -84,7 +84,7 @@ def read_pictures(args, loaded) -> "list[Picture]":
 def _check_places(rows, images, config) -> None:
     """Refuse soft tokens that no image fills, images that no soft token waits for, and markers without an image."""
     from ref.config import START_OF_IMAGE
-    from ref.model.gemma import check_count, soft_places, soft_token_id
+    from ref.model.multimodal import check_count, soft_places, soft_token_id
 
     if images:
         check_count(int(soft_places(rows, config, images.vision.config.soft_tokens).sum()), images, config)
@@ -108,6 +108,6 @@ def _preprocess(path: Path, loaded, pan_and_scan: bool):
 def _gather(loaded, pictures):
     import numpy as np
 
-    from ref.model.gemma import Images
+    from ref.model.multimodal import Images
 
     return Images(loaded.vision, np.concatenate([one.seen.pixels for one in pictures]))

@@ -10,7 +10,7 @@ from ref.measure.distance import distance_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured, fitted
 from ref.measure.parallel import side_by_side
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 from ref.model.taps import tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant
@@ -45,7 +45,7 @@ class Seen(NamedTuple):
         return abs(self.coefficient - 1) < SLACK + 3 * self.stderr
 
 
-class Trace(NamedTuple):
+class Projection(NamedTuple):
     """What a subtle mutant's projection found at one tap."""
 
     tap: str
@@ -54,33 +54,33 @@ class Trace(NamedTuple):
     values: float  # how many carry it: (sum d^2)^2 / sum d^4
 
 
-class Hidden:
+class BelowFloor:
     """Collects projections of subtle mutants over the taps that match."""
 
     def __init__(self) -> None:
-        self.traces: dict[str, list[Trace]] = {}
+        self.projections: dict[str, list[Projection]] = {}
         self.exact: Counter[str] = Counter()  # by mutant: taps that valid runs give bit for bit
 
-    def listen(self, bench: Bench, tap: str, found: Measured) -> None:
+    def listen(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         """Look for every subtle mutant at a tap that matches and whose truth is known."""
         row = found.row
         if row["verdict"] != "match" or row["overflow"] or found.value is None or tap == "text.logits":
             return
         here = [one for one in tap_mutants().values() if one.subtle and not one.wide and tap_group(tap) in one.rules]
-        traces = side_by_side(lambda mutant: self._look(bench, mutant, tap, found), here)
-        for mutant, trace in zip(here, traces, strict=True):
-            if trace and any(one.is_quiet for one in trace.seen.values()):
+        projections = side_by_side(lambda mutant: self._look(pass_runs, mutant, tap, found), here)
+        for mutant, projection in zip(here, projections, strict=True):
+            if projection and any(one.is_quiet for one in projection.seen.values()):
                 # the format cannot hold the difference, or it is not there: neither is to be averaged
                 self.exact[mutant.name] += 1
-            elif trace:
-                self.traces.setdefault(mutant.name, []).append(trace)
+            elif projection:
+                self.projections.setdefault(mutant.name, []).append(projection)
 
-    def _look(self, bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> Trace | None:
+    def _look(self, pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured) -> Projection | None:
         value, truth, floor = found.value, found.truth, found.floor
-        wrong = mutated(bench, bench.local, mutant, tap)
+        wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
         if wrong is None or value is None or truth is None or floor is None:
             return None
-        _, wrong, valid = fitted(bench.world, tap, value, wrong)
+        _, wrong, valid = fitted(pass_runs.one_pass, tap, value, wrong)
         if not valid.all() or wrong.shape != value.shape or not np.isfinite(wrong).all():
             return None
         if np.array_equal(wrong, truth):
@@ -88,23 +88,23 @@ class Hidden:
         if floor.ratio(distance_of(wrong, truth, tap, valid)) > 2 * LIMIT:
             return None  # with it the tap would not have matched
         by_rounding: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-        for like, run in zip(bench.locals, found.runs, strict=True):
-            own = fitted(bench.world, tap, value, run)[1]
+        for like, run in zip(pass_runs.locals, found.runs, strict=True):
+            own = fitted(pass_runs.one_pass, tap, value, run)[1]
             by_rounding.setdefault(like.arithmetic.rounding, []).append(project(value, own, own + (wrong - truth)))
         alone = project(value, truth, wrong)[1]
         seen = {key: _mean(pairs, alone) for key, pairs in by_rounding.items()}
-        return Trace(tap, bench.number, seen, _carried_by(wrong - truth))
+        return Projection(tap, pass_runs.number, seen, _carried_by(wrong - truth))
 
     def found(self) -> list[dict[str, Any]]:
         """Return a row of the report for each mutant that is there: in one tap, or in all taps together."""
         rows = []
-        for name, traces in self.traces.items():
-            sigmas = SIGMAS_EXACT if self.exact[name] >= EXACT * len(traces) else SIGMAS
-            alone = [one for one in traces if one.values >= DECIDE and _is_there(one.seen, sigmas)]
-            together = _together(traces)
-            told = _is_there(together, SIGMAS) or _is_told(traces, together)
-            if not self.exact[name] and not any(map(_is_absent, traces)) and told:
-                rows.append(_row(name, traces[0], _nearest(together), traces))
+        for name, projections in self.projections.items():
+            sigmas = SIGMAS_EXACT if self.exact[name] >= EXACT * len(projections) else SIGMAS
+            alone = [one for one in projections if one.values >= DECIDE and _is_there(one.seen, sigmas)]
+            together = _together(projections)
+            told = _is_there(together, SIGMAS) or _is_told(projections, together)
+            if not self.exact[name] and not any(map(_is_absent, projections)) and told:
+                rows.append(_row(name, projections[0], _nearest(together), projections))
             elif alone:
                 best = min(alone, key=lambda one: _nearest(one.seen).stderr)
                 rows.append(_row(name, best, _nearest(best.seen), alone))
@@ -131,7 +131,7 @@ def _is_there(seen: dict[tuple[str, ...], Seen], sigmas: float) -> bool:
     return all(one.is_there(sigmas) for one in seen.values()) and any(one.is_one for one in seen.values())
 
 
-def _is_told(traces: list[Trace], together: dict[tuple[str, ...], Seen]) -> bool:
+def _is_told(projections: list[Projection], together: dict[tuple[str, ...], Seen]) -> bool:
     """Tell whether one way to round gives every tap with the mistake, closely, and none gives them without it.
 
     Ways to round can differ by more than a mistake, and along it: beside some of them its coefficient is below 0.
@@ -139,27 +139,31 @@ def _is_told(traces: list[Trace], together: dict[tuple[str, ...], Seen]) -> bool
     key = min(together, key=lambda key: abs(together[key].coefficient - 1))
     one = together[key]
     close = one.is_there(SIGMAS) and abs(one.coefficient - 1) < CLOSE + 3 * one.stderr
-    return close and _misfit(traces, key, 1.0) < FITS and all(_misfit(traces, key, 0.0) > SIGMAS for key in together)
+    return (
+        close
+        and _misfit(projections, key, 1.0) < FITS
+        and all(_misfit(projections, key, 0.0) > SIGMAS for key in together)
+    )
 
 
-def _misfit(traces: list[Trace], key: tuple[str, ...], wanted: float) -> float:
+def _misfit(projections: list[Projection], key: tuple[str, ...], wanted: float) -> float:
     """Return how much worse than by chance one coefficient fits all taps, in standard deviations of chi squared."""
-    square = sum(((one.seen[key].coefficient - wanted) / one.seen[key].stderr) ** 2 for one in traces)
-    return (square - len(traces)) / (2 * len(traces)) ** 0.5
+    square = sum(((one.seen[key].coefficient - wanted) / one.seen[key].stderr) ** 2 for one in projections)
+    return (square - len(projections)) / (2 * len(projections)) ** 0.5
 
 
-def _is_absent(trace: Trace) -> bool:
-    return all(one.coefficient + SIGMAS / 2 * one.stderr < 1 - SLACK for one in trace.seen.values())
+def _is_absent(projection: Projection) -> bool:
+    return all(one.coefficient + SIGMAS / 2 * one.stderr < 1 - SLACK for one in projection.seen.values())
 
 
-def _together(traces: list[Trace]) -> dict[tuple[str, ...], Seen]:
+def _together(projections: list[Projection]) -> dict[tuple[str, ...], Seen]:
     """Average over taps, each by its own certainty; where they scatter more than that, the error is what they scatter.
 
     Source: Birge 1932, the ratio by which the Particle Data Group scales errors.
     """
     out = {}
-    for key in traces[0].seen:
-        ones = [trace.seen[key] for trace in traces]
+    for key in projections[0].seen:
+        ones = [projection.seen[key] for projection in projections]
         weights = np.array([one.stderr**-2 for one in ones])
         mean = float(np.sum(weights * [one.coefficient for one in ones]) / weights.sum())
         apart = np.sum(weights * (np.array([one.coefficient for one in ones]) - mean) ** 2) / max(1, len(ones) - 1)
@@ -171,9 +175,9 @@ def _nearest(seen: dict[tuple[str, ...], Seen]) -> Seen:
     return min(seen.values(), key=lambda one: abs(one.coefficient - 1))
 
 
-def _row(name: str, where: Trace, seen: Seen, traces: list[Trace]) -> dict[str, Any]:
+def _row(name: str, where: Projection, seen: Seen, projections: list[Projection]) -> dict[str, Any]:
     m = tap_mutants()[name]
     head = {"mutant": name, "what": m.what, "source": m.source, "needs": m.needs}
     numbers = {"coefficient": seen.coefficient, "stderr": seen.stderr, "left": None, "class": 0, "verdict": "named"}
-    places = {"taps": [one.tap for one in traces], "passes": [one.number for one in traces]}
+    places = {"taps": [one.tap for one in projections], "passes": [one.number for one in projections]}
     return head | numbers | {"tap": where.tap, "pass": where.number, "hidden": True} | places

@@ -11,16 +11,16 @@ from ref.emulate.stages import Stage, prepare_stage, stages_of, taps_of
 from ref.measure.distance import relative, sums_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import fitted
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 from ref.model.taps import tap_group
 from ref.mutants import tap_mutants
 
 
-def contradictions(benches: list[Bench], loaded, held: str, names: list[str], rows: list[dict[str, Any]]) -> dict:
+def contradictions(all_runs: list[PassRuns], loaded, held: str, names: list[str], rows: list[dict[str, Any]]) -> dict:
     """Count the taps that match although a mutant would have changed them, or are bad although it would not have.
 
     Args:
-        benches: the passes.
+        all_runs: the passes.
         loaded: the weights.
         held: the dtype that the producer held them in.
         names: of mutants that explain the first bad tap equally well.
@@ -33,43 +33,43 @@ def contradictions(benches: list[Bench], loaded, held: str, names: list[str], ro
     mutants = {name: tap_mutants()[name] for name in names}
     groups = {group for mutant in mutants.values() for group in mutant.rules}
     count = dict.fromkeys(names, 0)
-    for bench in benches:
-        for stage in stages_of(bench.world):
+    for pass_runs in all_runs:
+        for stage in stages_of(pass_runs.one_pass):
             taps = [tap for tap in taps_of(stage, True, True) if tap_group(tap) in groups]
-            here = [tap for tap in taps if (bench.number, tap) in judged and tap != "text.logits"]
+            here = [tap for tap in taps if (pass_runs.number, tap) in judged and tap != "text.logits"]
             if not here:
                 continue
-            _enter(bench, stage, prepare_stage(loaded, stage, held, np.float64))
+            _enter(pass_runs, stage, prepare_stage(loaded, stage, held, np.float64))
             for tap in here:
                 try:
-                    truth, _ = bench.local.recompute(tap)
+                    truth, _ = pass_runs.local.recompute(tap)
                 except Unknown:  # the keys of an earlier pass of which the dump has too little
                     continue
                 for name, mutant in mutants.items():
-                    row = judged[bench.number, tap]
-                    shows = tap_group(tap) in mutant.rules and _shows(bench, mutant, tap, row, truth)
+                    row = judged[pass_runs.number, tap]
+                    shows = tap_group(tap) in mutant.rules and _shows(pass_runs, mutant, tap, row, truth)
                     count[name] += shows != (row["verdict"] == "bug")
-            for one in benches:  # those of earlier passes have made their keys
+            for one in all_runs:  # those of earlier passes have made their keys
                 one.forget()
     return count
 
 
-def _enter(bench: Bench | None, stage: Stage, weights: Any) -> None:
+def _enter(pass_runs: PassRuns | None, stage: Stage, weights: Any) -> None:
     """Begin a stage in a pass and in those that it continues."""
-    while bench is not None:
-        bench.local.enter(stage, weights)
-        bench = bench.before
+    while pass_runs is not None:
+        pass_runs.local.enter(stage, weights)
+        pass_runs = pass_runs.before
 
 
-def _shows(bench: Bench, mutant, tap: str, row: dict[str, Any], truth) -> bool:
-    wrong = mutated(bench, bench.local, mutant, tap)
+def _shows(pass_runs: PassRuns, mutant, tap: str, row: dict[str, Any], truth) -> bool:
+    wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
     if wrong is None:
         return False
     if tap.endswith("attn.visible"):
-        total = bench.world.total
-        seen, mutant_seen = (as_seen(x, total, 0, total)[:, bench.world.valid] for x in (truth, wrong))
+        total = pass_runs.one_pass.total
+        seen, mutant_seen = (as_seen(x, total, 0, total)[:, pass_runs.one_pass.valid] for x in (truth, wrong))
         return bool((seen != mutant_seen).any())
-    value = bench.stored[tap].load().astype(np.float64)
-    value, truth, wrong, valid = fitted(bench.world, tap, value, truth, wrong)
+    value = pass_runs.stored[tap].load().astype(np.float64)
+    value, truth, wrong, valid = fitted(pass_runs.one_pass, tap, value, truth, wrong)
     away = relative(sums_of(wrong, truth, tap, valid).tokens).max(initial=0)
     return bool(away > 2 * LIMIT * max(row["distances"]["floor"]["worst_token"], 1e-12))

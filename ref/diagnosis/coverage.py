@@ -9,7 +9,7 @@ from ref.diagnosis.evidence import candidates, compare_with, prepared
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured
 from ref.measure.parallel import side_by_side
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 from ref.model.taps import tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant
@@ -26,10 +26,13 @@ class Coverage:
         self.tried: set[str] = set()
         self.groups: set[tuple[str, bool]] = set()
 
-    def listen(self, bench: Bench, tap: str, found: Measured) -> None:
+    def listen(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         """Try the mutants of a tap that have not shown yet: in the first layer of each kind, and at the ends."""
         layer = found.row["layer"]
-        kind = (tap_group(tap) + str(bench.number), layer is not None and bench.world.config.is_global(layer))
+        kind = (
+            tap_group(tap) + str(pass_runs.number),
+            layer is not None and pass_runs.one_pass.config.is_global(layer),
+        )
         if found.row["verdict"] == "undetermined" or (kind in self.groups and not tap.endswith("attn.visible")):
             return
         self.groups.add(kind)
@@ -37,7 +40,7 @@ class Coverage:
         if not several:
             return
         self.tried |= {mutant.name for mutant in several}
-        there = prepared(bench, tap)
+        there = prepared(pass_runs, tap)
 
         def shows(mutant: TapMutant) -> bool:
             one = compare_with(there, mutant, tap, found)
@@ -50,61 +53,63 @@ class Coverage:
     def _may_hide(self, mutant: TapMutant) -> bool:
         return mutant.name not in self.shown and not mutant.needs.startswith(("any ", "a token", "a few"))
 
-    def lines(self, benches: list[Bench], rows: list[dict[str, Any]]) -> list[str]:
+    def lines(self, all_runs: list[PassRuns], rows: list[dict[str, Any]]) -> list[str]:
         """Say in sentences what was not exercised.
 
         Args:
-            benches: the passes.
+            all_runs: the passes.
             rows: of the report.
         """
-        told = _structure(benches, {row["group"] for row in rows})
+        told = _structure(all_runs, {row["group"] for row in rows})
         known = [word for word, _ in told if word]
         hidden: dict[str, list[str]] = {}
         for name in sorted(self.tried - self.shown):
             needs = tap_mutants()[name].needs
             if not any(word in needs for word in (*known, *OTHER_MODELS)):
                 hidden.setdefault(needs, []).append(name)
-        lines = [line for _, line in told] + _beginnings(benches)
+        lines = [line for _, line in told] + _beginnings(all_runs)
         return lines + [f"{', '.join(names)} would not show: needs {needs}" for needs, names in hidden.items()]
 
 
-def _structure(benches: list[Bench], groups: set[str]) -> list[tuple[str, str]]:
+def _structure(all_runs: list[PassRuns], groups: set[str]) -> list[tuple[str, str]]:
     """Say what kinds of input are missing: (a word of the `needs` of mutants that this rules out, sentence)."""
-    world = benches[0].world
-    c, longest = world.config, max(bench.world.total for bench in benches)
+    one_pass = all_runs[0].one_pass
+    c, longest = one_pass.config, max(pass_runs.one_pass.total for pass_runs in all_runs)
     lines = []
     if longest <= c.window:
         line = f"{longest} tokens are no more than the window of {c.window}: the window was not exercised"
         lines.append(("window", line))
-    if not any(bench.world.places.any() for bench in benches):
+    if not any(pass_runs.one_pass.places.any() for pass_runs in all_runs):
         lines.append(("image", "no image: tower, projector, merge and image blocks were not exercised"))
-    if not any(bench.world.cached for bench in benches):
+    if not any(pass_runs.one_pass.cached for pass_runs in all_runs):
         lines.append(("cached", "no cached pass: cache and decoding were not exercised"))
     elif longest <= c.window:
         lines.append(("", "the ring of local layers never wrapped"))
-    if not any((bench.world.positions < 0).any() for bench in benches):
+    if not any((pass_runs.one_pass.positions < 0).any() for pass_runs in all_runs):
         lines.append(("left pads", "no left pads"))
-    if not any((np.diff(bench.world.first) > 0).any() for bench in benches):
+    if not any((np.diff(pass_runs.one_pass.first) > 0).any() for pass_runs in all_runs):
         lines.append(("two prompts", "no packed prompts"))
     if c.kv_heads == 1:
         lines.append(("K of 2", "one key head: the order of groups cannot be wrong here"))
-    if missing := sorted(_expected(benches) - groups):
+    if missing := sorted(_expected(all_runs) - groups):
         lines.append(("", f"not in the dump: {', '.join(missing)}"))
     return lines
 
 
-def _beginnings(benches: list[Bench]) -> list[str]:
+def _beginnings(all_runs: list[PassRuns]) -> list[str]:
     """Say which prompts begin without BOS, or with two: of packed rows each; a cached pass begins none."""
     lines = []
-    for bench in benches:
-        world = bench.world
-        if world.cached:
+    for pass_runs in all_runs:
+        one_pass = pass_runs.one_pass
+        if one_pass.cached:
             continue
-        ids, starts = world.ids[0], np.flatnonzero(world.first[0] == np.arange(world.ids.shape[1]))
-        soft = world.places[0]
+        ids, starts = one_pass.ids[0], np.flatnonzero(one_pass.first[0] == np.arange(one_pass.ids.shape[1]))
+        soft = one_pass.places[0]
         for number, start in enumerate(starts.tolist()):
             which = (
-                f"prompt {number} of pass {bench.number}" if len(starts) > 1 else f"the prompt of pass {bench.number}"
+                f"prompt {number} of pass {pass_runs.number}"
+                if len(starts) > 1
+                else f"the prompt of pass {pass_runs.number}"
             )
             begins = [bool(i == BOS and not image) for i, image in zip(ids[start:][:2], soft[start:][:2], strict=True)]
             if not begins[0]:
@@ -114,12 +119,12 @@ def _beginnings(benches: list[Bench]) -> list[str]:
     return lines
 
 
-def _expected(benches: list[Bench]) -> set[str]:
+def _expected(all_runs: list[PassRuns]) -> set[str]:
     from ref.emulate.stages import stages_of, taps_of
 
     names: set[str] = set()
-    for bench in benches:
-        images = bool(bench.world.places.any())
-        for stage in stages_of(bench.world):
-            names |= {tap_group(tap) for tap in taps_of(stage, bench.world.cached > 0, images)}
+    for pass_runs in all_runs:
+        images = bool(pass_runs.one_pass.places.any())
+        for stage in stages_of(pass_runs.one_pass):
+            names |= {tap_group(tap) for tap in taps_of(stage, pass_runs.one_pass.cached > 0, images)}
     return names

@@ -13,7 +13,7 @@ from ref.measure.floor import LIMIT, Floor, floor_of, in_floors
 from ref.measure.measure_logits import narrowed, some_columns
 from ref.measure.measure_tap import Measured, fitted
 from ref.measure.parallel import side_by_side
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 from ref.model.taps import tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant
@@ -63,17 +63,17 @@ def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[fl
     return c, spread_of(value, truth, wrong, c, square)
 
 
-def beside(bench: Bench, like: Run, arithmetic: Arithmetic, rules: Mapping[str, Rule] | None = None) -> Run:
+def beside(pass_runs: PassRuns, like: Run, arithmetic: Arithmetic, rules: Mapping[str, Rule] | None = None) -> Run:
     """Return a run that knows a dump's values and what earlier stages left, as another does, and computes otherwise."""
-    run = Run(bench.world, arithmetic, like.given, like.before, rules, like.heard)
+    run = Run(pass_runs.one_pass, arithmetic, like.given, like.before, rules, like.heard)
     run.prefix, run.weights = like.prefix, like.weights
-    run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in bench.carried}
+    run.memo = {name: value for name, value in like.memo.items() if like.is_given(name) or name in pass_runs.carried}
     return run
 
 
-def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
+def mutated(pass_runs: PassRuns, like: Run, mutant: TapMutant, tap: str) -> np.ndarray | None:
     """Run a mutant on a dump's own inputs to a tap, in the arithmetic of a run; None where it has no part in it."""
-    run = beside(bench, like, like.arithmetic, mutant.rules)
+    run = beside(pass_runs, like, like.arithmetic, mutant.rules)
     try:
         with np.errstate(all="ignore"):
             value, _ = run.recompute(tap)
@@ -82,23 +82,23 @@ def mutated(bench: Bench, like: Run, mutant: TapMutant, tap: str) -> np.ndarray 
     return value if run.used else None
 
 
-def prepared(bench: Bench, tap: str) -> Bench:
-    """Return the bench on which a tap's mutants run: of the logits only some columns."""
+def prepared(pass_runs: PassRuns, tap: str) -> PassRuns:
+    """Return the runs that a tap's mutants run beside: of the logits only some columns."""
     if tap != "text.logits":
-        return bench
-    columns = some_columns(bench.world.text.embedding.shape[0])
-    return bench if len(columns) == bench.world.text.embedding.shape[0] else narrowed(bench, columns)
+        return pass_runs
+    columns = some_columns(pass_runs.one_pass.text.embedding.shape[0])
+    return pass_runs if len(columns) == pass_runs.one_pass.text.embedding.shape[0] else narrowed(pass_runs, columns)
 
 
-def compare_with(bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> Evidence | None:
+def compare_with(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured) -> Evidence | None:
     """Run one mutant and measure the dump against it; None where it does not apply or changes nothing."""
     value, truth, floor = found.value, found.truth, found.floor
-    wrong = mutated(bench, bench.local, mutant, tap)
+    wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
     if wrong is None or value is None or truth is None or floor is None or found.row["overflow"]:
         return None
     if tap.endswith("attn.visible"):
-        return _compare_seen(bench, mutant, tap, found, wrong)
-    _, wrong, valid = fitted(bench.world, tap, value, wrong)
+        return _compare_seen(pass_runs, mutant, tap, found, wrong)
+    _, wrong, valid = fitted(pass_runs.one_pass, tap, value, wrong)
     if wrong.shape != value.shape or not np.isfinite(wrong).all():
         return None
     c, stderr = project(*(without_pads(x, valid, tap) for x in (value, truth, wrong)))
@@ -106,38 +106,38 @@ def compare_with(bench: Bench, mutant: TapMutant, tap: str, found: Measured) -> 
         return None
     own = floor
     if abs(c - 1) < NEAR:
-        own = mutant_floor(bench, mutant, tap, found, wrong, valid)
+        own = mutant_floor(pass_runs, mutant, tap, found, wrong, valid)
     left = own.ratio(distance_of(value, wrong, tap, valid))
     power = floor.ratio(distance_of(wrong, truth, tap, valid))
-    return Evidence(mutant, tap, bench.number, c, stderr, left, power, wrong, found.row["local_ratio"])
+    return Evidence(mutant, tap, pass_runs.number, c, stderr, left, power, wrong, found.row["local_ratio"])
 
 
-def mutant_floor(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
+def mutant_floor(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
     """Measure how far valid runs of the same mistake are from it: some mistakes make noise larger."""
 
     def errors(run: Run) -> Errors | None:
-        value = mutated(bench, run, mutant, tap)
+        value = mutated(pass_runs, run, mutant, tap)
         if value is None or found.value is None:
             return None
-        return errors_of(sums_of(fitted(bench.world, tap, found.value, value)[1], wrong, tap, valid))
+        return errors_of(sums_of(fitted(pass_runs.one_pass, tap, found.value, value)[1], wrong, tap, valid))
 
     with np.errstate(all="ignore"):
-        runs = [one for one in side_by_side(errors, bench.locals) if one]
+        runs = [one for one in side_by_side(errors, pass_runs.locals) if one]
         return floor_of(runs, wrong, found.row["dtype"], tap, valid)
 
 
-def _compare_seen(bench: Bench, mutant: TapMutant, tap: str, found: Measured, wrong) -> Evidence | None:
+def _compare_seen(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured, wrong) -> Evidence | None:
     """Compare what is visible: a mutant explains it all or does not."""
     value, truth = found.value, found.truth
     assert value is not None
     assert truth is not None
-    keys, total = value.shape[-1], bench.world.total
-    wrong = as_seen(wrong, keys, total - keys, total)[:, bench.world.valid].astype(np.float64)
+    keys, total = value.shape[-1], pass_runs.one_pass.total
+    wrong = as_seen(wrong, keys, total - keys, total)[:, pass_runs.one_pass.valid].astype(np.float64)
     if np.array_equal(wrong, truth):
         return None
     c, stderr = project(value, truth, wrong)
     left = in_floors(float((wrong != value).mean()), 0.0)
-    return Evidence(mutant, tap, bench.number, c, stderr, left, float("inf"), wrong, 0.0)
+    return Evidence(mutant, tap, pass_runs.number, c, stderr, left, float("inf"), wrong, 0.0)
 
 
 def without_pads(x, valid, tap: str):
@@ -153,20 +153,20 @@ def candidates(tap: str, span: Iterable[str]) -> list[TapMutant]:
     return [one for one in tap_mutants().values() if groups & set(one.rules)]
 
 
-def evidence_at(bench: Bench, tap: str, found: Measured) -> list[Evidence]:
+def evidence_at(pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence]:
     """Run every mutant that could explain a tap; the best first.
 
     Args:
-        bench: the pass, while its runs hold the tap's inputs.
+        pass_runs: the pass, while its runs hold the tap's inputs.
         tap: its name.
         found: what was measured there.
 
     Returns:
         Evidence of each mutant that changes something there.
     """
-    bench = prepared(bench, tap)
+    pass_runs = prepared(pass_runs, tap)
     mutants = candidates(tap, found.row["span"])
-    several = side_by_side(lambda one: compare_with(bench, one, tap, found), mutants)
+    several = side_by_side(lambda one: compare_with(pass_runs, one, tap, found), mutants)
     return sorted((one for one in several if one), key=lambda one: (one.left, abs(one.coefficient - 1)))
 
 

@@ -17,7 +17,7 @@ from ref.emulate.operands import OPERANDS
 from ref.measure.distance import distance_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured, fitted
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 from ref.model.taps import tap_group
 from ref.ops.linear import widen_jit
 
@@ -106,11 +106,11 @@ class OtherArithmetic(Exception):
         self.finding = finding
 
 
-def explained_by(bench: Bench, tap: str, found: Measured, tried: Iterable[str]) -> Finding | None:
+def explained_by(pass_runs: PassRuns, tap: str, found: Measured, tried: Iterable[str]) -> Finding | None:
     """Look for the arithmetic that explains a product which is off.
 
     Args:
-        bench: the pass, while its runs hold the tap's inputs.
+        pass_runs: the pass, while its runs hold the tap's inputs.
         tap: its name.
         found: what was measured there.
         tried: families that were judged by already.
@@ -121,9 +121,9 @@ def explained_by(bench: Bench, tap: str, found: Measured, tried: Iterable[str]) 
     findings = []
     for one in HYPOTHESES:
         here = involves(found.row, one.groups) and found.row["dtype"] in one.stored and one.family not in tried
-        seen = _compared(bench, tap, found, one) if here else None
+        seen = _compared(pass_runs, tap, found, one) if here else None
         if seen and _explains(found.row, one, *seen):
-            findings.append((seen[2], Finding(one, tap, bench.number, *seen[:2])))
+            findings.append((seen[2], Finding(one, tap, pass_runs.number, *seen[:2])))
     least = min((left for left, _ in findings), default=0.0)
     tied = [finding for left, finding in findings if left <= TIED * max(least, LIMIT / 2)]
     return tied[0]._replace(also=tuple(one.hypothesis.operand for one in tied[1:])) if tied else None
@@ -139,16 +139,16 @@ def _explains(row: dict[str, Any], one: Hypothesis, c: float, stderr: float, lef
     return c > HALF and c > SURE * stderr
 
 
-def _compared(bench: Bench, tap: str, found: Measured, one: Hypothesis) -> tuple[float, float, float] | None:
+def _compared(pass_runs: PassRuns, tap: str, found: Measured, one: Hypothesis) -> tuple[float, float, float] | None:
     """Return (coefficient, standard error, floors that are left) of a hypothesis at a tap."""
-    there, value, truth, floor = prepared(bench, tap), found.value, found.truth, found.floor
+    there, value, truth, floor = prepared(pass_runs, tap), found.value, found.truth, found.floor
     try:
         wrong, _ = rounded_run(there, one).recompute(tap)
     except Unknown:
         return None
     if value is None or truth is None or floor is None:
         return None
-    _, wrong, valid = fitted(there.world, tap, value, wrong)
+    _, wrong, valid = fitted(there.one_pass, tap, value, wrong)
     if not np.isfinite(wrong).all():
         return None
     c, stderr = project(*(without_pads(x, valid, tap) for x in (value, truth, wrong)))
@@ -180,9 +180,9 @@ def rounded_operations(one: Hypothesis) -> dict[str, Callable]:
     return {"linear": product, "convolve": product, "scores": scores, "mix": mix, "attend": attend}
 
 
-def rounded_run(bench: Bench, one: Hypothesis) -> Run:
+def rounded_run(pass_runs: PassRuns, one: Hypothesis) -> Run:
     """Return a run on a dump's own inputs whose products round their operands, and sum in float64."""
-    return beside(bench, bench.local, TRUTH._replace(**rounded_operations(one)))
+    return beside(pass_runs, pass_runs.local, TRUTH._replace(**rounded_operations(one)))
 
 
 def products_off(rows: list[dict[str, Any]], groups: Iterable[str], tokens: list[int], least: float) -> bool:

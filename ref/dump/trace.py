@@ -9,8 +9,8 @@ from ref.config import PAD
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.model.cache import empty_cache
-from ref.model.gemma import Images, embed_images, soft_places
 from ref.model.inputs import check_ids
+from ref.model.multimodal import Images, embed_images, soft_places
 from ref.model.taps import Recorder, check_patterns, tap_names
 from ref.model.text import How, forward
 from ref.ops import KERNEL

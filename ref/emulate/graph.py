@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ref.emulate.arithmetic import ROUND, Arithmetic
-from ref.emulate.one_pass import Unknown, World
+from ref.emulate.one_pass import OnePass, Unknown
 from ref.model.inputs import insert
 from ref.model.taps import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS, tap_group
 from ref.ops.patches import split_patches
@@ -37,19 +37,19 @@ class Context(NamedTuple):
         return self.run.arithmetic
 
     @property
-    def world(self) -> World:
+    def one_pass(self) -> OnePass:
         """The pass and its weights."""
-        return self.run.world
+        return self.run.one_pass
 
     @property
     def config(self):
         """The text configuration."""
-        return self.run.world.config
+        return self.run.one_pass.config
 
     @property
     def vision(self):
         """The vision configuration."""
-        vision = self.run.world.vision
+        vision = self.run.one_pass.vision
         if vision is None:
             raise Unknown("the weights have no vision tower")
         return vision.config
@@ -82,14 +82,14 @@ class Context(NamedTuple):
     def places(self, base: float | None = None, factor: float | None = None, positions=None):
         """Return cosines and sines of this layer's rotation, or of another base, factor or positions."""
         own_base, own_factor = self.config.rope(self.layer)
-        positions = self.world.positions if positions is None else positions
+        positions = self.one_pass.positions if positions is None else positions
         return self.ops.table(
             np.maximum(positions, 0), self.config.head_dim, base or own_base, own_factor if factor is None else factor
         )
 
     def seen(self, keys: int, origin: int):
         """Return what each query sees as a boolean matrix of `keys` keys from `origin` on."""
-        return as_seen(self["attn.visible"], keys, origin, self.world.total)
+        return as_seen(self["attn.visible"], keys, origin, self.one_pass.total)
 
 
 def as_seen(visible, keys: int, origin: int, total: int):
@@ -106,7 +106,7 @@ class Run:
     """One evaluation of the graph on one pass.
 
     Args:
-        world: the pass and the weights.
+        one_pass: the pass and the weights.
         arithmetic: how to compute.
         given: tap -> a function that loads the dump's value; {} to compute all from the prompt.
         before: the same run of the pass that this one continues, None for a first.
@@ -116,14 +116,14 @@ class Run:
 
     def __init__(
         self,
-        world: World,
+        one_pass: OnePass,
         arithmetic: Arithmetic,
         given: Mapping[str, Callable[[], np.ndarray]] | None = None,
         before: "Run | None" = None,
         mutant: Mapping[str, Rule] | None = None,
         heard: Mapping[str, str] | None = None,
     ):
-        self.world, self.arithmetic, self.given = world, arithmetic, given or {}
+        self.one_pass, self.arithmetic, self.given = one_pass, arithmetic, given or {}
         self.before, self.mutant, self.heard = before, mutant or {}, heard or {}
         self.memo: dict[str, np.ndarray] = {}
         self.weights: Any = None
@@ -207,8 +207,8 @@ class Run:
         """Return keys and values of the layer up to this pass's last, and the key index of the first of them."""
         if self.is_given(prefix + "cache.k") and self.is_given(prefix + "cache.v"):
             k, v = self.value(prefix + "cache.k"), self.value(prefix + "cache.v")
-            if self.world.ids.shape[1] == 1 or k.shape[1] == self.world.total:
-                return k, v, self.world.total - k.shape[1]  # else a ring, which lacks keys that earlier queries see
+            if self.one_pass.ids.shape[1] == 1 or k.shape[1] == self.one_pass.total:
+                return k, v, self.one_pass.total - k.shape[1]  # else a ring, which lacks keys that earlier queries see
         k, v = self.history(prefix)
         return self.arithmetic.keep(k), self.arithmetic.keep(v), 0
 
@@ -223,11 +223,11 @@ class Run:
             self.memo[name + ".k"], self.memo[name + ".v"] = k, v
         return self.memo[name + ".k"], self.memo[name + ".v"]
 
-    def with_world(self, world: World, stored: Mapping[str, Any]) -> "Run":
-        """Return a run in another world that knows what this one knows; what `stored` holds is given from there."""
+    def with_world(self, one_pass: OnePass, stored: Mapping[str, Any]) -> "Run":
+        """Return a run of another pass that knows what this one knows; what `stored` holds is given from there."""
         given = {name: load for name, load in self.given.items() if name not in stored}
         more = {name: one.load for name, one in stored.items()} if self.given else {}
-        other = Run(world, self.arithmetic, given | more, self.before, self.mutant, self.heard)
+        other = Run(one_pass, self.arithmetic, given | more, self.before, self.mutant, self.heard)
         other.memo = {name: value for name, value in self.memo.items() if name not in stored}
         other.prefix, other.weights = self.prefix, self.weights
         return other
@@ -244,14 +244,14 @@ def _heads(at, x, count):
 def _in(at):
     if at.layer:
         return at[f"text.layer.{at.layer - 1}.out"]
-    return at["model.merged"] if at.world.places.any() else at["text.embed"]
+    return at["model.merged"] if at.one_pass.places.any() else at["text.embed"]
 
 
 def norm_input(at) -> np.ndarray:
     """Return what an RMSNorm is applied to."""
-    return (
-        at[NORMS[tap_group(at.tap)][0]] if at.tap != "text.final_norm" else at[f"text.layer.{at.world.layers - 1}.out"]
-    )
+    if at.tap == "text.final_norm":
+        return at[f"text.layer.{at.one_pass.layers - 1}.out"]
+    return at[NORMS[tap_group(at.tap)][0]]
 
 
 def _norm(at):
@@ -278,7 +278,7 @@ NORMS = {  # tap group: input, field of the gain
 
 def _probs(at):
     scores = at["attn.scores"]
-    return at.ops.softmax(scores, at.seen(scores.shape[-1], at.world.total - scores.shape[-1]))
+    return at.ops.softmax(scores, at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1]))
 
 
 def scores_of(at, q=None, scale=None) -> np.ndarray:
@@ -297,7 +297,7 @@ def _mix(at):
 
 
 def _visible(at):
-    return at.world.visible(at.layer)
+    return at.one_pass.visible(at.layer)
 
 
 def _cache(at, name):
@@ -310,8 +310,8 @@ def _flat(x):
 
 
 TEXT_RULES: dict[str, Rule] = {
-    "text.embed": lambda at: at.ops.embed(at.world.ids, at.world.table, np.sqrt(np.float64(at.config.width))),
-    "model.merged": lambda at: insert(at["text.embed"], at["vision.soft_tokens"], at.world.places),
+    "text.embed": lambda at: at.ops.embed(at.one_pass.ids, at.one_pass.table, np.sqrt(np.float64(at.config.width))),
+    "model.merged": lambda at: insert(at["text.embed"], at["vision.soft_tokens"], at.one_pass.places),
     LAYER + "in": _in,
     LAYER + "attn.q": lambda at: _heads(at, at.ops.linear(at["attn.pre_norm"], at.weights.q), at.config.query_heads),
     LAYER + "attn.k": lambda at: _heads(at, at.ops.linear(at["attn.pre_norm"], at.weights.k), at.config.kv_heads),
@@ -320,7 +320,7 @@ TEXT_RULES: dict[str, Rule] = {
     LAYER + "attn.k_rope": lambda at: at.ops.rotate(at["attn.k_norm"], *at.places()),
     LAYER + "cache.k": lambda at: _cache(at, "k"),
     LAYER + "cache.v": lambda at: _cache(at, "v"),
-    LAYER + "cache.positions": lambda at: at.world.cached_positions(),
+    LAYER + "cache.positions": lambda at: at.one_pass.cached_positions(),
     LAYER + "attn.visible": _visible,
     LAYER + "attn.scores": scores_of,
     LAYER + "attn.probs": _probs,
@@ -332,7 +332,7 @@ TEXT_RULES: dict[str, Rule] = {
     LAYER + "ffn.act": lambda at: at.ops.geglu(at["ffn.gate"], at["ffn.up"]),
     LAYER + "ffn.out": lambda at: at.ops.linear(at["ffn.act"], at.weights.down),
     LAYER + "out": lambda at: at.ops.add(at["mid"], at["ffn.post_norm"]),
-    "text.logits": lambda at: at.ops.linear(at["text.final_norm"], at.world.table),
+    "text.logits": lambda at: at.ops.linear(at["text.final_norm"], at.one_pass.table),
     **dict.fromkeys(NORMS, _norm),
 }
 
@@ -341,18 +341,17 @@ TOWER = "vision.layer.*."
 
 
 def _pixels(at):
-    if at.world.pixels is None:
+    if at.one_pass.pixels is None:
         raise Unknown("the dump does not hold the pixels that went in")
-    return at.world.pixels.astype(at.ops.dtype)
+    return at.one_pass.pixels.astype(at.ops.dtype)
 
 
 def layer_norm_of(at, eps=None) -> np.ndarray:
     """Apply the tower's LayerNorm of this tap, with another epsilon if one is given."""
-    x, field = (at[VISION_NORMS[tap_group(at.tap)][0]] if at.tap != "vision.post_norm" else _last_block(at)), ""
-    field = VISION_NORMS[tap_group(at.tap)][1]
-    return at.ops.layer_norm(
-        x, at.vector(field), at.vector(field + "_bias"), at.vision.layer_norm_eps if eps is None else eps
-    )
+    source, field = VISION_NORMS[tap_group(at.tap)]
+    x = at[source] if source else _last_block(at)
+    eps = at.vision.layer_norm_eps if eps is None else eps
+    return at.ops.layer_norm(x, at.vector(field), at.vector(field + "_bias"), eps)
 
 
 def _last_block(at):

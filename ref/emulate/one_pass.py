@@ -6,7 +6,7 @@ import numpy as np
 
 from ref.config import PAD, TextConfig
 from ref.emulate.operands import kind_of, to_float16
-from ref.model.gemma import soft_token_id
+from ref.model.multimodal import soft_token_id
 from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionParams
 from ref.ops.linear import ByRows, take_rows, widen_jit
 from ref.ops.rounding import bfloat16_values
@@ -61,7 +61,7 @@ class Table(ByRows):
     kind: str = "F32"
 
 
-class World(NamedTuple):
+class OnePass(NamedTuple):
     """One pass of one batch row."""
 
     config: TextConfig
@@ -114,7 +114,7 @@ class World(NamedTuple):
         return np.concatenate([self.earlier[None], self.positions], axis=1)
 
 
-def world_of(
+def pass_of(
     loaded,
     ids,
     *,
@@ -125,8 +125,8 @@ def world_of(
     pixels=None,
     composition: Composition = "current",
     held: str = "file",
-    before: "World | None" = None,
-) -> World:
+    before: "OnePass | None" = None,
+) -> OnePass:
     """Put together what one pass is run with.
 
     Args:
@@ -158,6 +158,6 @@ def world_of(
     own = np.maximum(key[None] - first, -1)
     inside = np.where(places | (row < 0) | (row >= config.vocabulary), PAD, row)
     earlier = np.concatenate([before.earlier, before.positions[0]]) if before is not None else np.zeros(0, np.int64)
-    return World(
+    return OnePass(
         config, loaded.params, loaded.vision, inside, places, own, first, cached, pixels, composition, held, earlier
     )

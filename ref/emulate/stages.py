@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from ref.emulate.one_pass import World, prepare
+from ref.emulate.one_pass import OnePass, prepare
 from ref.model.taps import LAYER_TAPS, MERGED, VISION_LAYER_TAPS, VISION_TAPS
 
 
@@ -21,12 +21,12 @@ class Stage(NamedTuple):
         return {"vision.start": "vision.", "vision.end": "vision.", "final": "text."}.get(self.name, "")
 
 
-def stages_of(world: World) -> list[Stage]:
+def stages_of(one_pass: OnePass) -> list[Stage]:
     """List the stages of a pass, in the order of execution; those of the tower only where there are images."""
-    see = world.vision.config.layers if world.vision and world.places.any() else 0
+    see = one_pass.vision.config.layers if one_pass.vision and one_pass.places.any() else 0
     tower = [Stage("vision.layer", i, i == see - 1) for i in range(see)]
     tower = [Stage("vision.start"), *tower, Stage("vision.end")] if see else []
-    layers = [Stage("layer", i, i == world.layers - 1) for i in range(world.layers)]
+    layers = [Stage("layer", i, i == one_pass.layers - 1) for i in range(one_pass.layers)]
     return [*tower, Stage("embed"), *layers, Stage("final"), Stage("logits")]
 
 

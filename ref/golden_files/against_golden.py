@@ -8,7 +8,7 @@ from ref.errors import wanted
 from ref.golden_files.files import Case, Pass
 from ref.golden_files.sampled import LIMIT, blank_padding, made_pixels, relative_l2, take_samples
 from ref.model.cache import empty_cache
-from ref.model.gemma import Images, embed_images
+from ref.model.multimodal import Images, embed_images
 from ref.model.params import TextParams, VisionParams
 from ref.model.taps import Recorder
 from ref.model.text import How, forward

@@ -87,7 +87,7 @@ def read_checked(path: Path, schema_name: str) -> dict[str, Any]:
 def schema_of(name: str) -> str | None:
     """Tell which schema a golden file must match, by its path inside the goldens; None for those without one."""
     by_name = {"case.json": "case", "dump.json": "dump", "greedy.json": "greedy", "images.json": "token_images"}
-    by_folder = {name: name for name in ("vectors", "official", "second", "masks", "images")}
+    by_folder = {name: name for name in ("vectors", "official", "gemma_jax", "masks", "images")}
     path = Path(name)
     return by_name.get(path.name) or (by_folder.get(path.parts[0]) if path.suffix == ".json" else None)
 

@@ -94,18 +94,21 @@ def compare_with_profiles(
         judged = judge_dump(question, family)
         report = _report(judged, loaded)
     chosen, more = source_notes(weights, opened, given)
-    notes += [*more, *position_notes(opened.passes, [bench.world for bench in judged.benches])]
+    notes += [*more, *position_notes(opened.passes, [pass_runs.one_pass for pass_runs in judged.all_runs])]
     report |= {
         "compared": _compared(opened, judged),
         "arithmetic": _arithmetic(judged, str(opened.policy.get("compute_dtype") or "not said")),
-        "coverage": judged.hearing.coverage.lines(judged.benches, judged.rows),
+        "coverage": judged.hearing.coverage.lines(judged.all_runs, judged.rows),
         "settings": differing_settings(opened, loaded.params.config),
         "unaligned": opened.unaligned + _impossible(opened, judged),
         "producer": opened.producer,
         "policy": opened.policy | {"judged_as": judged.family},
         "weights": opened.weights | {"judged_against": loaded.name, "held": held, "from": chosen},
         "notes": notes,
-        "passes": [{"ids": bench.world.ids.shape[1], "cached": bench.world.cached} for bench in judged.benches],
+        "passes": [
+            {"ids": pass_runs.one_pass.ids.shape[1], "cached": pass_runs.one_pass.cached}
+            for pass_runs in judged.all_runs
+        ],
         "seconds": round(time.perf_counter() - start, 2),
     }
     return report, judged.profiles
@@ -185,7 +188,7 @@ def _by_producer(producer: str, compute: str) -> str:
 
 def _compared(opened: Dump, judged: Judgement) -> dict[str, Any]:
     """Count taps: those compared, those that the dump holds, those that the model has in passes of these kinds."""
-    ours = sum(len(possible_taps(bench.world)) for bench in judged.benches)
+    ours = sum(len(possible_taps(pass_runs.one_pass)) for pass_runs in judged.all_runs)
     theirs = len(judged.rows) + len(opened.unaligned) + len(_impossible(opened, judged))
     return {"taps": len(judged.rows), "of_dump": theirs, "of_model": ours}
 
@@ -195,8 +198,8 @@ def _impossible(opened: Dump, judged: Judgement) -> list[dict[str, str]]:
     why = "no such value in this pass of this model"
     return [
         {"name": tap, "why": why}
-        for one, bench in zip(opened.passes, judged.benches, strict=True)
-        for tap in sorted((one.tensors.keys() | opened.partial.get(one.number, {})) - known_taps(bench.world))
+        for one, pass_runs in zip(opened.passes, judged.all_runs, strict=True)
+        for tap in sorted((one.tensors.keys() | opened.partial.get(one.number, {})) - known_taps(pass_runs.one_pass))
     ]
 
 
@@ -247,7 +250,7 @@ def _mark_inherited(rows) -> None:
 
 def _first_diagnosis(judged: Judgement, loaded, first) -> list[dict[str, Any]]:
     """Return the conclusions at the first bad tap; ties are broken by the taps that match."""
-    rows, benches = judged.rows, judged.benches
+    rows, all_runs = judged.rows, judged.all_runs
     if judged.partly and judged.finding and first and first["tap"] == judged.finding.tap:
         return [judged.finding.mistake()]
     for found, evidence, classes in judged.hearing.evidence:
@@ -257,7 +260,7 @@ def _first_diagnosis(judged: Judgement, loaded, first) -> list[dict[str, Any]]:
         tied = [row for row in out if row["class"] == 0 and row["verdict"] == "tied"]
         if len(tied) > 1:
             names = [row["mutant"] for row in tied]
-            counts = contradictions(benches, loaded, benches[0].world.held, names, rows)
+            counts = contradictions(all_runs, loaded, all_runs[0].one_pass.held, names, rows)
             least = min(counts.values())
             for row in tied:
                 row["contradictions"] = counts[row["mutant"]]

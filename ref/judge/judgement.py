@@ -3,7 +3,7 @@
 import time
 from typing import Any, NamedTuple
 
-from ref.diagnosis.below_floor import Hidden
+from ref.diagnosis.below_floor import BelowFloor
 from ref.diagnosis.coverage import Coverage
 from ref.diagnosis.evidence import classes_of, evidence_at
 from ref.diagnosis.find_arithmetic import (
@@ -20,13 +20,13 @@ from ref.diagnosis.find_arithmetic import (
 from ref.diagnosis.simple_fits import fits_of
 from ref.dump.opened import Dump
 from ref.emulate.arithmetic import emulate
-from ref.emulate.one_pass import World, world_of
+from ref.emulate.one_pass import OnePass, pass_of
 from ref.emulate.policy import members_of
 from ref.emulate.stages import stages_of, taps_of
 from ref.judge.needed_memory import check_memory
-from ref.judge.walk import judge
+from ref.judge.walk import walk
 from ref.measure.measure_tap import Measured
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 from ref.model.taps import tap_group
 from ref.ops.visibility import Composition
 
@@ -52,7 +52,7 @@ class Judgement(NamedTuple):
     rows: list[dict[str, Any]]
     profiles: Profiles
     hearing: "Hearing"
-    benches: list[Bench]
+    all_runs: list[PassRuns]
     family: str  # whose runs made the floors
     finding: Finding | None  # the arithmetic that the dump has and does not declare
     partly: bool = False  # some products have it, others have not
@@ -105,45 +105,49 @@ def _everywhere(found: Judgement) -> bool:
 
 def _tokens(found: Judgement) -> list[int]:
     """Return how many rows the products of each pass have; a tower's always several."""
-    return [max(bench.world.ids.shape[1], 2 * bool(bench.world.places.any())) for bench in found.benches]
+    return [
+        max(pass_runs.one_pass.ids.shape[1], 2 * bool(pass_runs.one_pass.places.any())) for pass_runs in found.all_runs
+    ]
 
 
 def _go_through(question: Question, family: str, finding: Finding | None, tried: list[str] | None) -> Judgement:
-    benches = _benches(question, family)
-    check_memory(benches, question.memory)
+    all_runs = _benches(question, family)
+    check_memory(all_runs, question.memory)
     hearing = Hearing(family, tried)
-    rows, profiles = _measure(benches, question, hearing)
-    return Judgement(rows, profiles, hearing, benches, family, finding)
+    rows, profiles = _measure(all_runs, question, hearing)
+    return Judgement(rows, profiles, hearing, all_runs, family, finding)
 
 
-def known_taps(world: World) -> set[str]:
+def known_taps(one_pass: OnePass) -> set[str]:
     """List the taps that a pass of this model may have."""
-    images = bool(world.places.any())
-    return {tap for stage in stages_of(world) for tap in taps_of(stage, True, images)}
+    images = bool(one_pass.places.any())
+    return {tap for stage in stages_of(one_pass) for tap in taps_of(stage, True, images)}
 
 
-def possible_taps(world: World) -> set[str]:
+def possible_taps(one_pass: OnePass) -> set[str]:
     """List the taps that a pass of this kind has when every value is recorded."""
-    cached, images = world.cached > 0, bool(world.places.any())
-    return {tap for stage in stages_of(world) for tap in taps_of(stage, cached, images)}
+    cached, images = one_pass.cached > 0, bool(one_pass.places.any())
+    return {tap for stage in stages_of(one_pass) for tap in taps_of(stage, cached, images)}
 
 
-def _benches(question: Question, family: str) -> list[Bench]:
-    benches: list[Bench] = []
+def _benches(question: Question, family: str) -> list[PassRuns]:
+    all_runs: list[PassRuns] = []
     members = [emulate(policy, order) for policy, order in members_of(family)]  # they share what they make of weights
     for one in question.dump.passes:
-        before = benches[-1] if one.cached else None
-        world = _world(one, question, before.world if before else None)
-        known = known_taps(world)
+        before = all_runs[-1] if one.cached else None
+        one_pass = _world(one, question, before.one_pass if before else None)
+        known = known_taps(one_pass)
         stored = {tap: tensor for tap, tensor in one.tensors.items() if tap in known}
-        bench = Bench(one.number, world, stored, members, before)
-        bench.partial = {tap: shown for tap, shown in question.dump.partial.get(one.number, {}).items() if tap in known}
-        benches.append(bench)
-    return benches
+        pass_runs = PassRuns(one.number, one_pass, stored, members, before)
+        pass_runs.partial = {
+            tap: shown for tap, shown in question.dump.partial.get(one.number, {}).items() if tap in known
+        }
+        all_runs.append(pass_runs)
+    return all_runs
 
 
-def _world(one, question: Question, before: World | None) -> World:
-    return world_of(
+def _world(one, question: Question, before: OnePass | None) -> OnePass:
+    return pass_of(
         question.loaded,
         one.ids,
         positions=one.positions,
@@ -167,7 +171,7 @@ class Hearing:
 
     def __init__(self, family: str, tried: list[str] | None = None):
         self.tried, self.proposed = tried, 0
-        self.hidden, self.coverage = Hidden(), Coverage()
+        self.hidden, self.coverage = BelowFloor(), Coverage()
         policy = members_of(family)[0][0]
         # errors of rounded operands are alike along whole rows: a projection would take them for a mistake
         self.low = policy.stored in ("bfloat16", "float16") and policy.operands == "stored"
@@ -175,32 +179,32 @@ class Hearing:
         self.evidence: list[tuple[Measured, list, list[int]]] = []
         self.fits: list[dict[str, Any]] = []
 
-    def __call__(self, bench: Bench, tap: str, found: Measured) -> None:
+    def __call__(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         """Take note of what was measured at a tap, while the runs still hold its inputs."""
         row = found.row
         if row["verdict"] == "bug" and found.value is not None and not row["nonfinite"]:
-            self._propose(bench, tap, found)
-            self._diagnose(bench, tap, found)
+            self._propose(pass_runs, tap, found)
+            self._diagnose(pass_runs, tap, found)
         elif self.low:
-            self.hidden.listen(bench, tap, found)
+            self.hidden.listen(pass_runs, tap, found)
         if row["verdict"] == "match" and found.value is not None:
-            self.coverage.listen(bench, tap, found)
+            self.coverage.listen(pass_runs, tap, found)
 
-    def _propose(self, bench: Bench, tap: str, found: Measured) -> None:
+    def _propose(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         """Stop where another arithmetic explains a product: all that follows is then judged by that."""
         self.proposed += 1
         if self.tried is None or self.proposed > PROPOSED:
             return
-        finding = explained_by(bench, tap, found, self.tried)
+        finding = explained_by(pass_runs, tap, found, self.tried)
         if finding:
             raise OtherArithmetic(finding)
 
-    def _diagnose(self, bench: Bench, tap: str, found: Measured) -> None:
+    def _diagnose(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         group = found.row["group"]
         self.diagnosed[group] = self.diagnosed.get(group, 0) + 1
         if self.diagnosed[group] > DIAGNOSED:
             return
-        evidence = evidence_at(bench, tap, found)
+        evidence = evidence_at(pass_runs, tap, found)
         classes = classes_of(evidence, found)
         told = found._replace(value=None, truth=None, floor=None, runs=())  # what is kept to the end holds no arrays
         self.evidence.append((told, [one._replace(value=None) for one in evidence], classes))
@@ -208,27 +212,27 @@ class Hearing:
         if unexplained and not tap.endswith("attn.visible") and found.floor and found.value is not None:
             assert found.truth is not None
             more = fits_of(found.value, found.truth, found.floor, tap, found.row["local_ratio"])
-            self.fits += [fit | {"tap": tap, "pass": bench.number} for fit in more]
+            self.fits += [fit | {"tap": tap, "pass": pass_runs.number} for fit in more]
 
 
-def _measure(benches: list[Bench], question: Question, hearing: Hearing):
+def _measure(all_runs: list[PassRuns], question: Question, hearing: Hearing):
     rows, profiles = [], {}
-    total = sum(len(bench.stored) + len(bench.partial) for bench in benches)
+    total = sum(len(pass_runs.stored) + len(pass_runs.partial) for pass_runs in all_runs)
     begin = time.perf_counter()
-    for found in judge(benches, question.loaded, benches[0].world.held, hearing):
+    for found in walk(all_runs, question.loaded, all_runs[0].one_pass.held, hearing):
         found.row["seconds"], begin = round(time.perf_counter() - begin, 3), time.perf_counter()
         rows.append(found.row)
         profiles[found.row["pass"], found.row["tap"]] = found.profile
         if question.progress:
             question.progress(len(rows), total)
-    order = {name: i for i, name in enumerate(_all_taps(benches))}
+    order = {name: i for i, name in enumerate(_all_taps(all_runs))}
     rows.sort(key=lambda row: (row["pass"], order[row["tap"]]))
     return rows, profiles
 
 
-def _all_taps(benches) -> list[str]:
+def _all_taps(all_runs) -> list[str]:
     names: dict[str, None] = {}
-    for bench in benches:
-        for stage in stages_of(bench.world):
+    for pass_runs in all_runs:
+        for stage in stages_of(pass_runs.one_pass):
             names |= dict.fromkeys(taps_of(stage, True, True))
     return list(names)

@@ -23,7 +23,7 @@ from ref.emulate.stages import Stage, stages_of, taps_of
 from ref.errors import wanted
 from ref.measure.measure_logits import COLUMNS
 from ref.measure.parallel import at_once
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 
 UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -93,11 +93,11 @@ def _text(path: str) -> str:
         return ""
 
 
-def needed(benches: Sequence[Bench]) -> tuple[int, str]:
+def needed(all_runs: Sequence[PassRuns]) -> tuple[int, str]:
     """Estimate the peak of judging a dump.
 
     Args:
-        benches: the passes.
+        all_runs: the passes.
 
     Returns:
         (bytes, where the peak is).
@@ -108,10 +108,10 @@ def needed(benches: Sequence[Bench]) -> tuple[int, str]:
     most = (0, "")
     for name in ("vision.layer", "layer", "logits"):
         by_layer: dict[int | None, list[tuple[Need, str]]] = {}
-        for bench in benches:
-            for stage in _stages(bench, name):
-                what = f"{name} {stage.layer} of pass {bench.number}" if stage.layer is not None else name
-                by_layer.setdefault(stage.layer, []).append((_need(bench, stage), what))
+        for pass_runs in all_runs:
+            for stage in _stages(pass_runs, name):
+                what = f"{name} {stage.layer} of pass {pass_runs.number}" if stage.layer is not None else name
+                by_layer.setdefault(stage.layer, []).append((_need(pass_runs, stage), what))
         for found in by_layer.values():
             kept = sum(need.kept for need, _ in found)
             peak, what = max((kept - need.kept + need.alive, what) for need, what in found)
@@ -119,44 +119,48 @@ def needed(benches: Sequence[Bench]) -> tuple[int, str]:
     return most
 
 
-def _stages(bench: Bench, name: str) -> list[Stage]:
+def _stages(pass_runs: PassRuns, name: str) -> list[Stage]:
     """List the stages of a kind that a pass is taken through: up to the last that the dump has a tap of."""
-    stages, taps = stages_of(bench.world), {*bench.stored, *bench.partial}
+    stages, taps = stages_of(pass_runs.one_pass), {*pass_runs.stored, *pass_runs.partial}
     last = max((i for i, stage in enumerate(stages) if taps & set(taps_of(stage, True, True))), default=-1)
     return [stage for stage in stages[: last + 1] if stage.name == name]
 
 
-def _need(bench: Bench, stage: Stage) -> Need:
-    world, threads = bench.world, at_once()
-    queries, keys, c = world.ids.shape[1], world.total, world.config
+def _need(pass_runs: PassRuns, stage: Stage) -> Need:
+    one_pass, threads = pass_runs.one_pass, at_once()
+    queries, keys, c = one_pass.ids.shape[1], one_pass.total, one_pass.config
     if stage.name == "logits":
         columns = min(c.vocabulary, COLUMNS)
         return Need(0, (LOGITS + LOGITS_EACH * threads) * queries * columns)
     heads, rows, q = c.query_heads + c.kv_heads, queries, c.query_heads * queries * keys
     channels, prefix = 9 * c.width + 4 * heads * c.head_dim + 3 * c.ffn_width, f"text.layer.{stage.layer}."
     weights = c.width * (2 * heads * c.head_dim + 3 * c.ffn_width)
-    if stage.name == "vision.layer" and world.vision is not None:
-        v, images = world.vision.config, int(world.places.sum()) // world.vision.config.soft_tokens
+    if stage.name == "vision.layer" and one_pass.vision is not None:
+        v, images = one_pass.vision.config, int(one_pass.places.sum()) // one_pass.vision.config.soft_tokens
         channels, rows, q = 14 * v.width + 2 * v.ffn_width, images * v.side**2, images * v.heads * v.side**4
         weights, prefix = v.width * (4 * v.width + 2 * v.ffn_width), f"vision.layer.{stage.layer}."
-    each = WEIGHTS + (PERMUTED if _widest(bench, stage) <= MOST_KEPT else 0)
+    each = WEIGHTS + (PERMUTED if _widest(pass_runs, stage) <= MOST_KEPT else 0)
     linear = LINEAR * rows * channels
-    if any(prefix + name in bench.stored for name in QUADRATIC):
+    if any(prefix + name in pass_runs.stored for name in QUADRATIC):
         return Need(linear + KEPT * q, linear + (ALIVE + EACH * threads) * q + each * weights)
     return Need(linear, linear + (FUSED + FUSED_EACH * threads) * q + each * weights)
 
 
-def _widest(bench: Bench, stage: Stage) -> int:
+def _widest(pass_runs: PassRuns, stage: Stage) -> int:
     """Return the values of the largest matrix of a layer."""
-    config = bench.world.vision.config if stage.name == "vision.layer" and bench.world.vision else bench.world.config
+    config = (
+        pass_runs.one_pass.vision.config
+        if stage.name == "vision.layer" and pass_runs.one_pass.vision
+        else pass_runs.one_pass.config
+    )
     return config.width * config.ffn_width
 
 
-def check_memory(benches: Sequence[Bench], limit: str | int | None = None) -> None:
+def check_memory(all_runs: Sequence[PassRuns], limit: str | int | None = None) -> None:
     """Refuse a dump for which there is not enough memory.
 
     Args:
-        benches: the passes.
+        all_runs: the passes.
         limit: what may be used, as `bytes_of` reads it; None: what is available now.
 
     Raises:
@@ -166,7 +170,7 @@ def check_memory(benches: Sequence[Bench], limit: str | int | None = None) -> No
     Differs: no known.
     """
     most = available() if limit is None else bytes_of(limit)
-    bytes_, what = needed(benches)
+    bytes_, what = needed(all_runs)
     if most is not None and bytes_ > most:
         which = "available" if limit is None else "allowed by --memory"
         want = f"at most {_gigabytes(most)}, which {'is' if limit is None else 'are'} {which}"

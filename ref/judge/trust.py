@@ -110,7 +110,7 @@ def source_notes(weights: str | None, dump, given: bool) -> tuple[str, list[str]
     return "the dump", [f"weights: from {one_line(name)}, a path that the dump names: --weights says which you trust"]
 
 
-def position_notes(passes: Sequence[Any], worlds: Iterable[Any]) -> list[str]:
+def position_notes(passes: Sequence[Any], held: Iterable[Any]) -> list[str]:
     """Note the passes whose positions are not what they must be: 0 after pads, then 1 more each, 0 at packed prompts.
 
     A port that numbers them from 1, or leaves gaps, has made a mistake that is to be found: it is judged with the
@@ -118,14 +118,14 @@ def position_notes(passes: Sequence[Any], worlds: Iterable[Any]) -> list[str]:
 
     Args:
         passes: of a dump.
-        worlds: of each, what it is judged with.
+        passes: of each, what it is judged with.
 
     Returns:
         Lines such as `positions of pass 0 are 1..6, wanted 0..5: judged with 0..5`.
     """
     notes = []
-    for one, world in zip(passes, worlds, strict=True):
-        theirs, ours = np.asarray(one.positions), world.positions[0]
+    for one, one_pass in zip(passes, held, strict=True):
+        theirs, ours = np.asarray(one.positions), one_pass.positions[0]
         if not np.array_equal(theirs, ours):
             first, right = int((theirs != ours).argmax()), runs_of(ours)
             where = f" (first at token {first})" if len(ours) > 1 else ""

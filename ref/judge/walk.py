@@ -8,16 +8,16 @@ from ref.emulate.stages import Stage, prepare_stage, stage_weights, stages_of, t
 from ref.measure.measure_logits import measure_logits
 from ref.measure.measure_printed import measure_partial
 from ref.measure.measure_tap import Measured, measure_tap
-from ref.measure.pass_runs import Bench, left_by
+from ref.measure.pass_runs import PassRuns, left_by
 
-Listener = Callable[[Bench, str, Measured], None]
+Listener = Callable[[PassRuns, str, Measured], None]
 
 
-def judge(benches: list[Bench], loaded, held: str, listen: Listener) -> Iterator[Measured]:
+def walk(all_runs: list[PassRuns], loaded, held: str, listen: Listener) -> Iterator[Measured]:
     """Measure every tap that a dump has, stage by stage through all its passes.
 
     Args:
-        benches: the passes.
+        all_runs: the passes.
         loaded: the weights.
         held: the dtype that the producer held them in.
         listen: told of each tap while the runs still hold its inputs.
@@ -25,63 +25,63 @@ def judge(benches: list[Bench], loaded, held: str, listen: Listener) -> Iterator
     Yields:
         Measured, one a tap and pass; in the order of stages, not of passes.
     """
-    chains = [(chain, set(_stages(chain))) for chain in chains_of(benches)]
+    chains = [(chain, set(_stages(chain))) for chain in chains_of(all_runs)]
     for stage in sorted(set().union(*(stages for _, stages in chains)), key=_place):
         here = [chain for chain, stages in chains if stage in stages]
         wide = prepare_stage(loaded, stage, held, np.float64)
-        by_weight = benches[0].owns[0].arithmetic.by_weight
+        by_weight = all_runs[0].owns[0].arithmetic.by_weight
         narrow = stage_weights(loaded, stage) if by_weight else prepare_stage(loaded, stage, held, np.float32)
         for chain in here:
             yield from _judge_chain(chain, stage, wide, narrow, listen)
 
 
-def chains_of(benches: list[Bench]) -> list[list[Bench]]:
+def chains_of(all_runs: list[PassRuns]) -> list[list[PassRuns]]:
     """Group passes: each chain is a first pass and those that continue it."""
-    chains: list[list[Bench]] = []
-    for bench in benches:
-        if bench.before is None:
+    chains: list[list[PassRuns]] = []
+    for pass_runs in all_runs:
+        if pass_runs.before is None:
             chains.append([])
-        chains[-1].append(bench)
+        chains[-1].append(pass_runs)
     return chains
 
 
-def _judge_chain(chain: list[Bench], stage: Stage, wide, narrow, listen: Listener) -> Iterator[Measured]:
+def _judge_chain(chain: list[PassRuns], stage: Stage, wide, narrow, listen: Listener) -> Iterator[Measured]:
     """Measure the taps of one stage. Later passes read keys of earlier ones, so that nothing is dropped before all.
 
     A pass without images has no part in the tower's stages.
     """
-    chain = [bench for bench in chain if stage in stages_of(bench.world)]
-    for bench in chain:
-        bench.enter(stage, wide, narrow)
-    for bench in chain:
-        for tap in _taps(bench, stage):
-            found = _measure(bench, tap)
-            listen(bench, tap, found)
+    chain = [pass_runs for pass_runs in chain if stage in stages_of(pass_runs.one_pass)]
+    for pass_runs in chain:
+        pass_runs.enter(stage, wide, narrow)
+    for pass_runs in chain:
+        for tap in _taps(pass_runs, stage):
+            found = _measure(pass_runs, tap)
+            listen(pass_runs, tap, found)
             yield found
-    for bench in chain:
-        bench.finish(stage)
-    for bench in chain:
-        bench.forget(left_by(stage))
+    for pass_runs in chain:
+        pass_runs.finish(stage)
+    for pass_runs in chain:
+        pass_runs.forget(left_by(stage))
 
 
-def _measure(bench: Bench, tap: str) -> Measured:
-    if tap in bench.partial:
-        return measure_partial(bench, tap)
-    return measure_logits(bench) if tap == "text.logits" else measure_tap(bench, tap)
+def _measure(pass_runs: PassRuns, tap: str) -> Measured:
+    if tap in pass_runs.partial:
+        return measure_partial(pass_runs, tap)
+    return measure_logits(pass_runs) if tap == "text.logits" else measure_tap(pass_runs, tap)
 
 
-def _taps(bench: Bench, stage: Stage) -> list[str]:
-    taps = taps_of(stage, True, bool(bench.world.places.any()))
-    return [tap for tap in taps if tap in bench.stored or tap in bench.partial]
+def _taps(pass_runs: PassRuns, stage: Stage) -> list[str]:
+    taps = taps_of(stage, True, bool(pass_runs.one_pass.places.any()))
+    return [tap for tap in taps if tap in pass_runs.stored or tap in pass_runs.partial]
 
 
-def _stages(chain: list[Bench]) -> list[Stage]:
+def _stages(chain: list[PassRuns]) -> list[Stage]:
     """List the stages of a chain of passes up to the last that the dump has a tap of in any of them.
 
     Each pass goes through all of them: a tap of a later pass needs what the earlier ones make on the way to it.
     """
-    stages = sorted(set().union(*(stages_of(bench.world) for bench in chain)), key=_place)
-    last = max((i for i, stage in enumerate(stages) if any(_taps(bench, stage) for bench in chain)), default=-1)
+    stages = sorted(set().union(*(stages_of(pass_runs.one_pass) for pass_runs in chain)), key=_place)
+    last = max((i for i, stage in enumerate(stages) if any(_taps(pass_runs, stage) for pass_runs in chain)), default=-1)
     return stages[: last + 1]
 
 

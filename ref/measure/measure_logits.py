@@ -11,7 +11,7 @@ from ref.measure.distance import Sums, errors_of, metrics_of, sums_of
 from ref.measure.floor import in_floors
 from ref.measure.measure_tap import Measured, first_nonfinite, largest_error, measure_tap
 from ref.measure.parallel import side_by_side
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 
 COLUMNS = 8_192  # of the vocabulary for which valid runs are made; a smaller one is taken whole
 TILE = 8_192
@@ -23,24 +23,24 @@ def some_columns(vocabulary: int) -> np.ndarray:
     return np.unique(np.linspace(0, vocabulary - 1, min(vocabulary, COLUMNS)).astype(np.int64))
 
 
-def narrowed(bench: Bench, columns: np.ndarray) -> Bench:
-    """Return a bench whose head has some columns only, and its dump's logits too. Its runs share all other values."""
-    world, table = bench.world, bench.world.table
+def narrowed(pass_runs: PassRuns, columns: np.ndarray) -> PassRuns:
+    """Return the same runs with some columns of head and logits only; they share all other values."""
+    one_pass, table = pass_runs.one_pass, pass_runs.one_pass.table
     values = table.take_rows(columns)
     held = Table(values.shape, lambda rows: values[rows])
     held.kind = table.kind
-    text = world.text._replace(embedding=held)
-    stored = bench.stored["text.logits"]
+    text = one_pass.text._replace(embedding=held)
+    stored = pass_runs.stored["text.logits"]
     part = stored._replace(read=lambda: np.take(stored.read(), columns, axis=-1))
-    other = bench.with_world(world._replace(text=text, held="file"), {"text.logits": part})
+    other = pass_runs.with_world(one_pass._replace(text=text, held="file"), {"text.logits": part})
     return other
 
 
-def measure_logits(bench: Bench) -> Measured:
+def measure_logits(pass_runs: PassRuns) -> Measured:
     """Measure logits: locally and as inherited on some columns, then all columns tile by tile.
 
     Args:
-        bench: the pass; its dump has `text.logits`.
+        pass_runs: the pass; its dump has `text.logits`.
 
     Returns:
         Measured, whose row has `kl`, `top1` and `top5` among its metrics; value and truth are of the columns.
@@ -48,15 +48,15 @@ def measure_logits(bench: Bench) -> Measured:
     Source: README, "Judging your implementation"; KL and top-k as llama.cpp's perplexity tool reports them.
     Differs: no known.
     """
-    vocabulary = bench.world.text.embedding.shape[0]
+    vocabulary = pass_runs.one_pass.text.embedding.shape[0]
     columns = some_columns(vocabulary)
     if len(columns) == vocabulary:
-        found = measure_tap(bench, "text.logits")
+        found = measure_tap(pass_runs, "text.logits")
     else:
-        found = measure_tap(narrowed(bench, columns), "text.logits")
+        found = measure_tap(narrowed(pass_runs, columns), "text.logits")
     if found.truth is None:
         return found
-    sums, metrics, nonfinite = _all_columns(bench)
+    sums, metrics, nonfinite = _all_columns(pass_runs)
     local = errors_of(sums).distance
     found.row["metrics"] |= metrics
     found.row["local"], found.row["nonfinite"] = local.whole, nonfinite
@@ -69,17 +69,17 @@ def measure_logits(bench: Bench) -> Measured:
     return found
 
 
-def _all_columns(bench: Bench) -> tuple[Sums, dict[str, float], dict[str, Any] | None]:
+def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], dict[str, Any] | None]:
     """Compare all columns with the truth on the dump's own inputs, and distributions with those from the prompt.
 
     Returns:
         (sums, metrics, the first value that is not finite).
     """
-    stored, tap = bench.stored["text.logits"].read(), "text.logits"
-    local, table = bench.local.value("text.final_norm"), bench.world.table
-    valid = bench.world.valid & np.isfinite(local[0]).all(axis=-1)  # tokens that overflowed on the way tell nothing
+    stored, tap = pass_runs.stored["text.logits"].read(), "text.logits"
+    local, table = pass_runs.local.value("text.final_norm"), pass_runs.one_pass.table
+    valid = pass_runs.one_pass.valid & np.isfinite(local[0]).all(axis=-1)  # tokens that overflowed tell nothing
     try:
-        own = bench.own.value("text.final_norm").astype(np.float32)
+        own = pass_runs.own.value("text.final_norm").astype(np.float32)
     except Unknown:  # there are images and no pixels
         own = np.full(local.shape, np.nan, np.float32)
 
@@ -102,7 +102,7 @@ def _all_columns(bench: Bench) -> tuple[Sums, dict[str, float], dict[str, Any] |
     first = min(bad, key=lambda one: (one["token"], one["channel"]), default=None)
     first = first and first | {"count": sum(one["count"] for one in bad)}
     with np.errstate(all="ignore"):
-        metrics = metrics_of(sums, float(np.max(largest)), bench.stored[tap].dtype)
+        metrics = metrics_of(sums, float(np.max(largest)), pass_runs.stored[tap].dtype)
         return sums, metrics | _agreement(reduce(_joined, rows), valid), first
 
 

@@ -5,30 +5,30 @@ import numpy as np
 from ref.emulate.one_pass import Unknown
 from ref.measure.floor import LIMIT, WORST, in_floors, least
 from ref.measure.measure_tap import Measured, blank_row
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 
 MOST = 2**25  # values of a tap that may be computed whole for the sake of a few of them
 
 
-def measure_partial(bench: Bench, tap: str) -> Measured:
+def measure_partial(pass_runs: PassRuns, tap: str) -> Measured:
     """Measure the printed values of a tap; what was printed says nothing of its inputs, so there is no local error.
 
         error = rms over places of max(0, |printed - truth| - half a printed digit);  floor: that of the worst valid run
 
     Args:
-        bench: the pass; its `partial` has the tap.
+        pass_runs: the pass; its `partial` has the tap.
         tap: its name.
 
     Source: own; llama.cpp's `llama-eval-callback` prints three values from each end of each axis.
     Differs: people compare such texts by eye.
     """
-    shown = bench.partial[tap]
-    row = blank_row(tap, bench.number, shown.dtype) | {"why": f"{len(shown.values)} printed values"}
+    shown = pass_runs.partial[tap]
+    row = blank_row(tap, pass_runs.number, shown.dtype) | {"why": f"{len(shown.values)} printed values"}
     try:
-        if _size(tap, shown.shape, bench.world.ids.shape[1]) > MOST:
+        if _size(tap, shown.shape, pass_runs.one_pass.ids.shape[1]) > MOST:
             raise Unknown("too large to be computed whole for a few printed values")
-        places = _places(shown, bench.own.value(tap))
-        truth, *runs = (run.value(tap)[places] for run in (bench.own, *bench.owns))
+        places = _places(shown, pass_runs.own.value(tap))
+        truth, *runs = (run.value(tap)[places] for run in (pass_runs.own, *pass_runs.owns))
     except Unknown as error:
         return Measured(row | {"verdict": "undetermined", "why": str(error)}, {}, None, None, None)
     size = _rms(truth)

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ref.emulate.graph import as_seen
-from ref.emulate.one_pass import Unknown, World
+from ref.emulate.one_pass import OnePass, Unknown
 from ref.measure.distance import by_token, errors_of, metrics_of, profile, sums_of
 from ref.measure.floor import EXACT, LIMIT, Floor, floor_of
 from ref.measure.overflow import blanked, described, overflow_of, why_hidden
 from ref.measure.parallel import side_by_side
-from ref.measure.pass_runs import Bench
+from ref.measure.pass_runs import PassRuns
 from ref.model.taps import layer_of, tap_group, tap_row
 
 
@@ -29,27 +29,27 @@ class Measured(NamedTuple):
         _conclude(self.row, self.truth)
 
 
-def measure_tap(bench: Bench, tap: str) -> Measured:
+def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
     """Measure one tap of a dump, locally and as inherited, each in floors of its own.
 
     Args:
-        bench: the pass.
+        pass_runs: the pass.
         tap: its name; the dump has it.
 
     Source: README, "Judging your implementation".
     Differs: others compare with one run from the prompt, so that one wrong layer blames all that follow.
     """
-    row = blank_row(tap, bench.number, bench.stored[tap].dtype)
-    local, own = side_by_side(lambda make: _known(make, tap), [bench.local.recompute, bench.own.value])
+    row = blank_row(tap, pass_runs.number, pass_runs.stored[tap].dtype)
+    local, own = side_by_side(lambda make: _known(make, tap), [pass_runs.local.recompute, pass_runs.own.value])
     if isinstance(local, Unknown):
         return Measured(row | {"verdict": "undetermined", "why": str(local)}, {}, None, None, None)
     truth, row["span"] = local
-    value = bench.load(tap)
+    value = pass_runs.load(tap)
     if tap.endswith(("attn.visible", "cache.positions")):
-        return _measure_exact(row, bench.world, tap, value, truth)
+        return _measure_exact(row, pass_runs.one_pass, tap, value, truth)
     from_prompt = None if isinstance(own, Unknown) else own
-    value, truth, *rest = fitted(bench.world, tap, value, truth, *([] if from_prompt is None else [from_prompt]))
-    return _measure_floats(bench, row, value, truth, rest[0] if len(rest) > 1 else None, rest[-1])
+    value, truth, *rest = fitted(pass_runs.one_pass, tap, value, truth, *([] if from_prompt is None else [from_prompt]))
+    return _measure_floats(pass_runs, row, value, truth, rest[0] if len(rest) > 1 else None, rest[-1])
 
 
 def _known(make, tap: str):
@@ -60,12 +60,14 @@ def _known(make, tap: str):
         return error
 
 
-def _measure_floats(bench: Bench, row: dict[str, Any], value, truth, own_truth, valid) -> Measured:
+def _measure_floats(pass_runs: PassRuns, row: dict[str, Any], value, truth, own_truth, valid) -> Measured:
     """Measure a value against the truth on its own inputs, and where it is known against that from the prompt."""
     tap, dtype = row["tap"], row["dtype"]
     with np.errstate(all="ignore"):
-        runs = side_by_side(lambda run: fit_tail(tap, run.recompute(tap)[0], value), bench.locals)
-        owns = [] if own_truth is None else side_by_side(lambda run: fit_tail(tap, run.value(tap), value), bench.owns)
+        runs = side_by_side(lambda run: fit_tail(tap, run.recompute(tap)[0], value), pass_runs.locals)
+        owns = (
+            [] if own_truth is None else side_by_side(lambda run: fit_tail(tap, run.value(tap), value), pass_runs.owns)
+        )
         over = overflow_of(value, truth, runs, dtype)
         if over is not None:
             row["overflow"] = described(over, truth, tap, dtype) if over.format.any() else None
@@ -128,12 +130,12 @@ def _conclude(row: dict[str, Any], truth) -> None:
         row["verdict"] = "bug"
 
 
-def _measure_exact(row, world: World, tap: str, value, truth) -> Measured:
+def _measure_exact(row, one_pass: OnePass, tap: str, value, truth) -> Measured:
     """Compare integers: visibility as what each query sees, positions as they are."""
     if tap.endswith("attn.visible"):
-        keys = max(value.shape[-1] if value.dtype == bool else 0, min(world.total, MOST_KEYS))
-        origin = world.total - keys
-        value, truth = (as_seen(x, keys, origin, world.total)[:, world.valid] for x in (value, truth))
+        keys = max(value.shape[-1] if value.dtype == bool else 0, min(one_pass.total, MOST_KEYS))
+        origin = one_pass.total - keys
+        value, truth = (as_seen(x, keys, origin, one_pass.total)[:, one_pass.valid] for x in (value, truth))
     else:
         keys = min(value.shape[-1], truth.shape[-1])
         value, truth = value[:, value.shape[-1] - keys :], truth[:, truth.shape[-1] - keys :]
@@ -144,7 +146,7 @@ def _measure_exact(row, world: World, tap: str, value, truth) -> Measured:
     row |= numbers | {"local_ratio": ratio, "inherited_ratio": ratio, "verdict": "bug" if share else "match"}
     if share:
         token = int(np.argwhere(wrong)[0][1])
-        token = int(np.flatnonzero(world.valid)[token]) if tap.endswith("attn.visible") else token
+        token = int(np.flatnonzero(one_pass.valid)[token]) if tap.endswith("attn.visible") else token
         row["why"] = f"{int(wrong.sum())} of {wrong.size} differ, first at token {token}"
     shapes = {"tokens": [], "channels": []}
     return Measured(row, shapes, value.astype(np.float64), truth.astype(np.float64), Floor())
@@ -162,7 +164,7 @@ def fit_tail(tap: str, computed: np.ndarray, value: np.ndarray) -> np.ndarray:
     return computed
 
 
-def fitted(world: World, tap: str, value, *truths):
+def fitted(one_pass: OnePass, tap: str, value, *truths):
     """Bring a dump's value and its truths to the same keys, blank what is padding, and say which tokens count."""
     truths = [fit_tail(tap, truth, value) for truth in truths]
     valid = np.ones(max(1, truths[0].shape[1]), bool)
@@ -174,14 +176,14 @@ def fitted(world: World, tap: str, value, *truths):
     if tap.endswith(("attn.scores", "attn.probs")):
         keys = truths[0].shape[-1]
         value = value[..., value.shape[-1] - keys :]
-        seen = world.total - keys + np.arange(keys) >= world.first[0, 0]
+        seen = one_pass.total - keys + np.arange(keys) >= one_pass.first[0, 0]
         value, *truths = (x if seen.all() else np.where(seen, x, 0) for x in (value, *truths))
-        return (value, *truths, world.valid)
+        return (value, *truths, one_pass.valid)
     if tap.endswith(("cache.k", "cache.v")):
         keys = truths[0].shape[1]
-        valid = world.total - keys + np.arange(keys) >= world.first[0, 0]
+        valid = one_pass.total - keys + np.arange(keys) >= one_pass.first[0, 0]
         return (value[:, value.shape[1] - keys :], *truths, valid)
-    return (value, *truths, world.valid)
+    return (value, *truths, one_pass.valid)
 
 
 def first_nonfinite(value, truth, tap: str, valid) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A bench: one pass of a dump, and the runs that it is measured with."""
+"""One pass of a dump, and the runs that it is measured with."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +11,7 @@ import numpy as np
 
 from ref.emulate.arithmetic import TRUTH, Arithmetic
 from ref.emulate.graph import Run
-from ref.emulate.one_pass import Unknown, World
+from ref.emulate.one_pass import OnePass, Unknown
 from ref.emulate.stages import Stage
 from ref.measure.floor import STEP
 from ref.measure.parallel import side_by_side
@@ -35,37 +35,37 @@ def left_by(stage: Stage) -> list[str]:
 TINY = 2.0**-126  # below it steps no longer shrink
 
 
-class Bench:
+class PassRuns:
     """One pass of a dump, and all the runs it is measured with.
 
     Args:
         number: of the pass.
-        world: what it is run with.
+        one_pass: what it is run with.
         stored: tap -> `ref.dump.align.Stored`.
         members: the operations of each valid run.
-        before: the bench of the pass that this one continues.
+        before: the runs of the pass that this one continues.
     """
 
     def __init__(
         self,
         number: int,
-        world: World,
+        one_pass: OnePass,
         stored: dict[str, Any],
         members: Sequence[Arithmetic],
-        before: "Bench | None",
+        before: "PassRuns | None",
     ):
-        self.number, self.world, self.stored, self.before = number, world, stored, before
+        self.number, self.one_pass, self.stored, self.before = number, one_pass, stored, before
         self.partial: dict[str, Any] = {}  # taps of which a few values are known
         self.carried: set[str] = set()  # values that earlier stages left
         self.loaded: dict[str, np.ndarray] = {}  # of the stage, since all runs ask for the same
         given = {name: partial(self.load, name) for name in stored}
         previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * len(members)))
         heard = {name: one.dtype for name, one in stored.items()}
-        self.own = Run(world, TRUTH, {}, next(previous))
-        self.local = Run(world, TRUTH, given, next(previous))
-        self.owns = [Run(world, arithmetic, {}, next(previous), heard=heard) for arithmetic in members]
+        self.own = Run(one_pass, TRUTH, {}, next(previous))
+        self.local = Run(one_pass, TRUTH, given, next(previous))
+        self.owns = [Run(one_pass, arithmetic, {}, next(previous), heard=heard) for arithmetic in members]
         self.locals = [
-            Run(world, arithmetic, self._given(arithmetic, number), next(previous), heard=heard)
+            Run(one_pass, arithmetic, self._given(arithmetic, number), next(previous), heard=heard)
             for number, arithmetic in enumerate(members)
         ]
 
@@ -122,10 +122,10 @@ class Bench:
         self.loaded.clear()
         self.carried = set(left)
 
-    def with_world(self, world: World, stored: dict[str, Any]) -> "Bench":
-        """Return a bench of another head: its runs know what these know, and it has the dump's taps given."""
+    def with_world(self, one_pass: OnePass, stored: dict[str, Any]) -> "PassRuns":
+        """Return the same runs with another head: they know what these know, and have the dump's taps given."""
         other = copy(self)
-        other.world, other.stored, other.loaded = world, stored, {}
-        other.own, other.local, *rest = (run.with_world(world, stored) for run in self.all_runs())
+        other.one_pass, other.stored, other.loaded = one_pass, stored, {}
+        other.own, other.local, *rest = (run.with_world(one_pass, stored) for run in self.all_runs())
         other.owns, other.locals = rest[: len(self.owns)], rest[len(self.owns) :]
         return other

@@ -8,8 +8,8 @@ import numpy as np
 from ref.config import EOS, PAD
 from ref.errors import wanted
 from ref.model.cache import empty_cache
-from ref.model.gemma import Images, check_count, embed_images, soft_places
 from ref.model.inputs import check_ids, rows_of
+from ref.model.multimodal import Images, check_count, embed_images, soft_places
 from ref.model.params import TextParams
 from ref.model.text import How, forward
 from ref.ops.sampling import draw

@@ -45,7 +45,7 @@ def forward(
         cache: keys so far, consumed; the tokens continue its rows. None to run without.
         first: without a cache, [B] left pads of each row or [B, T] index where each token's prompt starts (see
             `ops.visibility.prompt_starts`, for packed prompts); None is no pads. With a cache, leave it None.
-        soft: image features, inserted as they are, without the factor sqrt(D); `ref.model.gemma` makes them.
+        soft: image features, inserted as they are, without the factor sqrt(D); `ref.model.multimodal` makes them.
 
     Returns:
         (logits, cache): logits [B, T, V] of `how.dtype`, [B, 1, V] for "last", None for "none"; the cache after the

@@ -12,7 +12,7 @@ from ref.ops.linear import widen
 from ref.ops.patches import split_patches
 
 
-def look(p: VisionParams, pixels, how: How = How()):  # noqa: B008
+def encode_images(p: VisionParams, pixels, how: How = How()):  # noqa: B008
     """Turn images into soft tokens.
 
         x = patches(pixels) @ patch.T + patch_bias + position;   x = vision_block_i(x), i = 0 .. L-1
@@ -36,7 +36,7 @@ def look(p: VisionParams, pixels, how: How = How()):  # noqa: B008
     """
     pixels = check_pixels(pixels, p.config)
     if len(pixels) > 1 and not any(map(how.taps.wants, vision_tap_names(p.config.layers))):
-        return np.concatenate([look(p, image[None], how) for image in pixels])
+        return np.concatenate([encode_images(p, image[None], how) for image in pixels])
     v, ops, tap = p.config, how.ops, how.taps
     pixels = tap("vision.pixels", pixels.astype(how.dtype))
     x = tap("vision.patch_embed", ops.linear(split_patches(pixels, v.patch), p.patch, p.patch_bias))

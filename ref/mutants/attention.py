@@ -36,13 +36,13 @@ def _softcapped(at):
 
 
 def _probs_of(at, scores):
-    return at.ops.softmax(scores, at.seen(scores.shape[-1], at.world.total - scores.shape[-1]))
+    return at.ops.softmax(scores, at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1]))
 
 
 def _coarse_probs(at):
     """Softmax in float16: the exponential and the sum are rounded."""
     scores = at["attn.scores"]
-    seen = at.seen(scores.shape[-1], at.world.total - scores.shape[-1])[:, None]
+    seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])[:, None]
     wide = np.where(seen, scores, -np.inf)
     weights = to_float16(np.exp(wide - wide.max(axis=-1, keepdims=True)).astype(np.float32))
     total = to_float16(weights.sum(axis=-1, keepdims=True))
@@ -51,7 +51,7 @@ def _coarse_probs(at):
 
 def _over_queries(at):
     scores = at["attn.scores"]
-    seen = at.seen(scores.shape[-1], at.world.total - scores.shape[-1])[:, None]
+    seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])[:, None]
     wide = np.where(seen, scores, -np.inf)
     weights = np.where(seen, np.exp(wide - wide.max(axis=-1, keepdims=True)), 0)
     return weights / np.maximum(weights.sum(axis=-2, keepdims=True), 1e-30)
@@ -60,7 +60,7 @@ def _over_queries(at):
 def _with_sink(at):
     """One more weight of exp(0) in the sum."""
     scores = at["attn.scores"]
-    seen = at.seen(scores.shape[-1], at.world.total - scores.shape[-1])[:, None]
+    seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])[:, None]
     wide = np.where(seen, scores, -np.inf)
     most = np.maximum(wide.max(axis=-1, keepdims=True), 0)
     weights = np.exp(wide - most)
@@ -68,16 +68,16 @@ def _with_sink(at):
 
 
 def _minus_one_mask(at):
-    """Hidden keys are given -1 instead of minus infinity: the mask is added as numbers."""
+    """BelowFloor keys are given -1 instead of minus infinity: the mask is added as numbers."""
     scores = at["attn.scores"]
-    seen = at.seen(scores.shape[-1], at.world.total - scores.shape[-1])
+    seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])
     return at.ops.softmax(np.where(seen[:, None], scores, scores - 1), np.ones_like(seen))
 
 
 def _multiplied_mask(at):
     """The mask multiplies the scores: hidden keys keep a score of 0."""
     scores = at["attn.scores"]
-    seen = at.seen(scores.shape[-1], at.world.total - scores.shape[-1])
+    seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])
     return at.ops.softmax(np.where(seen[:, None], scores, 0), np.ones_like(seen))
 
 
@@ -212,7 +212,7 @@ ATTENTION_MUTANTS = [
     ),
     TapMutant(
         "mask_of_ones",
-        "Hidden keys lose 1 instead of infinity: a boolean mask was added.",
+        "BelowFloor keys lose 1 instead of infinity: a boolean mask was added.",
         f"{E14}",
         "two tokens",
         {PROBS: _minus_one_mask},

@@ -9,7 +9,7 @@ from ref.ops.rounding import bfloat16_values
 
 
 def _embed(at, scale):
-    return at.ops.embed(at.world.ids, at.world.table, scale)
+    return at.ops.embed(at.one_pass.ids, at.one_pass.table, scale)
 
 
 def _rounded_scale(at):
@@ -17,12 +17,12 @@ def _rounded_scale(at):
 
 
 def _next_row(at):
-    ids = np.minimum(at.world.ids + 1, at.world.table.shape[0] - 1)
-    return at.ops.embed(ids, at.world.table, np.sqrt(np.float64(at.config.width)))
+    ids = np.minimum(at.one_pass.ids + 1, at.one_pass.table.shape[0] - 1)
+    return at.ops.embed(ids, at.one_pass.table, np.sqrt(np.float64(at.config.width)))
 
 
 def _merge(at, rows):
-    return insert(at["text.embed"], rows, at.world.places)
+    return insert(at["text.embed"], rows, at.one_pass.places)
 
 
 def _shifted_rows(at):
@@ -31,7 +31,7 @@ def _shifted_rows(at):
 
 
 def _clipped(at):
-    return at.ops.linear(at["text.final_norm"], at.world.table)
+    return at.ops.linear(at["text.final_norm"], at.one_pass.table)
 
 
 def _softcap(at):

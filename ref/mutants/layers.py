@@ -9,7 +9,7 @@ VISIBLE, Q, K = LAYER + "attn.visible", LAYER + "attn.q_rope", LAYER + "attn.k_r
 
 def layout_of(at) -> Layout:
     """Return the layout of a pass as one layer sees it."""
-    w = at.world
+    w = at.one_pass
     return Layout(w.places[0], w.first[0], w.cached, at.config.window_of(at.layer), w.composition, at.config.window)
 
 
@@ -21,7 +21,7 @@ def _kinds(is_global):
     """Make rules for layers whose kinds are mistaken: window, base and factor go with the kind."""
 
     def visible(at):
-        return at.world.visible(at.layer, None if is_global(at) else at.config.window)
+        return at.one_pass.visible(at.layer, None if is_global(at) else at.config.window)
 
     def turned(name):
         def rule(at):

@@ -36,26 +36,26 @@ def _factor_everywhere(at):
 
 
 def _shifted(by):
-    return lambda at: _turn(at, *at.places(positions=at.world.positions + by))
+    return lambda at: _turn(at, *at.places(positions=at.one_pass.positions + by))
 
 
 def _coarse(at):
-    rounded = bfloat16_values(np.maximum(at.world.positions, 0).astype(np.float32))
+    rounded = bfloat16_values(np.maximum(at.one_pass.positions, 0).astype(np.float32))
     return _turn(at, *at.places(positions=rounded))
 
 
 def _restart(at):
     """Positions of a cached pass begin at 0 again; of a first pass there is no difference."""
-    return _turn(at, *at.places(positions=np.maximum(at.world.positions - at.world.cached, 0)))
+    return _turn(at, *at.places(positions=np.maximum(at.one_pass.positions - at.one_pass.cached, 0)))
 
 
 def _ring(at):
     """Positions are those of slots in a ring of W."""
-    return _turn(at, *at.places(positions=at.world.positions % at.config.window))
+    return _turn(at, *at.places(positions=at.one_pass.positions % at.config.window))
 
 
 def _with_pads(at):
-    return _turn(at, *at.places(positions=at.world.cached + np.arange(at.world.ids.shape[1])[None]))
+    return _turn(at, *at.places(positions=at.one_pass.cached + np.arange(at.one_pass.ids.shape[1])[None]))
 
 
 def _backwards(at):
@@ -67,7 +67,7 @@ def _angles(at, exponent):
     """Rotate by positions times base ** -exponent(j)."""
     base, factor = at.config.rope(at.layer)
     j = np.arange(at.config.head_dim // 2)
-    angle = np.maximum(at.world.positions, 0)[..., None] / (factor * base ** exponent(j, at.config.head_dim))
+    angle = np.maximum(at.one_pass.positions, 0)[..., None] / (factor * base ** exponent(j, at.config.head_dim))
     return _turn(at, np.cos(angle).astype(at.ops.dtype), np.sin(angle).astype(at.ops.dtype))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ref.errors import wanted
-from ref.model.gemma import Images, forward_images, soft_places
+from ref.model.multimodal import Images, forward_images, soft_places
 from ref.model.taps import Recorder
 from ref.model.text import How, forward
 from ref.prompt.tokenizer import Tokenizer

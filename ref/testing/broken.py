@@ -10,7 +10,7 @@ import numpy as np
 from ref.dump.write import DumpWriter
 from ref.emulate.arithmetic import emulate
 from ref.emulate.graph import RULES, Run
-from ref.emulate.one_pass import world_of
+from ref.emulate.one_pass import pass_of
 from ref.emulate.policy import POLICIES
 from ref.emulate.stages import prepare_stage, stages_of, taps_of
 from ref.errors import wanted
@@ -89,9 +89,9 @@ def break_port_blindly(folder: str | Path, loaded, ids: Sequence[int], seed: int
 def broken_taps(loaded, ids, rules: dict[str, Any], dtype: str = "float32"):
     """Run the graph from the prompt, stage by stage, with rules in the place of some; yields (tap, value)."""
     held = "file" if dtype == "float32" else dtype
-    world = world_of(loaded, ids, held=held)
-    run = Run(world, emulate(POLICIES[f"transformers-{dtype}"], 1), {}, None, rules)
-    for stage in stages_of(world):
+    one_pass = pass_of(loaded, ids, held=held)
+    run = Run(one_pass, emulate(POLICIES[f"transformers-{dtype}"], 1), {}, None, rules)
+    for stage in stages_of(one_pass):
         run.enter(stage, prepare_stage(loaded, stage, held, np.float32))
         taps = taps_of(stage, False, False)
         for tap in taps:

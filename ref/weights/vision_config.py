@@ -5,7 +5,7 @@ from typing import Any
 
 from ref.config import END_OF_IMAGE, START_OF_IMAGE, VOCABULARY, TextConfig, VisionConfig, check_numbers
 from ref.errors import wanted
-from ref.model.gemma import soft_token_id
+from ref.model.multimodal import soft_token_id
 
 # field of VisionConfig: (key of vision_config, what `SiglipVisionConfig` of transformers 5.23 fills in, key of GGUF)
 KEYS = {

@@ -19,7 +19,7 @@ from ref import compare
 from ref.dump.trace import trace
 from ref.emulate.arithmetic import TRUTH, emulate
 from ref.emulate.graph import Run
-from ref.emulate.one_pass import world_of
+from ref.emulate.one_pass import pass_of
 from ref.emulate.policy import POLICIES
 from ref.emulate.stages import prepare_stage, stage_weights, stages_of, taps_of
 from ref.model.text import How
@@ -64,9 +64,9 @@ def table(tokens):
 
 def llama_error(loaded, ids):
     """Return the largest error of logits at each position that llama.cpp's arithmetic makes, by our emulation of it."""
-    world = world_of(loaded, ids)
-    truth, run = Run(world, TRUTH), Run(world, emulate(POLICIES["llama.cpp"], 1))
-    for stage in stages_of(world):
+    one_pass = pass_of(loaded, ids)
+    truth, run = Run(one_pass, TRUTH), Run(one_pass, emulate(POLICIES["llama.cpp"], 1))
+    for stage in stages_of(one_pass):
         truth.enter(stage, prepare_stage(loaded, stage, "file", np.float64))
         run.enter(stage, stage_weights(loaded, stage))
         left = [f"text.layer.{stage.layer}.out"] if stage.name == "layer" else taps_of(stage, False, False)

@@ -17,8 +17,8 @@ def run(size):
     """Run one size and return its row."""
     from ref.config import SOFT_TOKEN
     from ref.golden_files.sampled import made_pixels
-    from ref.model.gemma import Images
     from ref.model.generate import Sampling, generate
+    from ref.model.multimodal import Images
     from ref.weights.resolve import load
 
     loaded = load(f"synthetic:{size}")

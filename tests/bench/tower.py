@@ -21,13 +21,13 @@ ROUNDS = 3
 def ours():
     """Return a call that runs our tower."""
     from ref.golden_files.sampled import made_pixels
-    from ref.model.vision import look
+    from ref.model.vision import encode_images
     from ref.weights.resolve import load
 
     vision = load("synthetic:4b-pair", "float32").vision
     vision = vision._replace(layers=list(vision.layers))
     pixels = made_pixels(1, vision.config.image)
-    return lambda: look(vision, pixels)
+    return lambda: encode_images(vision, pixels)
 
 
 def theirs():

@@ -15,8 +15,8 @@ from ref.cli import main
 from ref.config import CROPS, VISION
 from ref.dump import write as dump_module
 from ref.dump.write import load_pass, read_dump
-from ref.model.gemma import Images, soft_token_id
 from ref.model.generate import Sampling, generate
+from ref.model.multimodal import Images, soft_token_id
 from ref.model.text import How
 from ref.prompt.images import preprocess, read_image
 from ref.weights.synthetic import synthetic_params, synthetic_vision

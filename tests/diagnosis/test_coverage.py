@@ -15,12 +15,12 @@ TWO = "begins with two BOS (id 2): a chat template and a tokenizer each add one"
 def bench(ids, lengths=None, pads=0, cached=0, soft=(), number=0):
     first = np.zeros((1, len(ids)), int) if cached else prompt_starts([lengths or [len(ids) - pads]], [pads])[0]
     places = np.isin(np.arange(len(ids)), soft)[None]
-    world = SimpleNamespace(ids=np.array([ids]), places=places, first=first, cached=cached)
-    return SimpleNamespace(world=world, number=number)
+    one_pass = SimpleNamespace(ids=np.array([ids]), places=places, first=first, cached=cached)
+    return SimpleNamespace(one_pass=one_pass, number=number)
 
 
 @pytest.mark.parametrize(
-    ("benches", "lines"),
+    ("all_runs", "lines"),
     [
         ([bench([2, 9, 8])], []),
         ([bench([2])], []),
@@ -37,5 +37,5 @@ def bench(ids, lengths=None, pads=0, cached=0, soft=(), number=0):
         ([bench([2, 2, 5], soft=[0, 1])], [f"the prompt of pass 0 {NONE}"]),  # an image's place holds no token
     ],
 )  # fmt: skip
-def test_how_prompts_begin(benches, lines):
-    assert _beginnings(benches) == lines
+def test_how_prompts_begin(all_runs, lines):
+    assert _beginnings(all_runs) == lines

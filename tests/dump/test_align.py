@@ -21,7 +21,7 @@ from ref.dump.open import arrays_as_dump
 from ref.dump.read_llama_text import HEADER
 from ref.errors import BadInput
 from ref.golden_files.sampled import made_pixels, relative_l2
-from ref.model.gemma import Images, soft_token_id
+from ref.model.multimodal import Images, soft_token_id
 from ref.model.taps import Recorder, tap_names, tap_row
 from ref.model.text import How, forward
 from ref.untrusted import quoted
@@ -148,7 +148,7 @@ def test_modules_of_the_vision_tower_are_our_taps(tmp_path):
     import torch
     from transformers import Gemma3ForConditionalGeneration
 
-    from ref.model.gemma import forward_images
+    from ref.model.multimodal import forward_images
 
     text, vision = save_seeing(tmp_path / "seeing", bfloat16=False)
     soft, pixels = soft_token_id(TINY), made_pixels(2, TINY_VISION.image)

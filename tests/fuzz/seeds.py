@@ -13,7 +13,7 @@ import ref
 from ref.dump.open import open_dump
 from ref.dump.trace import trace
 from ref.golden_files.sampled import made_pixels
-from ref.model.gemma import Images
+from ref.model.multimodal import Images
 from ref.model.text import How
 
 TINY = ref.load("tiny")

@@ -15,7 +15,7 @@ from ref.golden_files.files import golden_root, read_checked
 from ref.golden_files.sampled import made_pixels, relative_l2
 from ref.model.taps import VISION_LAYER_TAPS, VISION_TAPS, Recorder
 from ref.model.text import How
-from ref.model.vision import look
+from ref.model.vision import encode_images
 from ref.ops.patches import split_patches
 from ref.ops.resize import resize_float, resize_float_jit
 from ref.ops.rope import rope_table, rotate, rotate_jit
@@ -23,9 +23,9 @@ from ref.ops.visibility import as_matrix, image_blocks, visible_ranges
 from ref.prompt.placeholders import expand_ids
 from ref.weights.synthetic import synthetic_vision
 
-ROOT = golden_root() / "second"
+ROOT = golden_root() / "gemma_jax"
 VISIBILITY, ROPE, EXPANSION, VISION_GOLDEN = (
-    read_checked(ROOT / f"{kind}.json", "second") for kind in ("visibility", "rope", "expansion", "vision")
+    read_checked(ROOT / f"{kind}.json", "gemma_jax") for kind in ("visibility", "rope", "expansion", "vision")
 )
 
 
@@ -170,9 +170,9 @@ def tower(name):
 def our_taps(name, ops, dtype, tapped=True):
     _, _, params, pixels = tower(name)
     if not tapped:
-        return {"vision.soft_tokens": look(params, pixels, How(ops=BOTH[ops], dtype=dtype))}
+        return {"vision.soft_tokens": encode_images(params, pixels, How(ops=BOTH[ops], dtype=dtype))}
     taps = Recorder()
-    look(params, pixels, How(ops=BOTH[ops], dtype=dtype, taps=taps))
+    encode_images(params, pixels, How(ops=BOTH[ops], dtype=dtype, taps=taps))
     return taps.values
 
 

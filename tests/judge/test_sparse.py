@@ -13,12 +13,12 @@ from ref import compare
 from ref.dump.align import Stored
 from ref.emulate.arithmetic import emulate
 from ref.emulate.graph import Run
-from ref.emulate.one_pass import Unknown, world_of
+from ref.emulate.one_pass import Unknown, pass_of
 from ref.emulate.policy import members_of
 from ref.emulate.stages import Stage, prepare_stage
 from ref.golden_files.sampled import made_pixels
-from ref.judge.walk import judge
-from ref.measure.pass_runs import Bench
+from ref.judge.walk import walk
+from ref.measure.pass_runs import PassRuns
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -41,8 +41,8 @@ def test_a_corruption_of_a_kept_tap_is_found(seed):
 
 def test_no_value_is_made_with_the_weights_of_another_stage():
     loaded = ref.load("tiny")
-    world = world_of(loaded, [5, 6, 7])
-    run = Run(world, emulate(*members_of("float32")[0]))
+    one_pass = pass_of(loaded, [5, 6, 7])
+    run = Run(one_pass, emulate(*members_of("float32")[0]))
     run.enter(Stage("layer", 1), prepare_stage(loaded, Stage("layer", 1), "file", np.float32))
     with pytest.raises(Unknown, match=r"text\.layer\.0 are not at hand: text\.layer\.1 are"):
         run.value("text.layer.0.attn.q")
@@ -51,29 +51,29 @@ def test_no_value_is_made_with_the_weights_of_another_stage():
 def test_keys_of_an_earlier_pass_are_dropped_only_after_the_later_one_has_read_them():
     loaded = ref.load("tiny")
     members = [emulate(*members_of("float32")[0])]
-    first = Bench(0, world_of(loaded, [5, 6]), {}, members, None)
-    later = Bench(1, world_of(loaded, [7], cached=2, before=first.world), {}, members, first)
+    first = PassRuns(0, pass_of(loaded, [5, 6]), {}, members, None)
+    later = PassRuns(1, pass_of(loaded, [7], cached=2, before=first.one_pass), {}, members, first)
     for stage in (Stage("embed"), Stage("layer", 0)):
         weights = prepare_stage(loaded, stage, "file", np.float64)
-        for bench in (first, later):
-            bench.enter(stage, weights, prepare_stage(loaded, stage, "file", np.float32))
-        for bench in (first, later):
-            bench.finish(stage)
+        for pass_runs in (first, later):
+            pass_runs.enter(stage, weights, prepare_stage(loaded, stage, "file", np.float32))
+        for pass_runs in (first, later):
+            pass_runs.finish(stage)
         if stage.layer is None:
-            for bench in (first, later):
-                bench.forget(["text.layer.0.in"])
+            for pass_runs in (first, later):
+                pass_runs.forget(["text.layer.0.in"])
     assert later.own.value("text.layer.0.out").shape[1] == 1
 
 
 def test_a_pass_without_images_behind_one_with_images_has_no_part_in_the_tower():
     loaded = ref.load("tiny")
     pixels, soft = made_pixels(1, 40), loaded.vision.config.soft_tokens
-    first = world_of(loaded, [5, *[97] * soft, 9], pixels=pixels)
-    later = world_of(loaded, [11, 12], cached=first.total, pixels=pixels[:0], before=first)
+    first = pass_of(loaded, [5, *[97] * soft, 9], pixels=pixels)
+    later = pass_of(loaded, [11, 12], cached=first.total, pixels=pixels[:0], before=first)
     members = [emulate(*members_of("float32")[0])]
     pool = np.zeros((1, soft, loaded.vision.config.width), np.float32)
     shown = {"vision.pool": Stored("vision.pool", "float32", pool.shape, lambda: pool)}
-    one = Bench(0, first, shown, members, None)
-    two = Bench(1, later, {}, members, one)
-    found = list(judge([one, two], loaded, "file", lambda *_: None))
+    one = PassRuns(0, first, shown, members, None)
+    two = PassRuns(1, later, {}, members, one)
+    found = list(walk([one, two], loaded, "file", lambda *_: None))
     assert [each.row["tap"] for each in found] == ["vision.pool"]

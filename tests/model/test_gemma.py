@@ -9,12 +9,12 @@ from ref.config import VISION
 from ref.errors import BadInput
 from ref.golden_files.sampled import made_pixels
 from ref.model.cache import empty_cache
-from ref.model.gemma import Images, embed_images, forward_images, soft_token_id
 from ref.model.generate import Sampling, generate
 from ref.model.inputs import SoftTokens
+from ref.model.multimodal import Images, embed_images, forward_images, soft_token_id
 from ref.model.taps import Recorder, tap_names
 from ref.model.text import How, forward
-from ref.model.vision import look
+from ref.model.vision import encode_images
 from ref.ops import KERNEL
 from ref.ops.visibility import COMPOSITIONS
 from ref.weights.synthetic import synthetic_vision
@@ -55,11 +55,11 @@ def test_definition_and_kernel_agree_and_tapped_and_untapped_too(name):
 
 def test_the_tower_sees_each_image_alone():
     pixels = made_pixels(3, VISION["tiny"].image)
-    together = look(vision("tiny"), pixels, WIDE)
+    together = encode_images(vision("tiny"), pixels, WIDE)
     taps = Recorder("vision.pool")
-    batched = look(vision("tiny"), pixels, WIDE._replace(taps=taps))
+    batched = encode_images(vision("tiny"), pixels, WIDE._replace(taps=taps))
     for i in range(3):
-        assert_close(look(vision("tiny"), pixels[i : i + 1], WIDE), together[i : i + 1])
+        assert_close(encode_images(vision("tiny"), pixels[i : i + 1], WIDE), together[i : i + 1])
     assert_close(batched, together)
 
 
@@ -251,4 +251,4 @@ def test_a_projector_to_another_width_is_refused():
 )
 def test_pixels_that_are_none_are_refused(change, message):
     with pytest.raises(BadInput, match=message):
-        look(vision("tiny"), change(images().pixels), WIDE)
+        encode_images(vision("tiny"), change(images().pixels), WIDE)

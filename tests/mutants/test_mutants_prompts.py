@@ -275,13 +275,13 @@ def test_the_parts_make_the_rule(real, prompt):
 def test_every_mistake_is_caught_by_a_golden_and_the_rule_by_none(real):
     goldens = prompt_goldens()
     assert len(goldens) > 4400
-    assert sum(name.startswith("second/expansion") for name in goldens) > 30
+    assert sum(name.startswith("gemma_jax/expansion") for name in goldens) > 30
     assert [name for name, (prompt, ids) in goldens.items() if encode(real, prompt) != ids] == []
     caught = kills(real)
     assert set(caught) == set(MUTANTS)
     assert [name for name, cases in caught.items() if not cases] == []
-    assert all(case.startswith("second/expansion") for case in caught["prompt_newlines_merged"])
-    assert not any(case.startswith("second/expansion") for case in caught["prompt_newlines_apart"])
+    assert all(case.startswith("gemma_jax/expansion") for case in caught["prompt_newlines_merged"])
+    assert not any(case.startswith("gemma_jax/expansion") for case in caught["prompt_newlines_apart"])
 
 
 @pytest.mark.weights

@@ -9,7 +9,7 @@ from ref.dump.align import Stored
 from ref.dump.opened import Dump, DumpPass
 from ref.emulate.arithmetic import emulate
 from ref.emulate.graph import Run
-from ref.emulate.one_pass import world_of
+from ref.emulate.one_pass import pass_of
 from ref.emulate.policy import POLICIES
 from ref.emulate.stages import prepare_stage, stages_of, taps_of
 from ref.model.taps import tap_group
@@ -64,12 +64,12 @@ def cached_passes(lengths, dtype="float32", seed=0, policy=None, rules=None, loa
     tokens = [rng.integers(3, 97, length) for length in lengths]
     chain, before = [], None
     for ids in tokens:
-        cached = before.world.total if before else 0
-        world = world_of(loaded, ids, cached=cached, held=held, before=before and before.world)
-        before = Run(world, emulate(policy, 1), {}, before, rules)
+        cached = before.one_pass.total if before else 0
+        one_pass = pass_of(loaded, ids, cached=cached, held=held, before=before and before.one_pass)
+        before = Run(one_pass, emulate(policy, 1), {}, before, rules)
         chain.append(before)
     taps: list[dict[str, np.ndarray]] = [{} for _ in chain]
-    for stage in stages_of(chain[0].world):
+    for stage in stages_of(chain[0].one_pass):
         weights = prepare_stage(loaded, stage, held, np.float32)
         for run in chain:
             run.enter(stage, weights)

@@ -19,7 +19,7 @@ from support.refusing import damage, read_or_refused, refusal
 from ref.cli import main
 from ref.config import SIGLIP
 from ref.errors import BadInput
-from ref.model.vision import look
+from ref.model.vision import encode_images
 from ref.ops.blocks import Blocks
 from ref.ops.linear import widen
 from ref.weights.names import MATRICES, VISION_LAYER_NAMES, VISION_NAMES, mmproj_name, vision_name
@@ -90,7 +90,7 @@ def test_blocks_can_be_held_as_floats(tmp_path, text, eye, held_as):
     assert held.layers[1].up.dtype == {"float32": np.float32, "bfloat16": np.uint16}[held_as]
     if held_as == "float32":
         pixels = np.random.default_rng(0).uniform(-1, 1, (1, 3, 40, 40))
-        got, wanted = look(held, pixels), look(as_file, pixels)
+        got, wanted = encode_images(held, pixels), encode_images(as_file, pixels)
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 

@@ -18,7 +18,7 @@ def prompt_goldens() -> dict[str, tuple[Prompt, Ids]]:
         BadInput: a golden is missing or damaged.
 
     Source: tokenizers with the official tokenizer.json; transformers' Gemma3Processor; google-deepmind/gemma's
-        expansion of ids in golden/second; see the files.
+        expansion of ids in golden/gemma_jax; see the files.
     Differs: no known.
     """
     folder, cases = golden_root() / "tokens", {}
@@ -29,7 +29,7 @@ def prompt_goldens() -> dict[str, tuple[Prompt, Ids]]:
     for row in json.loads((folder / "chat.json").read_text(encoding="utf-8"))["cases"]:
         chat = Prompt(row["messages"], generation_prompt=row["generation_prompt"])
         cases[f"tokens/chat/{row['name']}"] = (chat, row["ids"])
-    expansions = read_checked(golden_root() / "second" / "expansion.json", "second")["cases"]
+    expansions = read_checked(golden_root() / "gemma_jax" / "expansion.json", "gemma_jax")["cases"]
     expanded = {(str(row["ids"]), row["soft_tokens"]): row["expanded"] for row in expansions}
     for at, row in enumerate(read_checked(folder / "images.json", "token_images")["cases"]):
         content = row["messages"] if "messages" in row else row["text"] or ""
@@ -38,7 +38,7 @@ def prompt_goldens() -> dict[str, tuple[Prompt, Ids]]:
         cases[f"tokens/images/{at}: {row['name']}"] = (prompt, _unpacked(row["ids"]))
         found = None if any(row["crops"]) else expanded.get((str(row["plain"]), row["soft_tokens"]))
         if found:
-            cases[f"second/expansion/{at}: {row['name']}"] = (prompt._replace(layout="gemma"), _unpacked(found))
+            cases[f"gemma_jax/expansion/{at}: {row['name']}"] = (prompt._replace(layout="gemma"), _unpacked(found))
     return cases
 
 

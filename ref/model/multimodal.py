@@ -9,7 +9,7 @@ from ref.errors import wanted
 from ref.model.inputs import SoftTokens, rows_of
 from ref.model.params import TextParams, VisionParams
 from ref.model.text import How, forward
-from ref.model.vision import look
+from ref.model.vision import encode_images
 
 
 class Images(NamedTuple):
@@ -87,7 +87,7 @@ def embed_images(images: Images, ids, c: TextConfig, how: How) -> SoftTokens:
         how: as for `forward`.
 
     Raises:
-        BadInput: as `soft_places` and `look`; a projector to another width.
+        BadInput: as `soft_places` and `encode_images`; a projector to another width.
 
     Source: transformers 5.23 `Gemma3Model.get_image_features`.
     Differs: no known.
@@ -96,7 +96,7 @@ def embed_images(images: Images, ids, c: TextConfig, how: How) -> SoftTokens:
         raise wanted("projector", "vision", f"width {c.width}, as the text model's", images.vision.text_width)
     places = soft_places(ids, c, images.vision.config.soft_tokens)
     check_count(int(places.sum()), images, c)
-    return SoftTokens(look(images.vision, images.pixels, how), places)
+    return SoftTokens(encode_images(images.vision, images.pixels, how), places)
 
 
 def forward_images(text: TextParams, images: Images, ids, how: How = How(), cache=None, first=None):  # noqa: B008
