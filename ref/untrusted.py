@@ -35,9 +35,6 @@ def open_regular(path: Path, what: str = "file", where: object = None, want: str
 
     Raises:
         BadInput: it is not there, no regular file, no name of a file, a link to itself, or cannot be read.
-
-    Source: own.
-    Differs: no known.
     """
 
     def refuse(got: object) -> BadInput:
@@ -73,9 +70,6 @@ def read_regular(
 
     Raises:
         BadInput: as `open_regular`; a larger file.
-
-    Source: own.
-    Differs: no known.
     """
     shown = path if where is None else where
     with open_regular(path, what, where, want) as file:

@@ -69,9 +69,6 @@ def intervals(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
     Returns:
         (start, stop), two [T] integer arrays, half-open; (0, 0) of a row without any. None where a row has gaps.
-
-    Source: definition.
-    Differs: no known.
     """
     start, last = seen.argmax(1), seen.shape[1] - seen[:, ::-1].argmax(1)
     stop = np.where(seen.any(1), last, start)
@@ -88,7 +85,6 @@ def key_ranges(seen: np.ndarray) -> np.ndarray:
         [1, T, 2] int64, half-open; (0, 0) where a query sees none. [1, T, S] bool where one sees no contiguous range.
 
     Source: ARCHITECTURE, visibility is an interval.
-    Differs: no known.
     """
     found = intervals(seen)
     return seen[None] if found is None else np.stack(found, 1)[None].astype(np.int64)

@@ -17,9 +17,6 @@ def outline(image: np.ndarray, boxes: list[list[int]]) -> Image.Image:
     Returns:
         a picture; larger than the image by a whole factor where that has fewer than 480 pixels, and by what reaches
         past its edge.
-
-    Source: own.
-    Differs: no known.
     """
     sides = np.array([image.shape[:2], *(box[2:] for box in boxes)]).max(axis=0)
     whole = np.zeros((*sides, 3), np.uint8)

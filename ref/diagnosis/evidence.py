@@ -54,7 +54,6 @@ def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[fl
         (c, its standard error): c is about 1 for this mistake, about 0 without it; (0, inf) where it changes nothing.
 
     Source: the matched filter of signal detection; it finds what lies below the noise of single values.
-    Differs: no known.
     """
     along, _, square = dots_of(value, truth, wrong)
     if square == 0:

@@ -27,7 +27,6 @@ def fits_of(value: np.ndarray, truth: np.ndarray, floor: Floor, tap: str, before
         Rows {kind, what, left}, the best first; only changes that leave less than half.
 
     Source: ECOSYSTEM 1.3 (4).
-    Differs: no known.
     """
     rows = []
     for kind, what, changed in _changes(value, truth):

@@ -75,7 +75,6 @@ def align(names: str, foreign: str, raw: Raw, lengths: Lengths, where: object, r
             layout that would, if one does.
 
     Source: `ref.dump.aliases`; README, "Taps and dumps".
-    Differs: no known.
     """
     found = find(names, foreign, lengths.layers, lengths.blocks)
     if isinstance(found, str):

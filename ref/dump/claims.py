@@ -25,7 +25,6 @@ def check_model(dump, config: TextConfig, vision: VisionConfig | None = None) ->
     Raises:
         BadInput: sizes that differ, the first three named; a token id outside the vocabulary.
 
-    Source: own.
     Differs: settings that change no shape are in `differing_settings`: a producer's mistake there is for the judge.
     """
     seen: Any = dump.config.get("vision")
@@ -51,9 +50,6 @@ def differing_settings(dump, config: TextConfig) -> list[str]:
 
     Returns:
         Lines such as `window: 513 in the dump, 512 in the weights`.
-
-    Source: own.
-    Differs: no known.
     """
     lines = []
     for field in SETTINGS:
@@ -129,9 +125,6 @@ def check_prompt(dump, ids) -> None:
 
     Raises:
         BadInput: no token ids; the first position at which they differ, or lengths that do.
-
-    Source: own.
-    Differs: no known.
     """
     prompts = [row.tolist() for row in rows_of_ids(ids, "prompt")]
     rows: list[tuple[int, list[int]]] = []  # tokens of the first pass, tokens of all passes

@@ -33,7 +33,6 @@ def find(names: str, foreign: str, layers: int | None, blocks: int | None = None
         Where it goes, several places for a fused value; or why it goes nowhere, with the nearest name that does.
 
     Source: `ref.dump.aliases`.
-    Differs: no known.
     """
     if tap_row(foreign) is not None:
         return [Found(foreign, "", None)]

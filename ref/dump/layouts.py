@@ -56,7 +56,6 @@ def lengths_of(config: Mapping[str, Any], rows: int, tokens: int, cached: int, i
         BadInput: a size that is no positive integer.
 
     Source: `help(ref)`, `ref.model.taps`.
-    Differs: no known.
     """
     seen = config.get("vision") or {}
     if not isinstance(seen, Mapping):
@@ -230,9 +229,6 @@ def layouts_that_fit(axes: str, shape: Sequence[int], known: Mapping[str, int], 
         shape: found.
         known: lengths of axes.
         keys: the most that S can be.
-
-    Source: own.
-    Differs: no known.
     """
     found: list[str] = []
     for side in _layouts(axes.split(), len(shape), known.get("b", 1) == 1):

@@ -43,7 +43,6 @@ def open_dump(path: str | Path, ids: Any = None, names: str | None = None, confi
             the layout that would.
 
     Source: README, "Taps and dumps".
-    Differs: no known.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -79,7 +78,6 @@ def arrays_as_dump(
         BadInput: as `open_dump`.
 
     Source: README, "Taps and dumps".
-    Differs: no known.
     """
     return bare_dump(from_memory(arrays, where), ids, names, where, config)
 

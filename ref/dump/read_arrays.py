@@ -28,7 +28,6 @@ def judged(value: np.ndarray, dtype: str) -> np.ndarray:
         machine's byte order.
 
     Source: `ref.dump.align.Stored`.
-    Differs: no known.
     """
     if dtype == "bfloat16":
         return value
@@ -94,7 +93,6 @@ def read_safetensors(path: Path) -> dict[str, Raw]:
         BadInput: no safetensors file.
 
     Source: `ref.weights.safetensors_file`.
-    Differs: no known.
     """
     files = Files()
     return {name: files.raw(path, name) for name in files.get(path).names()}
@@ -109,9 +107,6 @@ def from_memory(arrays: Mapping[str, Any], where: object) -> dict[str, Raw]:
 
     Raises:
         BadInput: object arrays, complex numbers, text.
-
-    Source: own.
-    Differs: no known.
     """
     out = {}
     for name, given in arrays.items():

@@ -53,9 +53,6 @@ def bare_dump(raw: Mapping[str, Raw], ids: Any, names: str | None, where: object
     Raises:
         BadInput: no such table, no ids or others than the file's, a batch unlike them, pads at the right, nothing that
             could be aligned, and as `align`.
-
-    Source: own.
-    Differs: no known.
     """
     names = names or "ref"
     if names not in TABLES:

@@ -31,7 +31,6 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
             not fit.
 
     Source: README, "Taps and dumps"; `golden/schema/dump.schema.json`.
-    Differs: no known.
     """
     content = read_dump(folder)
     own = content["model"]["config"]

@@ -106,7 +106,6 @@ def read_llama_ids(path: str | Path) -> list[int]:
         BadInput: the file cannot be read, or the list is cut short.
 
     Source: llama.cpp 0c1e57098 `examples/eval-callback/eval-callback.cpp`.
-    Differs: no known.
     """
     lines = _lines(path)
     at = next((i for i, line in enumerate(lines) if COUNT.search(line)), None)

@@ -29,7 +29,6 @@ def as_held(weight, held: str) -> np.ndarray:
 
     Rounding: to nearest even.
     Source: torch's `.to(dtype)`; it changes 97 % of the values of the quantised 270M.
-    Differs: no known.
     """
     wide = widen_jit(weight)
     if held == "bfloat16":

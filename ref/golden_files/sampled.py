@@ -20,7 +20,6 @@ def sample_places(size: int, count: int = SAMPLES) -> np.ndarray:
         [count] int64.
 
     Source: own; the stride is odd and large, so neighbours in the list share neither token nor channel.
-    Differs: no known.
     """
     if size <= count:
         return np.arange(size)
@@ -41,7 +40,6 @@ def relative_l2(value, truth) -> float:
         value: [...] any dtype.
         truth: [...] same shape, float64.
 
-    Source: definition.
     Differs: SGLang's `rel` is quadratic in this, llama.cpp's NMSE its square.
     """
     truth = np.asarray(truth, np.float64)
@@ -94,7 +92,6 @@ def made_pixels(images: int, size: int) -> np.ndarray:
 
     Rounding: float64, then once to float32.
     Source: own; no two of channel, row and column can be swapped unseen.
-    Differs: no known.
     """
     n, c, y, x = np.ogrid[:images, :3, :size, :size]
     levels = (7 * y + 13 * x + 29 * c + 53 * n + x * y // 11) % 256

@@ -67,7 +67,6 @@ def compare_with_profiles(
             that needs more memory than there is.
 
     Source: README, "Judging your implementation".
-    Differs: no known.
     """
     start, given = time.perf_counter(), loaded is not None
     names_weights = isinstance(dump, Dump) or (isinstance(dump, (str, Path)) and Path(dump).is_dir())

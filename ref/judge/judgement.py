@@ -69,7 +69,6 @@ def judge_dump(question: Question, family: str) -> Judgement:
         The judgement, by the declared arithmetic where only some products have the other.
 
     Source: own; TF32 is torch's `set_float32_matmul_precision("high")` and JAX's default on NVIDIA's GPUs.
-    Differs: no known.
     """
     finding, tried, now = None, [family], family
     while True:

@@ -67,7 +67,6 @@ def available() -> int | None:
     """Return the bytes that this process may still use; None where nothing says so.
 
     Source: Linux proc(5) MemAvailable; control groups 2 and 1; elsewhere what the machine has.
-    Differs: no known.
     """
     found = [room for limit, use in CGROUPS if (room := _room(limit, use)) is not None]
     match = re.search(r"MemAvailable: +([0-9]+) kB", _text("/proc/meminfo"))
@@ -103,7 +102,6 @@ def needed(all_runs: Sequence[PassRuns]) -> tuple[int, str]:
         (bytes, where the peak is).
 
     Source: measured, see above.
-    Differs: no known.
     """
     most = (0, "")
     for name in ("vision.layer", "layer", "logits"):
@@ -165,9 +163,6 @@ def check_memory(all_runs: Sequence[PassRuns], limit: str | int | None = None) -
 
     Raises:
         BadInput: more is needed; the line says how much, where, and how much there is.
-
-    Source: own.
-    Differs: no known.
     """
     most = available() if limit is None else bytes_of(limit)
     bytes_, what = needed(all_runs)

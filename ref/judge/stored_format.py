@@ -27,7 +27,6 @@ def values_as_computed(dump: Dump) -> tuple[Dump, list[str]]:
         (the dump, its tensors' `dtype` and its policy being what was found; a note of it, or none).
 
     Source: `.float().numpy()`, as people write it who save activations of a bfloat16 model.
-    Differs: no known.
     """
     formats = _formats(dump)
     narrow: dict[str, str] = {group: kind for group, kind in formats.items() if kind}

@@ -33,9 +33,6 @@ def check_arithmetic(dump, family: str | None = None, held: str | None = None) -
 
     Raises:
         BadInput: a dtype that is none of the known ones, which the line lists.
-
-    Source: own.
-    Differs: no known.
     """
     policy = dump.policy
     if family is None:
@@ -64,9 +61,6 @@ def check_digests(dump, loaded) -> list[str]:
 
     Raises:
         BadInput: a tensor of other bytes, by name.
-
-    Source: own.
-    Differs: no known.
     """
     said = dump.weights.get("sha256") or {}
     unknown, same = [], 0

@@ -91,9 +91,6 @@ def dots_of(value: np.ndarray, truth: np.ndarray, other: np.ndarray) -> tuple[fl
 
     Raises:
         ValueError: the shapes differ.
-
-    Source: definition.
-    Differs: no known.
     """
     if not value.shape == truth.shape == other.shape:
         raise ValueError(f"shapes: wanted the same, got {value.shape}, {truth.shape} and {other.shape}")
@@ -164,9 +161,6 @@ def sums_of(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray | 
         truth: [...] the same shape.
         tap: its name.
         valid: [tokens] bool, False on padding; None counts all.
-
-    Source: definition.
-    Differs: no known.
     """
     y, t = by_token(np.ascontiguousarray(value), tap), by_token(np.ascontiguousarray(truth), tap)
     valid = np.ones(y.shape[1], np.bool_) if valid is None else valid
@@ -223,7 +217,6 @@ def errors_of(sums: Sums) -> Errors:
     Args:
         sums: from `sums_of`.
 
-    Source: definition.
     Differs: cosine and correlation hide a wrong scale, and all channels behind one large one.
     """
     error, truth = sums.tokens.sum(0)
@@ -269,9 +262,6 @@ def metrics_of(sums: Sums, largest: float, dtype: str) -> dict[str, float]:
         sums: of the dump against the truth.
         largest: absolute error.
         dtype: of the dump's tensor. An ULP is its step at the tensor's root mean square.
-
-    Source: definition.
-    Differs: no known.
     """
     truth = sums.tokens[:, 1].sum()
     both = np.sqrt(sums.square * truth)

@@ -46,7 +46,6 @@ def measure_logits(pass_runs: PassRuns) -> Measured:
         Measured, whose row has `kl`, `top1` and `top5` among its metrics; value and truth are of the columns.
 
     Source: README, "Judging your implementation"; KL and top-k as llama.cpp's perplexity tool reports them.
-    Differs: no known.
     """
     vocabulary = pass_runs.one_pass.text.embedding.shape[0]
     columns = some_columns(vocabulary)

@@ -68,7 +68,6 @@ def chronological(cache: LayerCache) -> tuple[np.ndarray, np.ndarray, np.ndarray
         cache: one layer's.
 
     Source: definition of a ring.
-    Differs: no known.
     """
     slots = cache.k.shape[1]
     order = np.arange(max(0, cache.written - slots), cache.written) % slots

@@ -90,7 +90,6 @@ def embed_images(images: Images, ids, c: TextConfig, how: How) -> SoftTokens:
         BadInput: as `soft_places` and `encode_images`; a projector to another width.
 
     Source: transformers 5.23 `Gemma3Model.get_image_features`.
-    Differs: no known.
     """
     if images.vision.text_width != c.width:
         raise wanted("projector", "vision", f"width {c.width}, as the text model's", images.vision.text_width)

@@ -95,7 +95,6 @@ def place_tokens(c: TextConfig, layer: int, first, start: int, how: How, blocks=
         blocks: [B, T, 2] image block of each token; None where there is no image.
 
     Source: `ops.rope`, `ops.visibility`.
-    Differs: no known.
     """
     positions = np.maximum(start + np.arange(first.shape[1]) - first, -1)
     base, factor = c.rope(layer)

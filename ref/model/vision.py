@@ -85,7 +85,6 @@ def vision_attention(x, p: VisionLayerParams, visible, v: VisionConfig, ops: Ops
     Args, Returns: as `vision_block`, without the norm and the residual sum.
 
     Source: transformers 5.23 `SiglipAttention`.
-    Differs: no known.
     """
     heads, scale = (*x.shape[:2], v.heads, -1), (v.width // v.heads) ** -0.5
     q = tap("attn.q", ops.linear(x, p.q, p.q_bias).reshape(heads))

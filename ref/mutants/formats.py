@@ -307,7 +307,6 @@ def format_mistakes(kind: str, weight, codes=None, values=None, scaled: bool = T
         BadInput: no such format.
 
     Source: `FORMAT_MUTANTS`.
-    Differs: no known.
     """
     if kind not in FORMAT_MUTANTS:
         raise wanted("format", "format_mistakes", f"one of {', '.join(FORMAT_MUTANTS)}", kind)

@@ -44,7 +44,6 @@ def encode(tokenizer: Tokenizer, prompt: Prompt) -> Ids:
         BadInput: as `encode_chat` and `encode_with_images`.
 
     Source: `ref.prompt`.
-    Differs: no known.
     """
     content, crops = prompt.content, prompt.crops
     settings: dict[str, Any] = {"layout": prompt.layout, "soft_tokens": prompt.soft_tokens} if crops else {}
@@ -538,7 +537,6 @@ def prompt_mistakes(got: Sequence[int], tokenizer: Tokenizer, prompt: Prompt) ->
         BadInput: as `encode`.
 
     Source: `PROMPT_MUTANTS`.
-    Differs: no known.
     """
     got = [int(token) for token in got]
     if got == encode(tokenizer, prompt):
@@ -556,6 +554,5 @@ def name_prompt_mistake(got: Sequence[int], tokenizer: Tokenizer, prompt: Prompt
         BadInput: as `encode`.
 
     Source: `PROMPT_MUTANTS`, in its order.
-    Differs: no known.
     """
     return next(iter(prompt_mistakes(got, tokenizer, prompt)), None)

@@ -33,7 +33,6 @@ def visible(layout: Layout) -> np.ndarray:
         [T, S] bool, S = start + T.
 
     Source: `ref.ops.visibility`.
-    Differs: no known.
     """
     first, start = layout.first[None], layout.start
     blocks = image_blocks(layout.soft[None], first, start)
@@ -49,9 +48,6 @@ def real_rows(layout: Layout) -> np.ndarray:
 
     Returns:
         [T] bool.
-
-    Source: definition.
-    Differs: no known.
     """
     return layout.start + np.arange(len(layout.first)) >= layout.first
 

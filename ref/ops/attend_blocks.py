@@ -202,7 +202,6 @@ def attend_blocks(q, k, v, visible, scale, origin, out):
 
     Rounding: products and sums of products in q.dtype, tile by tile; of weights in eights, and these in float64.
     Source: Milakov & Gimelshein 2018 and Dao 2022 (online softmax).
-    Differs: no known.
     """
     (B, T, N, H), K, threads = q.shape, k.shape[2], get_num_threads()
     W, L = (H + 3) // 4 * 4, BYTES // q.itemsize

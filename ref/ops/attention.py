@@ -43,7 +43,6 @@ def slot_keys(slots, origin, newest):
         [S] int64.
 
     Source: definition of a ring.
-    Differs: no known.
     """
     return newest - 1 - (newest - 1 - origin - np.arange(slots)) % slots
 
@@ -97,7 +96,6 @@ def mix(probs, v):
 
     Rounding: the sum in v.dtype.
     Source: transformers 5.23 `eager_attention_forward`.
-    Differs: no known.
     """
     (B, N, T, S), (K, H) = probs.shape, v.shape[2:]
     grouped = probs.reshape(B, K, N // K * T, S) @ v.transpose(0, 2, 1, 3)  # B K (G T) H

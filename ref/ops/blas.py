@@ -98,7 +98,6 @@ def multiply(rows, weight, out, block: int):
         block: outputs of a call: `block_of` the whole matrix, also where `weight` is a tile of it.
 
     Rounding: sums in that dtype, in the order of BLAS on one thread for T rows and `block` outputs.
-    Source: definition.
     Differs: `np.matmul` hands all threads to BLAS.
     """
     inputs = weight.shape[1]

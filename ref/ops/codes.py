@@ -21,7 +21,6 @@ def decode_sfp8(codes):
         [...] float32, from -1.875 to 1.875; the smallest above 0 is 1.25 * 2^-23.
 
     Source: gemma.cpp `compression/sfp-inl.h`; Gemma 3 report, section 2.3.
-    Differs: no known.
     """
     c = (codes & 0x7F).astype(np.uint32)
     bits = np.where(c >= 64, 0x3800 + (c << 4), np.where(c == 0, 0, 0x3400 + (c << 5)))

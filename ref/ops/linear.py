@@ -34,9 +34,6 @@ def take_rows(weight, rows):
 
     Returns:
         a Weight [R, I], never ByRows; a view where an array and a slice allow it.
-
-    Source: definition.
-    Differs: no known.
     """
     return weight[rows] if isinstance(weight, np.ndarray) else weight.take_rows(rows)
 
@@ -53,7 +50,6 @@ def widen(weight):
         [O, I] or, of a vector, [O]; float32 or the float dtype it already had.
 
     Source: `ref.ops.rounding.widen_bfloat16`, `ref.ops.blocks.decode`.
-    Differs: no known.
     """
     if isinstance(weight, Blocks):
         return decode(weight)

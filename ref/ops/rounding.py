@@ -16,7 +16,6 @@ def widen_bfloat16(bits):
         [...] float32.
 
     Source: bfloat16 is the upper half of IEEE 754 binary32.
-    Differs: no known.
     """
     return np.left_shift(np.asarray(bits, np.uint16), np.uint32(16), dtype=np.uint32).view(np.float32)
 
@@ -73,7 +72,6 @@ def bfloat16_values(x):
         [...] float32.
 
     Source: `round_bfloat16`, to which it is equal bit by bit.
-    Differs: no known.
     """
     u = np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint32)
     out = np.empty_like(u)

@@ -135,7 +135,6 @@ def as_matrix(ranges, keys):
     Returns:
         [B, T, S] bool, True where the query sees the key.
 
-    Source: definition.
     Differs: others add 0 and a large negative number instead of a boolean.
     """
     key = np.arange(keys)

@@ -31,7 +31,6 @@ def read_array(array, where, layout=None, value_range=None):
         BadInput: another shape or dtype, no pixels or more than 64 MP, a layout or range that must be given and is
             not, a value that is NaN or out of range.
 
-    Source: definition.
     Differs: transformers guesses both: 3 channels first or last, first preferred; floats within 0 .. 1 are multiplied
         by 255, and others must be whole numbers. It rounds towards zero, and takes 1 and 4 channels too.
     """

@@ -110,7 +110,6 @@ def to_levels(wide):
     Returns:
         [...] uint8.
 
-    Source: definition.
     Differs: keeping the upper byte, v >> 8, is up to one level lower; Pillow's "I;16" to "RGB" clips at 255.
     """
     return ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -114,7 +114,6 @@ def find_boxes(height: int, width: int, crops: CropConfig | None) -> np.ndarray:
         BadInput: a setting that is impossible.
 
     Source: `crop_boxes`.
-    Differs: no known.
     """
     if crops is None:
         return np.empty((0, 4), np.int64)

@@ -107,7 +107,6 @@ def user_turn(text: str, images: int) -> Message:
         images: how many there are, crops not counted.
 
     Source: the order of the example conversations in google/gemma-3-*-it.
-    Differs: no known.
     """
     return {"role": "user", "content": [*[{"type": "image"}] * images, {"type": "text", "text": text}]}
 

@@ -53,7 +53,6 @@ def matrix_bytes(rows: int, columns: int, kind: str, where: object = "memory") -
         BadInput: no such format, or rows that blocks cannot be cut from.
 
     Source: `ref.ops.blocks.FORMATS`.
-    Differs: no known.
     """
     kind = _known(kind, [*PLAIN, *WEIGHTS], "weights format")
     if kind in PLAIN:
@@ -78,7 +77,6 @@ def fits(config: TextConfig, kind: str) -> bool:
         kind: see `matrix_bytes`.
 
     Source: `matrix_bytes`, which refuses the others.
-    Differs: no known.
     """
     length = FORMATS[WEIGHTS[kind]].length if kind in WEIGHTS else 1
     return not any(columns % length for _, _, columns in _matrices(config))

@@ -26,7 +26,6 @@ def filled(folder: Path) -> Iterator[Path]:
     Raises:
         BadInput: something in the folder or in its way, another run that writes there, no such place, no room.
 
-    Source: own.
     Differs: `ref.dump.write` writes beside the folder and gives it its name at the end.
     """
     with ExitStack() as undo:  # last made, first removed

@@ -36,9 +36,6 @@ def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Pl
 
     Raises:
         BadInput: a width that is no multiple of the format's block.
-
-    Source: own.
-    Differs: no known.
     """
     planned = []
     for field, layer, shape in text_shapes(params.config):
@@ -63,7 +60,6 @@ def kept(weight, kind: str):
         a Weight of the same values.
 
     Source: `ref.weights.coded`, whose folders name one format; ggml's types.
-    Differs: no known.
     """
     if not isinstance(weight, Blocks):
         return weight

@@ -56,7 +56,6 @@ def soft_cross_entropy(logits, target):
     Raises: BadInput: shapes that are not both the same [T, V].
     Source: Gemma 3 report, section 2.3, "probabilities from the non-quantized checkpoint as targets"; Hinton et al.
         2015, arXiv:1503.02531, with temperature 1.
-    Differs: no known.
     """
     z, p = np.asarray(logits, np.float64), np.asarray(target, np.float64)
     if z.ndim != 2 or p.shape != z.shape:
@@ -85,7 +84,6 @@ def qat_step(x, weight, target, kind: str, rate: float):
     Rounding: products in float32, the loss in float64.
     Raises: BadInput: see `encode` and `soft_cross_entropy`.
     Source: Gemma 3 report, section 2.3: about 5,000 such steps of the whole model.
-    Differs: no known.
     """
     loss, slope = soft_cross_entropy(x @ fake_quantize(weight, kind).T, target)
     gradient = straight_through(slope.astype(np.float32).T @ x)

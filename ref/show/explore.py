@@ -61,7 +61,6 @@ def explore(
         BadInput: more than 1,280 tokens; ids out of range; soft tokens unlike the images.
 
     Source: own; logit lens: see `logit_lens`.
-    Differs: no known.
     """
     if len(ids) > MOST_TOKENS:
         raise wanted("prompt", "explore", f"at most {MOST_TOKENS} tokens", len(ids))

@@ -25,9 +25,6 @@ def question(layout: Layout) -> dict[str, Any]:
 
     Returns:
         The arguments that `ref.testing.check_visibility` lists.
-
-    Source: definition.
-    Differs: no known.
     """
     soft, first, start, window, _, local_window = layout
     index = start + np.arange(len(soft))
@@ -114,9 +111,6 @@ def read_mask(kind: str, layout: Layout, answer: Any) -> np.ndarray:
 
     Raises:
         ValueError: what is wrong with it, as the end of a sentence.
-
-    Source: definition.
-    Differs: no known.
     """
     found, T, S = _array(answer), len(layout.soft), layout.start + len(layout.soft)
     shape = (T, 2) if kind == RANGES else (T, S)
@@ -148,9 +142,6 @@ def read_boxes(answer: Any) -> list[list[int]]:
 
     Raises:
         ValueError: what is wrong with it, as the end of a sentence.
-
-    Source: definition.
-    Differs: no known.
     """
     found = _array(answer)
     if found.size == 0 and found.ndim in (1, 2):

@@ -55,7 +55,6 @@ def break_port(
             out of range; a folder in use.
 
     Source: `ref.emulate.graph`, with the mutant's rule in the place of the operation's own.
-    Differs: no known.
     """
     rules = _rules(mistake, layer, loaded.params.config.layers)
     check_ids(np.array([ids]), loaded.params.config, "break_port")

@@ -21,9 +21,6 @@ def exercise(check: Callable[..., Any], *args, **how) -> None:
         check: `check_op`, `check_like`, `check_visibility`, `check_pan_and_scan` or `assert_matches`.
         args: its arguments; the first is the answer.
         how: its keyword arguments.
-
-    Source: own.
-    Differs: no known.
     """
     try:
         check(*args, **how)
@@ -47,7 +44,6 @@ def check_op(fn: Callable[..., Any], op: str) -> None:
         BadInput: no such file; a parameter of `fn` that is no input.
 
     Source: `golden/README.md`.
-    Differs: no known.
     """
     document = _vectors(op)
     rows = [(row, _call(fn, row["inputs"])) for row in document["vectors"]]
@@ -71,9 +67,6 @@ def check_like(fn: Callable[..., Any], reference: Callable[..., Any], cases: Ite
 
     Raises:
         AssertionError: the first case that is answered otherwise.
-
-    Source: own.
-    Differs: no known.
     """
     for case in cases:
         answer, right = fn(*case), reference(*case)

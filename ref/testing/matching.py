@@ -71,7 +71,6 @@ def describe(report: dict, err_msg: str = "") -> str:
         Lines: header, first divergence, the worst taps, the diagnosis.
 
     Source: `numpy.testing.build_err_msg`.
-    Differs: no known.
     """
     bug = report["verdict"] == "bug"
     wrong = [row for row in report["taps"] if row["verdict"] == ("bug" if bug else "undetermined")]

@@ -43,7 +43,6 @@ def draw_mask(layout: Layout, expected: np.ndarray, got: np.ndarray | None) -> s
         the first difference.
 
     Source: the docstring of `ref.ops.visibility.visible_keys`.
-    Differs: no known.
     """
     T, S = expected.shape
     real = real_rows(layout)[:, None]
@@ -100,9 +99,6 @@ def draw_boxes(width: int, height: int, expected: list, got: list | None) -> str
     Returns:
         Lines of text: box n is an area of its digit, # where boxes overlap, . where the image is in none, blank past
         its edge; below, the boxes in numbers, those that differ marked with <.
-
-    Source: definition.
-    Differs: no known.
     """
     halves = [["expected", *_areas(width, height, expected), *_numbers(expected, expected)]]
     if got is not None:

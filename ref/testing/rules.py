@@ -70,7 +70,6 @@ def check_visibility(
         BadInput: a parameter of `fn` that is none of those; an unknown composition or feature; no windows.
 
     Source: `ref.ops.visibility`; mistakes: `ref.mutants.visibility`.
-    Differs: no known.
     """
     call, names = by_keyword(fn)
     untold = [feature for feature, tellers in _TELLS.items() if not names.intersection(tellers)]
@@ -104,7 +103,6 @@ def check_pan_and_scan(
         BadInput: unknown policy.
 
     Source: `ref.ops.pan_and_scan`; mistakes: `ref.mutants.crops`.
-    Differs: no known.
     """
     return _check(crops_rule(policy), lambda size: fn(*size), examples, seed, ())
 

@@ -72,7 +72,6 @@ def find_counterexample(rule: Rule, ask: Callable[[Any], Any], examples: int, se
         Ended: from `ask`.
 
     Source: Hypothesis, which draws and shrinks.
-    Differs: no known.
     """
     answers = [_judge(rule, ask, case) for case in _draw(rule, examples, seed)]
     wrong = [answer for answer in answers if not answer.right]

@@ -68,7 +68,6 @@ def with_codes(files: Shards, config: Mapping[str, Any], where: Path) -> "Shards
         BadInput: quantised by somebody else, in an unknown format, or with scales missing or not above 0.
 
     Source: own; transformers' `quantization_config` for where the method is named.
-    Differs: no known.
     """
     quantised = config.get("quantization_config")
     if quantised is None:

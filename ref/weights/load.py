@@ -72,7 +72,6 @@ def wanted_shapes(c: TextConfig, name_of: Callable[[str, int | None], str]) -> d
         name_of: from (field, layer or None) to the foreign name; see `ref.weights.names`.
 
     Source: `text_shapes`.
-    Differs: no known.
     """
     return {name_of(field, layer): shape for field, layer, shape in text_shapes(c)}
 
@@ -166,7 +165,6 @@ def plain(stored) -> np.ndarray:
         Of the same shape, float32 or float64; a view where nothing had to change.
 
     Source: `ref.ops.linear.widen`.
-    Differs: no known.
     """
     floats = widen(stored)
     return floats.astype(np.float32) if floats.dtype == np.float16 else np.asarray(floats)

@@ -82,7 +82,6 @@ def text_tensors(params: TextParams) -> Iterator[tuple[str, int | None, Any]]:
         params: of the text model.
 
     Source: the order of transformers' files.
-    Differs: no known.
     """
     yield EMBEDDING, None, params.embedding
     for i, layer in enumerate(params.layers):
@@ -98,7 +97,6 @@ def text_shapes(c: TextConfig) -> Iterator[tuple[str, int | None, tuple[int, ...
         c: the configuration.
 
     Source: `ref.model.params.layer_shapes`.
-    Differs: no known.
     """
     inside = layer_shapes(c)
     yield EMBEDDING, None, (c.vocabulary, c.width)
@@ -115,7 +113,6 @@ def vision_tensors(vision: VisionParams) -> Iterator[tuple[str, int | None, Any]
         vision: tower and projector.
 
     Source: own order.
-    Differs: no known.
     """
     for field in VISION_NAMES:
         yield field, None, getattr(vision, field)

@@ -22,7 +22,6 @@ def look_up(table, key, first, blocks):
         [16 * blocks] table.dtype.
 
     Source: Salmon et al. 2011, as NumPy implements it (`numpy.random.Philox`).
-    Differs: no known.
     """
     words = np.random.Philox(key=key).advance(int(first)).random_raw(4 * blocks)
     return table[words.astype("<u8", copy=False).view("<u2")]

@@ -67,9 +67,6 @@ def synthetic_rows(name: str, shape: tuple[int, ...], seed: int, *, spread: floa
 
     Returns:
         ByRows.
-
-    Source: own.
-    Differs: no known.
     """
     key, table, (count, width) = _key(name, seed), _table(spread, centre, bfloat16), shape
 
@@ -128,7 +125,6 @@ def synthetic_params(c: TextConfig, seed: int = 0, bfloat16: bool = True) -> Tex
         seed: which model.
         bfloat16: matrices and norms in bfloat16 as released, else float32.
 
-    Source: own.
     Differs: see `synthetic_tensor`.
     """
     shapes = layer_shapes(c)
@@ -160,7 +156,6 @@ def synthetic_vision(config: VisionConfig, text_width: int, seed: int = 0, bfloa
         seed: which model.
         bfloat16: every number one of bfloat16, as released; matrices as bits, the rest as float32. Else float32.
 
-    Source: own.
     Differs: see `synthetic_tensor`. A bias of the keys moves all scores of a query alike: only its own tap shows it.
     """
 

@@ -129,7 +129,6 @@ def vision_from_gguf(metadata: dict[str, Any], text_width: int, where: object = 
 
     Source: llama.cpp `convert_hf_to_gguf.py` (`Gemma3VisionModel`); its runtime pools 4 x 4 patches where
         `projector.scale_factor` is silent.
-    Differs: no known.
     """
     architecture = metadata.get("general.architecture")
     if architecture != "clip":

@@ -150,7 +150,6 @@ def params_of(parts: Parts, params: TextParams, dtype: str) -> dict[str, Any]:
         The tree that `model.apply({"params": ...}, tokens)` takes.
 
     Source: google-deepmind/gemma 3.3.0 `gm/nn/_modules.py`.
-    Differs: no known.
     """
     c, numpy = params.config, parts.jax.numpy
 

@@ -135,7 +135,6 @@ def fill(backbone: Any, params: TextParams) -> None:
         params: ours.
 
     Source: keras-hub 0.31.0 `utils/transformers/convert_gemma3.py` and the equations of its layers.
-    Differs: no known.
     """
     c = params.config
     heads = (-1, c.head_dim, c.width)

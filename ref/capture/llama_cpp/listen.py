@@ -139,7 +139,6 @@ def visible_keys(mask: np.ndarray, tokens: int) -> np.ndarray:
         [1, T, 2] int64, half-open ranges; where a query does not see a contiguous range, [1, T, S] bool.
 
     Source: llama.cpp `src/llama-kv-cache.cpp` `set_input_kq_mask`.
-    Differs: no known.
     """
     seen = np.asarray(mask, np.float32)[0, 0, :tokens] > -np.inf
     keys = np.flatnonzero(seen.any(0))

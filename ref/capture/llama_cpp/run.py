@@ -35,7 +35,6 @@ def loaded(llama, path: Path) -> Iterator[Running]:
         BadInput: llama.cpp refuses it, in its words.
 
     Source: llama.cpp 0c1e57098 `include/llama.h`.
-    Differs: no known.
     """
     errors: list[str] = []
 
@@ -110,7 +109,6 @@ def run(llama, made, listener: Listener, prompt: Sequence[int], steps: int, end:
         BadInput: llama.cpp gives up. And what the listener raised.
 
     Source: llama.cpp 0c1e57098 `examples/simple/simple.cpp`.
-    Differs: no known.
     """
     todo, cached = [int(token) for token in prompt], 0
     for step in range(steps + 1):

@@ -105,7 +105,6 @@ def build_from(loaded: Loaded, dtype: str = "float32", attention: str = "eager")
 
     Rounding: weights once to dtype, to nearest even.
     Source: transformers 5.23 `PreTrainedModel._from_config`.
-    Differs: no known.
     """
     how = _how(dtype, attention)
     torch, transformers = import_transformers()

@@ -37,7 +37,6 @@ def policy_of(model: Any, heard: Product | None) -> dict[str, Any]:
         The dump's `policy`, as its schema has it.
 
     Source: torch 2.13 `torch.backends`, `torch.set_float32_matmul_precision`; "CUDA semantics" of its documentation.
-    Differs: no known.
     """
     dtype, device = name_of(model.dtype), device_of(model)
     product = heard or Product(dtype, None)
@@ -111,7 +110,6 @@ def rounds_operands(convolves: bool) -> bool:
         convolves: by a convolution instead of a product.
 
     Source: own; both sums are exact in float32.
-    Differs: no known.
     """
     torch, _ = import_transformers()
     fine = torch.full((64, 256), 1 + 2.0**-14)
@@ -130,7 +128,6 @@ def read_switches(device: Any) -> dict[str, Any]:
         device: of the model.
 
     Source: torch 2.13 `torch/backends`; a switch of the old kind refuses to be read where one of the new was set.
-    Differs: no known.
     """
     torch, _ = import_transformers()
     name = f"{device.type}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type

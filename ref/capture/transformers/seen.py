@@ -25,7 +25,6 @@ def scores(q: Any, k: Any, scaling: float) -> Any:
 
     Rounding: the product to that dtype, then its multiple.
     Source: transformers 5.23 `eager_attention_forward`.
-    Differs: no known.
     """
     groups = q.shape[1] // k.shape[1]  # where it is 1 a copy would be multiplied in another order than k itself
     return q @ (k if groups == 1 else k.repeat_interleave(groups, dim=1)).transpose(2, 3) * scaling
@@ -45,7 +44,6 @@ def are_probs(value: Any, q: Any, k: Any, implementation: str) -> bool:
         sums of its exponentials.
 
     Source: transformers 5.23 `flex_attention_forward`, `eager_attention_forward`.
-    Differs: no known.
     """
     if implementation == "flex_attention" or not hasattr(value, "detach"):
         return False
@@ -66,7 +64,6 @@ def lead_to(found: Any, mask: Any, probs: Any) -> bool:
         Whether they agree within a few units of rounding; NaN agrees with NaN.
 
     Source: transformers 5.23 `eager_attention_forward`.
-    Differs: no known.
     """
     import torch
 
@@ -97,7 +94,6 @@ def seen_cells(q: Any, k: Any, given: dict[str, Any], implementation: str) -> np
         [B or 1, T, S] bool; None where it cannot be told, as of masks that differ between heads.
 
     Source: transformers 5.23 `eager_attention_forward`, `sdpa_attention_forward`.
-    Differs: no known.
     """
     T, S, mask = q.shape[2], k.shape[2], given.get("attention_mask")
     if hasattr(mask, "mask_mod"):
@@ -140,7 +136,6 @@ def visible_keys(seen: np.ndarray, total: int, pads: int) -> np.ndarray:
         [1, T, 2] int64, half-open ranges; [1, T, S] bool where some query does not see one range.
 
     Source: own; `ref.model.taps`.
-    Differs: no known.
     """
     T, S = seen.shape
     index = total - T + np.arange(T)

@@ -44,7 +44,6 @@ def to_numpy(value: Any) -> np.ndarray:
         value: on any device; the array may share its memory.
 
     Source: torch 2.13 `Tensor.numpy`, which knows no bfloat16.
-    Differs: no known.
     """
     value = value.detach().cpu().contiguous()
     if str(value.dtype) != "torch.bfloat16":

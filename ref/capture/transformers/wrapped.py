@@ -41,7 +41,6 @@ def traced_anew(model: Any) -> Iterator[None]:
         model: compiled or not.
 
     Source: torch 2.13 `torch._dynamo.config.skip_nnmodule_hook_guards`: a trace does not notice hooks that come later.
-    Differs: no known.
     """
     if not is_compiled(model):
         yield
@@ -64,7 +63,6 @@ def device_of(model: Any) -> Any:
         BadInput: its weights are nowhere, and no hook of accelerate says where they will be.
 
     Source: accelerate 1.15 `AlignDevicesHook`; of an offloaded model the weights are on `meta` between calls.
-    Differs: no known.
     """
     torch, _ = import_transformers()
     text = text_model(model)
@@ -94,7 +92,6 @@ def without_adapters(model: Any) -> Any:
         BadInput: an adapter adds to the weights: it is neither merged into them, nor disabled, nor zero.
 
     Source: peft 0.21 `PeftModel.get_base_model`, `BaseTunerLayer`.
-    Differs: no known.
     """
     if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
         if getattr(model.active_peft_config, "is_prompt_learning", False):

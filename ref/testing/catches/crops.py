@@ -16,7 +16,6 @@ def crop_goldens() -> dict[str, tuple[int, int, CropConfig, Boxes]]:
         BadInput: a golden is missing or damaged.
 
     Source: transformers 5.23, gemma_pytorch; see the files.
-    Differs: no known.
     """
     cases = {}
     for row in read_checked(golden_root() / "vectors" / "pan_and_scan.json", "vectors")["vectors"]:
@@ -42,7 +41,6 @@ def kills() -> dict[str, list[str]]:
         BadInput: as `crop_goldens`.
 
     Source: `crop_goldens`.
-    Differs: no known.
     """
     goldens = crop_goldens().items()
     return {m.name: [name for name, (*asked, boxes) in goldens if m.run(*asked) != boxes] for m in CROP_MUTANTS}

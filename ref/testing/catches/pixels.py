@@ -28,7 +28,6 @@ def vector_goldens() -> dict[str, tuple[np.ndarray, tuple[int, int], np.ndarray]
         BadInput: the golden is missing or damaged.
 
     Source: Pillow 13.
-    Differs: no known.
     """
     cases = {}
     for row in read_checked(golden_root() / "vectors" / "resize.json", "vectors")["vectors"]:
@@ -52,7 +51,6 @@ def photo_goldens(folder: Path) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
         BadInput: a golden or a photograph is missing or damaged.
 
     Source: transformers 5.23 `Gemma3ImageProcessorPil`.
-    Differs: no known.
     """
     cases = {}
     for row in read_checked(golden_root() / "images" / "transformers.json", "images")["rows"]:
@@ -78,7 +76,6 @@ def kills(folder: Path | None = None) -> dict[str, list[str]]:
         BadInput: as `vector_goldens` and `photo_goldens`.
 
     Source: `vector_goldens`, `photo_goldens`.
-    Differs: no known.
     """
     caught: dict[str, list[str]] = {mutant.name: [] for mutant in PIXEL_MUTANTS}
     small = vector_goldens()

@@ -19,7 +19,6 @@ def prompt_goldens() -> dict[str, tuple[Prompt, Ids]]:
 
     Source: tokenizers with the official tokenizer.json; transformers' Gemma3Processor; google-deepmind/gemma's
         expansion of ids in golden/gemma_jax; see the files.
-    Differs: no known.
     """
     folder, cases = golden_root() / "tokens", {}
     ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
@@ -61,7 +60,6 @@ def kills(tokenizer: Tokenizer) -> dict[str, list[str]]:
         BadInput: as `prompt_goldens`.
 
     Source: `prompt_goldens`.
-    Differs: no known.
     """
     goldens = prompt_goldens().items()
     return {
