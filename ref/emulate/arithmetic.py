@@ -61,25 +61,25 @@ def _attend(q, k, v, seen, scale):
 
 
 TRUTH = Arithmetic(
-    np.float64,
-    False,
-    partial(KERNEL.embed, dtype=np.float64),
-    KERNEL.rms_norm,
-    KERNEL.linear,
-    KERNEL.linear,
-    partial(rope_table, dtype=np.float64),
-    KERNEL.rotate,
-    KERNEL.scores,
-    KERNEL.softmax,
-    KERNEL.mix,
-    _attend,
-    KERNEL.geglu,
-    KERNEL.gelu,
-    KERNEL.layer_norm,
-    KERNEL.average_pool,
-    np.add,
-    _same,
-    _same,
+    dtype=np.float64,
+    by_weight=False,
+    embed=partial(KERNEL.embed, dtype=np.float64),
+    rms_norm=KERNEL.rms_norm,
+    linear=KERNEL.linear,
+    convolve=KERNEL.linear,
+    table=partial(rope_table, dtype=np.float64),
+    rotate=KERNEL.rotate,
+    scores=KERNEL.scores,
+    softmax=KERNEL.softmax,
+    mix=KERNEL.mix,
+    attend=_attend,
+    geglu=KERNEL.geglu,
+    gelu=KERNEL.gelu,
+    layer_norm=KERNEL.layer_norm,
+    average_pool=KERNEL.average_pool,
+    add=np.add,
+    keep=_same,
+    round=_same,
 )
 
 
@@ -100,11 +100,31 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
     if policy.stored == "float64":
         return TRUTH
     made = _Emulation(policy, order)
-    operations = {name: getattr(made, name) for name in Arithmetic._fields[2:-3]}
     rounding = (policy.norm, policy.gelu, policy.trig, policy.softmax, policy.scaled)
     formats = {} if policy.products == "stored" else dict.fromkeys(NORMS_OF_PRODUCTS, policy.products)
     return Arithmetic(
-        np.float32, policy.by_weight, **operations, stored=policy.stored, rounding=rounding, formats=formats
+        dtype=np.float32,
+        by_weight=policy.by_weight,
+        embed=made.embed,
+        rms_norm=made.rms_norm,
+        linear=made.linear,
+        convolve=made.convolve,
+        table=made.table,
+        rotate=made.rotate,
+        scores=made.scores,
+        softmax=made.softmax,
+        mix=made.mix,
+        attend=made.attend,
+        geglu=made.geglu,
+        gelu=made.gelu,
+        layer_norm=made.layer_norm,
+        average_pool=made.average_pool,
+        add=made.add,
+        keep=made.keep,
+        round=made.round,
+        stored=policy.stored,
+        rounding=rounding,
+        formats=formats,
     )
 
 

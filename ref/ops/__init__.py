@@ -1,6 +1,7 @@
 """The operations of Gemma 3, and the two sets of them that a run chooses from: DEFINITION and KERNEL."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from ref.ops.attend import attend, attend_jit
 from ref.ops.attention import mix, mix_jit, scores, scores_jit, softmax, softmax_jit
@@ -13,25 +14,50 @@ from ref.ops.sampling import filtered_probs, filtered_probs_jit
 
 
 class Ops(NamedTuple):
-    """One callable an op; the composition in `ref.model` is written once over this argument."""
+    """One callable per op; the composition in `ref.model` is written once over this argument."""
 
-    embed: Any
-    rms_norm: Any
-    linear: Any
-    rotate: Any
-    scores: Any
-    softmax: Any
-    mix: Any
-    attend: Any
-    geglu: Any
-    filtered_probs: Any
-    average_pool: Any
-    layer_norm: Any
-    gelu: Any
+    embed: Callable
+    rms_norm: Callable
+    linear: Callable
+    rotate: Callable
+    scores: Callable
+    softmax: Callable
+    mix: Callable
+    attend: Callable
+    geglu: Callable
+    filtered_probs: Callable
+    average_pool: Callable
+    layer_norm: Callable
+    gelu: Callable
 
 
-# fmt: off
-DEFINITION = Ops(embed, rms_norm, linear, rotate, scores, softmax, mix, attend, geglu, filtered_probs, average_pool,
-                 layer_norm, gelu_tanh)
-KERNEL = Ops(embed_jit, rms_norm_jit, linear_jit, rotate_jit, scores_jit, softmax_jit, mix_jit, attend_jit, geglu_jit,
-             filtered_probs_jit, average_pool_jit, layer_norm_jit, gelu_tanh_jit)
+DEFINITION = Ops(
+    embed=embed,
+    rms_norm=rms_norm,
+    linear=linear,
+    rotate=rotate,
+    scores=scores,
+    softmax=softmax,
+    mix=mix,
+    attend=attend,
+    geglu=geglu,
+    filtered_probs=filtered_probs,
+    average_pool=average_pool,
+    layer_norm=layer_norm,
+    gelu=gelu_tanh,
+)
+KERNEL = Ops(
+    embed=embed_jit,
+    rms_norm=rms_norm_jit,
+    linear=linear_jit,
+    rotate=rotate_jit,
+    scores=scores_jit,
+    softmax=softmax_jit,
+    mix=mix_jit,
+    attend=attend_jit,
+    geglu=geglu_jit,
+    filtered_probs=filtered_probs_jit,
+    average_pool=average_pool_jit,
+    layer_norm=layer_norm_jit,
+    gelu=gelu_tanh_jit,
+)
