@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ref.emulate.arithmetic import ROUND, Arithmetic
+from ref.emulate.arithmetic import Arithmetic
 from ref.emulate.one_pass import OnePass, Unknown
+from ref.emulate.operands import ROUND
 from ref.model.inputs import insert
 from ref.model.taps import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS, tap_group
 from ref.ops.patches import split_patches

@@ -13,6 +13,11 @@ LARGEST_FLOAT8 = 448.0  # of e4m3 without infinities
 FLOAT8_SUM_BITS = 14  # of mantissa, in sums with `use_fast_accum`: 1.0e-3 off; an H200 is 9.9e-4
 
 
+def as_it_is(x: np.ndarray) -> np.ndarray:
+    """Round nothing."""
+    return x
+
+
 def to_float16(x):
     """Round to float16 and stay in float32; what is above 65,504 becomes infinite, as it does there."""
     with np.errstate(over="ignore"):
@@ -55,8 +60,10 @@ def to_float8(x):
     return (x / scale).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
 
 
+# format -> what rounds to it; values stay in float32
+ROUND: dict[str, Callable] = {"float32": as_it_is, "bfloat16": bfloat16_values, "float16": to_float16}
 OPERANDS: dict[str, Callable] = {
-    "stored": lambda x: x,
+    "stored": as_it_is,
     "tf32": to_tf32,
     "bfloat16": bfloat16_values,
     "float16": to_float16,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ref.emulate.arithmetic import MOST_KEPT
+from ref.emulate.products import MOST_KEPT
 from ref.emulate.stages import Stage, stages_of, taps_of
 from ref.errors import wanted
 from ref.measure.measure_logits import COLUMNS

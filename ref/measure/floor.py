@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ref.emulate.arithmetic import ROUND
+from ref.emulate.operands import ROUND
 from ref.golden_files.sampled import LIMIT as LIMIT
 from ref.measure.distance import Distance, Errors, errors_of, sums_of
 from ref.model.taps import tap_row

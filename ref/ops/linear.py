@@ -6,7 +6,7 @@ O outputs and I inputs, as Hugging Face stores a linear layer.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numba import njit, prange
@@ -21,6 +21,9 @@ class ByRows(NamedTuple):
 
     shape: tuple[int, int]
     take_rows: Callable[[Any], np.ndarray]  # from a slice or an array of indices to floats or bfloat16 bits
+
+
+Weight: TypeAlias = np.ndarray | Blocks | ByRows
 
 
 def take_rows(weight, rows):
