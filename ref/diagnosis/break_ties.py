@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ref.diagnosis.evidence import mutated
-from ref.emulate.graph import as_seen
+from ref.emulate.context import as_seen
 from ref.emulate.one_pass import Unknown
 from ref.emulate.stages import Stage, prepare_stage, stages_of, taps_of
 from ref.measure.distance import relative, sums_of

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ref.emulate.arithmetic import Arithmetic
-from ref.emulate.graph import Rule, Run, as_seen
+from ref.emulate.context import Rule, as_seen
+from ref.emulate.graph import Run
 from ref.emulate.one_pass import Unknown
 from ref.measure.distance import Errors, distance_of, dots_of, errors_of, spread_of, sums_of
 from ref.measure.floor import LIMIT, Floor, floor_of, in_floors

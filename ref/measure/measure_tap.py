@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ref.emulate.graph import as_seen
+from ref.emulate.context import as_seen
 from ref.emulate.one_pass import OnePass, Unknown
 from ref.measure.distance import by_token, errors_of, metrics_of, profile, sums_of
 from ref.measure.floor import EXACT, LIMIT, Floor, floor_of

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ref.emulate.graph import LAYER, scores_of
 from ref.emulate.operands import to_float16
+from ref.emulate.text_rules import LAYER, scores_of
 from ref.mutants.base import TapMutant
 
 SCORES, PROBS, MIX = LAYER + "attn.scores", LAYER + "attn.probs", LAYER + "attn.mix"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ref.emulate.graph import LAYER
+from ref.emulate.text_rules import LAYER
 from ref.model.inputs import insert
 from ref.mutants.base import TapMutant
 from ref.ops.rounding import bfloat16_values

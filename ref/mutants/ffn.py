@@ -5,7 +5,7 @@ from math import erf, sqrt
 import numpy as np
 from numba import njit
 
-from ref.emulate.graph import LAYER
+from ref.emulate.text_rules import LAYER
 from ref.mutants.base import TapMutant
 
 ACT = LAYER + "ffn.act"

@@ -1,6 +1,6 @@
 """Mistakes in what a layer's queries see, and in which layers are global."""
 
-from ref.emulate.graph import LAYER
+from ref.emulate.text_rules import LAYER
 from ref.mutants.base import RuleMutant, TapMutant
 from ref.mutants.visibility import VISIBILITY_MUTANTS, Layout
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ref.emulate.graph import LAYER, NORMS, norm_eps, norm_input
+from ref.emulate.text_rules import LAYER, NORMS, norm_eps, norm_input
 from ref.model.taps import tap_group
 from ref.mutants.base import TapMutant, everywhere
 from ref.ops.rounding import bfloat16_values

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ref.emulate.graph import LAYER, NORMS
+from ref.emulate.text_rules import LAYER, NORMS
 from ref.mutants.base import TapMutant, everywhere
 from ref.ops.rounding import bfloat16_values
 

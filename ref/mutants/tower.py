@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ref.emulate.graph import TOWER, VISION_NORMS, layer_norm_of
+from ref.emulate.tower_rules import TOWER, VISION_NORMS, layer_norm_of
 from ref.model.taps import tap_group
 from ref.mutants.base import TapMutant, everywhere
 from ref.mutants.ffn import gelu_erf
