@@ -20,7 +20,8 @@ from support.bad_files import (
 
 from ref.errors import BadInput
 from ref.ops.blocks import Blocks, decode
-from ref.weights.gguf import TYPES, LongArray, open_gguf
+from ref.weights.gguf import open_gguf
+from ref.weights.gguf_header import TYPES, LongArray
 
 witness = pytest.importorskip("gguf", reason="the gguf package, a witness of the format, is not installed")
 
