@@ -20,7 +20,8 @@ import write
 
 from ref.golden_files.sampled import relative_l2
 from ref.weights.export import config_to_hugging_face, save_hugging_face
-from ref.weights.resolve import load, package_file, weights_name
+from ref.weights.package import package_file
+from ref.weights.resolve import load, weights_name
 
 # twelve valid float32 runs: two attention implementations, eleven orders of summation
 ENSEMBLE = [

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from ref.golden_files.files import manifest_of, schema
 from ref.golden_files.sampled import blank_padding, take_samples
-from ref.weights.resolve import package_file
+from ref.weights.package import package_file
 
 LICENCE = (
     "Numbers computed from Gemma 3 weights (slices and norms of activations, token ids). Gemma is provided under and "

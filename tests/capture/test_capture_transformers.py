@@ -25,7 +25,7 @@ from ref.golden_files.files import golden_root, read_case
 from ref.golden_files.sampled import made_pixels
 from ref.model.taps import tap_names
 from ref.weights.gguf import open_gguf
-from ref.weights.resolve import package_file
+from ref.weights.package import package_file
 
 pytestmark = pytest.mark.witness
 if find_spec("torch") and find_spec("transformers"):

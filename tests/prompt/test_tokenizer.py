@@ -15,7 +15,7 @@ from ref.prompt import rebuild
 from ref.prompt.rebuild import cached_model, rebuild_model
 from ref.prompt.tokenizer import Tokenizer, check_text
 from ref.weights.gguf import open_gguf
-from ref.weights.resolve import package_file
+from ref.weights.package import package_file
 
 TOKENS = Path(__file__).parents[2] / "golden/tokens"
 GOLDEN = json.loads((TOKENS / "ids.json").read_text(encoding="utf-8"))

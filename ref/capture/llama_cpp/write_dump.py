@@ -53,7 +53,8 @@ from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.weights.config_files import config_from_gguf
 from ref.weights.gguf import GgufFile, open_gguf
-from ref.weights.resolve import package_file, weights_name
+from ref.weights.package import package_file
+from ref.weights.resolve import weights_name
 
 
 def capture(
