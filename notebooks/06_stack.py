@@ -16,8 +16,8 @@ from ref.model.block import attention, block, feed_forward
 from ref.model.taps import Recorder, Scope
 from ref.model.text import How, place_tokens
 from ref.ops import DEFINITION
-from ref.show.lens import Lens, logit_lens
-from ref.show.plots import plot_depth, plot_lens
+from ref.show.lens import Lens, logit_lens, plot_lens
+from ref.show.plots import plot_depth
 from ref.show.words import source, verdict
 from ref.testing import assert_matches, break_port, exercise
 

@@ -19,7 +19,7 @@ from ref.dump.trace import trace
 from ref.model.cache import LayerCache, chronological, empty_cache, extend
 from ref.model.text import How
 from ref.quant.memory import kv_bytes
-from ref.show.plots import plot_kv_memory
+from ref.show.kv_memory import plot_kv_memory
 from ref.show.words import source, verdict
 from ref.testing import check_like, exercise
 

@@ -15,7 +15,7 @@ from ref.config import CROPS
 from ref.mutants.crops import CROP_MUTANTS
 from ref.ops.pan_and_scan import count_crops, crop_boxes, cut
 from ref.prompt.images import find_boxes
-from ref.show.plots import plot_crops
+from ref.show.image_plots import plot_crops
 from ref.show.words import source
 from ref.testing import check_pan_and_scan, exercise
 

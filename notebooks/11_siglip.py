@@ -19,7 +19,7 @@ from ref.model.text import How
 from ref.model.vision import encode_images, vision_block
 from ref.ops.norm import layer_norm, rms_norm
 from ref.ops.patches import average_pool, split_patches
-from ref.show.plots import plot_patches
+from ref.show.image_plots import plot_patches
 from ref.show.words import shapes, source
 from ref.testing import assert_matches, check_op, exercise
 

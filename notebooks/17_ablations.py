@@ -19,7 +19,9 @@ from ref.model.taps import Recorder
 from ref.model.text import How, place_tokens
 from ref.ops import KERNEL
 from ref.quant.memory import kv_bytes, weights_bytes
-from ref.show.plots import plot_crops, plot_kv_memory, plot_positions
+from ref.show.image_plots import plot_crops
+from ref.show.kv_memory import plot_kv_memory
+from ref.show.plots import plot_positions
 from ref.show.words import source, verdict
 from ref.testing import break_port, check_like, exercise
 

@@ -1,12 +1,13 @@
 """The logit lens: what each layer's stream would predict if the head were applied there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.model.params import TextParams
 from ref.ops import KERNEL, Ops
+from ref.show.canvas import label_tokens, new_figure, readable, styled
 
 ROWS = 128  # of logits in memory at once: 128 x 262,144 in float32 is 134 MB
 
@@ -60,3 +61,26 @@ def logit_lens(
         if progress:
             progress(start + len(logits), len(rows))
     return Lens(ids.reshape(depths, T, top), probs.reshape(depths, T, top))
+
+
+@styled
+def plot_lens(lens: Lens, pieces: Sequence[str], best: Sequence[Sequence[str]]):
+    """Draw the logit lens: a row a depth, a column a token, the likeliest next token in each cell.
+
+    Args:
+        lens: from `logit_lens`.
+        pieces: T texts of the tokens.
+        best: [L + 1][T] texts of the likeliest next tokens.
+    """
+    probs = lens.probs[..., 0]
+    figure, axes = new_figure(1.0 * len(pieces) + 2, 0.27 * len(probs) + 1)
+    drawn = axes.imshow(probs, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    for depth, row in enumerate(best):
+        for token, text in enumerate(row):
+            ink = "black" if probs[depth, token] > 0.6 else "white"
+            axes.text(token, depth, readable(text, 10), ha="center", va="center", fontsize=7, color=ink)
+    label_tokens(axes.xaxis, pieces)
+    axes.set_yticks(range(len(probs)), ["embed", *(str(i) for i in range(len(probs) - 1))])
+    axes.set(ylabel="after layer", xlabel="token")
+    figure.colorbar(drawn, ax=axes, label="probability")
+    return figure

@@ -1,8 +1,8 @@
-"""Plots of what happens inside: what tokens see, rotations, attention, crops, patches, norms, the logit lens; choices
-among tokens, number formats, losses along a text, what the judge found.
+"""Plots of what happens inside: what tokens see, rotations, attention, norms; choices among tokens, number formats,
+losses along a text, what the judge found.
 
-Each returns a matplotlib figure (extra `[plot]`), readable on a light and a dark page. The cache's memory is in
-`ref.show.kv_memory`.
+Each returns a matplotlib figure (extra `[plot]`), readable on a light and a dark page. Images are drawn in
+`ref.show.image_plots`, the logit lens in `ref.show.lens`, the cache's memory in `ref.show.kv_memory`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ref.config import SIGLIP, VisionConfig
 from ref.ops.rope import rope_table
 from ref.ops.visibility import as_matrix
-from ref.show.canvas import BLUE, INK, ORANGE, label_tokens, new_figure, readable, styled
-from ref.show.kv_memory import plot_kv_memory as plot_kv_memory
-from ref.show.lens import Lens
+from ref.show.canvas import BLUE, INK, ORANGE, label_tokens, new_figure, styled
 
 
 @styled
@@ -104,57 +101,6 @@ def plot_attention(probs: np.ndarray, pieces: Sequence[str], title: str = "", or
     bar = figure.colorbar(drawn, ax=axes, ticks=np.sqrt([0, 0.05, 0.25, 0.5, 1]), shrink=0.8, label="probability")
     bar.ax.set_yticklabels(["0", ".05", ".25", ".5", "1"])
     figure.suptitle(title)
-    return figure
-
-
-@styled
-def plot_crops(image: np.ndarray, boxes: np.ndarray, squares: np.ndarray | None = None):
-    """Draw the crops on the photo, and beside it what the tower is given.
-
-    Args:
-        image: [Y, X, 3] uint8.
-        boxes: [n, 4] y0, x0, y1, x1, as `ref.preprocess` returns them.
-        squares: [1 + n, 3, Y, X] in [-1, 1], its pixels; None draws the photo only.
-    """
-    squares = np.empty((0, 3, 1, 1)) if squares is None else squares
-    count = len(squares)
-    figure, axes = new_figure(4 + 1.7 * count, 3, columns=1 + count, squeeze=False, width_ratios=[2.4] + [1] * count)
-    photo, *others = axes[0]
-    photo.imshow(image)
-    for number, (y0, x0, y1, x1) in enumerate(boxes, 1):
-        colour = (ORANGE, BLUE)[number % 2]
-        photo.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2, clip_on=False)
-        photo.text(x0 + 8, y0 + 8, str(number), va="top", color="white", backgroundcolor=colour)
-    photo.set(title=f"{image.shape[1]} x {image.shape[0]}, {len(boxes)} crops", xticks=[], yticks=[])
-    photo.set(xlim=(-4, image.shape[1] + 4), ylim=(image.shape[0] + 4, -4), frame_on=False)
-    for number, one in enumerate(others):
-        one.imshow((squares[number].transpose(1, 2, 0) + 1) / 2)
-        one.set(title=f"crop {number}" if number else "whole", xticks=[], yticks=[])
-    return figure
-
-
-@styled
-def plot_patches(pixels: np.ndarray, values: np.ndarray | None = None, v: VisionConfig = SIGLIP, title: str = ""):
-    """Draw an image cut into patches, with the squares that become soft tokens; or values of patches or soft tokens.
-
-    Args:
-        pixels: [3, Y, X] in [-1, 1].
-        values: [P] or [M], drawn over the image; None draws the grid.
-        v: the tower.
-        title: of the picture.
-    """
-    figure, axes = new_figure(5.2, 4.8)
-    axes.imshow((pixels.transpose(1, 2, 0) + 1) / 2, alpha=1 if values is None else 0.5)
-    patch, square = np.arange(0, v.image + 1, v.patch) - 0.5, np.arange(0, v.image + 1, v.patch * v.pool) - 0.5
-    if values is None:
-        for lines, width in ((patch, 0.25), (square, 1.0)):
-            axes.hlines(lines, -0.5, v.image - 0.5, color="white", lw=width)
-            axes.vlines(lines, -0.5, v.image - 0.5, color="white", lw=width)
-    else:
-        side = int(np.sqrt(values.size))
-        drawn = axes.imshow(values.reshape(side, side), extent=(-0.5, v.image - 0.5, v.image - 0.5, -0.5), alpha=0.75)
-        figure.colorbar(drawn, ax=axes, shrink=0.8)
-    axes.set(xticks=[], yticks=[], title=title)
     return figure
 
 
@@ -285,27 +231,4 @@ def plot_floors(rows: Sequence[Mapping[str, Any]], limit: float = 2.0):
     axes.set(xlabel="taps, in the order of execution; where each layer begins", ylabel="floors")
     axes.grid()
     axes.legend()
-    return figure
-
-
-@styled
-def plot_lens(lens: Lens, pieces: Sequence[str], best: Sequence[Sequence[str]]):
-    """Draw the logit lens: a row a depth, a column a token, the likeliest next token in each cell.
-
-    Args:
-        lens: from `logit_lens`.
-        pieces: T texts of the tokens.
-        best: [L + 1][T] texts of the likeliest next tokens.
-    """
-    probs = lens.probs[..., 0]
-    figure, axes = new_figure(1.0 * len(pieces) + 2, 0.27 * len(probs) + 1)
-    drawn = axes.imshow(probs, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    for depth, row in enumerate(best):
-        for token, text in enumerate(row):
-            ink = "black" if probs[depth, token] > 0.6 else "white"
-            axes.text(token, depth, readable(text, 10), ha="center", va="center", fontsize=7, color=ink)
-    label_tokens(axes.xaxis, pieces)
-    axes.set_yticks(range(len(probs)), ["embed", *(str(i) for i in range(len(probs) - 1))])
-    axes.set(ylabel="after layer", xlabel="token")
-    figure.colorbar(drawn, ax=axes, label="probability")
     return figure

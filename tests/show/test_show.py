@@ -13,11 +13,12 @@ from ref.model.text import How
 from ref.ops.norm import rms_norm
 from ref.ops.visibility import visible_ranges
 from ref.prompt.chat import render_chat
-from ref.show.lens import Lens
+from ref.show.lens import Lens, plot_lens
 from ref.show.words import shapes, source, verdict
 from ref.testing import break_port
 
 plots = pytest.importorskip("ref.show.plots")
+image_plots = pytest.importorskip("ref.show.image_plots")
 pytest.importorskip("matplotlib")
 from ref.show.canvas import INK, readable  # noqa: E402
 
@@ -94,22 +95,22 @@ def test_wheels_stand_where_the_pair_is_turned_to():
 def test_crops_are_boxes_on_the_photo_and_squares_beside_it():
     image = np.random.default_rng(0).integers(0, 255, (300, 900, 3), np.uint8)
     seen = ref.preprocess(image, CROPS["transformers"])
-    photo, *squares = plots.plot_crops(image, seen.boxes, seen.pixels).axes
+    photo, *squares = image_plots.plot_crops(image, seen.boxes, seen.pixels).axes
     assert len(squares) == len(seen.boxes) + 1 == 4
     y0, x0, y1, x1 = seen.boxes[1]
     np.testing.assert_array_equal(photo.get_lines()[1].get_xdata(), [x0, x1, x1, x0, x0])
     np.testing.assert_array_equal(photo.get_lines()[1].get_ydata(), [y0, y0, y1, y1, y0])
-    assert len(plots.plot_crops(image, seen.boxes).axes) == 1
+    assert len(image_plots.plot_crops(image, seen.boxes).axes) == 1
 
 
 @pytest.mark.parametrize("count", [256, 4096])
 def test_patches_are_a_grid_or_values(count):
     pixels = np.zeros((3, 896, 896), np.float32)
-    lines = [one.get_segments() for one in plots.plot_patches(pixels).axes[0].collections]
+    lines = [one.get_segments() for one in image_plots.plot_patches(pixels).axes[0].collections]
     assert sorted(map(len, lines)) == [17, 17, 65, 65]
-    values = images(plots.plot_patches(pixels, np.arange(float(count))))[0]
+    values = images(image_plots.plot_patches(pixels, np.arange(float(count))))[0]
     np.testing.assert_array_equal(
-        plots.plot_patches(pixels, np.arange(float(count))).axes[0].get_images()[1].get_array().reshape(-1),
+        image_plots.plot_patches(pixels, np.arange(float(count))).axes[0].get_images()[1].get_array().reshape(-1),
         np.arange(count),
     )
     assert values.shape[:2] == (896, 896)
@@ -160,7 +161,7 @@ def test_floors_of_every_tap_but_those_that_are_equal():
 
 def test_the_lens_writes_the_likeliest_token_into_each_cell():
     lens = Lens(np.zeros((3, 2, 1), int), np.full((3, 2, 1), 0.25))
-    figure = plots.plot_lens(lens, ["a", "b"], [["x", "y"], ["$z", "的"], ["long word indeed", "\n"]])
+    figure = plot_lens(lens, ["a", "b"], [["x", "y"], ["$z", "的"], ["long word indeed", "\n"]])
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words == ["x", "y", r"\$z", "U+7684", "long▁word…", "⏎"]
     figure.canvas.draw()  # a label that is no mathematics
