@@ -9,12 +9,13 @@ from ref.emulate.arithmetic import Arithmetic
 from ref.emulate.context import Rule, as_seen
 from ref.emulate.graph import Run
 from ref.emulate.one_pass import Unknown
-from ref.measure.distance import Errors, distance_of, dots_of, errors_of, spread_of, sums_of
+from ref.measure.distance import Errors, distance_of, errors_of, sums_of
 from ref.measure.floor import LIMIT, Floor, floor_of, in_floors
 from ref.measure.measure_logits import narrowed, some_columns
 from ref.measure.measure_tap import Measured, fitted
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
+from ref.measure.projection import dots_of, spread_of
 from ref.model.taps import tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant

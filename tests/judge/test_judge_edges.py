@@ -7,8 +7,9 @@ from support.judged import captured, dumped, replaced
 import ref
 from ref import compare
 from ref.measure import measure_logits as logits
-from ref.measure.distance import Sums, dots_of, errors_of, profile, sums_of
+from ref.measure.distance import Sums, errors_of, profile, sums_of
 from ref.measure.measure_tap import largest_error
+from ref.measure.projection import dots_of
 
 
 def judge(arrays, dtype="float32"):
