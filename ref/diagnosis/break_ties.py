@@ -12,7 +12,7 @@ from ref.measure.distance import relative, sums_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import fitted
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import tap_group
+from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
 
 
@@ -65,7 +65,7 @@ def _shows(pass_runs: PassRuns, mutant, tap: str, row: dict[str, Any], truth) ->
     wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
     if wrong is None:
         return False
-    if tap.endswith("attn.visible"):
+    if row_of(tap).is_visibility:
         total = pass_runs.one_pass.total
         seen, mutant_seen = (as_seen(x, total, 0, total)[:, pass_runs.one_pass.valid] for x in (truth, wrong))
         return bool((seen != mutant_seen).any())

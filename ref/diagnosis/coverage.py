@@ -10,7 +10,7 @@ from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import tap_group
+from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant
 
@@ -33,7 +33,7 @@ class Coverage:
             tap_group(tap) + str(pass_runs.number),
             layer is not None and pass_runs.one_pass.config.is_global(layer),
         )
-        if found.row["verdict"] == "undetermined" or (kind in self.groups and not tap.endswith("attn.visible")):
+        if found.row["verdict"] == "undetermined" or (kind in self.groups and not row_of(tap).is_visibility):
             return
         self.groups.add(kind)
         several = [one for one in candidates(tap, found.row["span"]) if self._may_hide(one)]

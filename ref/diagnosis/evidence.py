@@ -16,7 +16,7 @@ from ref.measure.measure_tap import Measured, fitted
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
 from ref.measure.projection import dots_of, spread_of
-from ref.model.taps import tap_group
+from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant
 
@@ -97,7 +97,7 @@ def compare_with(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measur
     wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
     if wrong is None or value is None or truth is None or floor is None or found.row["overflow"]:
         return None
-    if tap.endswith("attn.visible"):
+    if row_of(tap).is_visibility:
         return _compare_seen(pass_runs, mutant, tap, found, wrong)
     _, wrong, valid = fitted(pass_runs.one_pass, tap, value, wrong)
     if wrong.shape != value.shape or not np.isfinite(wrong).all():
@@ -145,7 +145,7 @@ def without_pads(x, valid, tap: str):
     """Return a value's tokens that are no padding."""
     if valid.all():
         return x
-    return np.compress(valid, x, axis=2 if tap.endswith(("attn.scores", "attn.probs")) else 1)
+    return np.compress(valid, x, axis=row_of(tap).token_axis)
 
 
 def candidates(tap: str, span: Iterable[str]) -> list[TapMutant]:
@@ -193,7 +193,7 @@ def _same(a: Evidence, b: Evidence, found: Measured) -> bool:
         return False
     assert a.value is not None
     assert b.value is not None
-    if a.tap.endswith("attn.visible"):
+    if row_of(a.tap).is_visibility:
         return bool(np.array_equal(a.value, b.value))
     return found.floor.ratio(distance_of(a.value, b.value, a.tap)) <= 1
 

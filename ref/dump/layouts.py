@@ -115,8 +115,8 @@ def axes_of_value(tap: str, dtype: str, what: str, where: object) -> str:
     """
     row = tap_row(tap)
     assert row is not None
-    if row.exact:
-        if dtype != "int64" and not (dtype == "bool" and tap.endswith("attn.visible")):
+    if row.integers:
+        if dtype != "int64" and not (dtype == "bool" and row.is_visibility):
             raise wanted(f"dtype of {what}", where, "an integer, or bool for attn.visible", dtype)
         return "b t s" if dtype == "bool" else row.axes.lower().replace("2", "pair")
     if dtype not in FLOATS:

@@ -11,7 +11,7 @@ from ref.errors import wanted
 from ref.model.cache import empty_cache
 from ref.model.inputs import check_ids
 from ref.model.multimodal import Images, embed_images, soft_places
-from ref.model.taps import Recorder, check_patterns, tap_names
+from ref.model.taps import Recorder, check_patterns, row_of, tap_names
 from ref.model.text import How, forward
 from ref.ops import KERNEL
 from ref.ops.visibility import image_blocks
@@ -24,7 +24,7 @@ def default_taps(loaded, images: Images | None) -> list[str]:
     if images is None or images.vision.config.side**2 <= MOST_PATCHES:
         return ["*"]
     names = tap_names(loaded.params.config.layers, cached=True, vision_layers=images.vision.config.layers)
-    return [name for name in names if not (name.startswith("vision.") and name.endswith((".scores", ".probs")))]
+    return [name for name in names if not (name.startswith("vision.") and row_of(name).is_pairwise)]
 
 
 def trace(
@@ -120,7 +120,7 @@ def _model(loaded, vision):
 def _policy(how, patterns, names):
     listening, heard = Recorder(*patterns), {}
     for name in names:
-        if name.endswith((".scores", ".probs")):
+        if row_of(name).is_pairwise:
             layer = name.rpartition(".attn.")[0]
             heard[layer] = heard.get(layer, False) or listening.wants(name)
     stepped, fused = any(heard.values()), not all(heard.values())

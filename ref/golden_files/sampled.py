@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ref.model.taps import row_of
+
 LIMIT = 2.0  # multiples of the noise floor that still are a match
 SAMPLES = 512
 STRIDE, OFFSET = 2_654_435_761, 97  # Knuth's multiplicative hash: any language can list the same places
@@ -71,7 +73,7 @@ def blank_padding(name: str, value: np.ndarray, left_pads: np.ndarray, total: in
         index = np.arange(total - count, total)
         return (index[None] >= left_pads[:, None]).reshape(len(left_pads), *shape)
 
-    if name.endswith(("attn.scores", "attn.probs")):
+    if row_of(name).is_pairwise:
         T, S = value.shape[2:]
         return np.where(real(T, 1, T, 1) & real(S, 1, 1, S), value, 0)
     T = value.shape[1]

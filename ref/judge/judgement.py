@@ -27,7 +27,7 @@ from ref.judge.needed_memory import check_memory
 from ref.judge.walk import walk
 from ref.measure.measure_tap import Measured
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import tap_group
+from ref.model.taps import row_of, tap_group
 from ref.ops.visibility import Composition
 
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
@@ -208,7 +208,7 @@ class Hearing:
         told = found._replace(value=None, truth=None, floor=None, runs=())  # what is kept to the end holds no arrays
         self.evidence.append((told, [one._replace(value=None) for one in evidence], classes))
         unexplained = not evidence or not evidence[0].explains
-        if unexplained and not tap.endswith("attn.visible") and found.floor and found.value is not None:
+        if unexplained and not row_of(tap).is_visibility and found.floor and found.value is not None:
             assert found.truth is not None
             more = fits_of(found.value, found.truth, found.floor, tap, found.row["local_ratio"])
             self.fits += [fit | {"tap": tap, "pass": pass_runs.number} for fit in more]

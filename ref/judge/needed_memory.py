@@ -24,10 +24,11 @@ from ref.errors import wanted
 from ref.measure.measure_logits import COLUMNS
 from ref.measure.parallel import at_once
 from ref.measure.pass_runs import PassRuns
+from ref.model.taps import LAYER_TAPS
 
 UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-QUADRATIC = ("attn.scores", "attn.probs")
+QUADRATIC = [name for name, row in LAYER_TAPS.items() if row.is_pairwise]
 KEPT, ALIVE, EACH = 88, 120, 33  # bytes an entry of the scores, where the dump has some
 FUSED, FUSED_EACH = 6, 16  # where it has none
 LINEAR = 64  # bytes of any other value

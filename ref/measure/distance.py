@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from ref.model.taps import row_of
+
 PART = 64  # tokens a thread sums at once
 
 
@@ -67,7 +69,7 @@ def by_token(value: np.ndarray, tap: str) -> np.ndarray:
         value: as the registry's axes say.
         tap: its name: scores and probs have their tokens on the third axis, everything else on the second.
     """
-    if tap.endswith(("attn.scores", "attn.probs")):
+    if row_of(tap).is_pairwise:
         return value.reshape(-1, *value.shape[2:])
     if tap == "vision.pixels":
         return value.reshape(1, -1, value.shape[-1])

@@ -7,11 +7,10 @@ import numpy as np
 from ref.emulate.operands import ROUND
 from ref.golden_files.sampled import LIMIT as LIMIT
 from ref.measure.distance import Distance, Errors, errors_of, sums_of
-from ref.model.taps import tap_row
+from ref.model.taps import row_of
 
 STEP = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # of neighbours, relative
 FLOAT64 = 5e-11  # the truth itself is float64; it agrees with the witness's to twice this
-EXACT = ("residual stream", "cache", "visible_keys")  # operations that only move values
 WORST = 2 / 3  # of a worst token or channel: its limit is 3
 
 
@@ -89,8 +88,7 @@ def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, v
     Source: ARCHITECTURE, noise floor.
     Differs: fixed tolerances elsewhere.
     """
-    known = tap_row(tap)
-    floor = Floor(0.0 if known and known.op in EXACT else least(truth, stored, max(1, int(np.sum(valid)))))
+    floor = Floor(0.0 if row_of(tap).exact else least(truth, stored, max(1, int(np.sum(valid)))))
     with np.errstate(over="ignore"):
         nearest = truth if stored == "float64" else ROUND.get(stored, ROUND["float32"])(truth.astype(np.float32))
     floor.add(errors_of(sums_of(nearest, truth, tap, valid)))

@@ -6,6 +6,7 @@ from ref.emulate.one_pass import Unknown
 from ref.measure.floor import LIMIT, WORST, in_floors, least
 from ref.measure.measure_tap import Measured, blank_row
 from ref.measure.pass_runs import PassRuns
+from ref.model.taps import row_of
 
 MOST = 2**25  # values of a tap that may be computed whole for the sake of a few of them
 
@@ -43,7 +44,7 @@ def measure_partial(pass_runs: PassRuns, tap: str) -> Measured:
 
 def _size(tap: str, shape, tokens: int) -> int:
     """Return the values of a tap of a whole pass; what is printed may be of its last token alone."""
-    axis = 2 if tap.endswith(("attn.scores", "attn.probs")) else 1
+    axis = row_of(tap).token_axis
     return int(np.prod(shape)) // max(1, shape[axis]) * tokens
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from ref.emulate.context import as_seen
 from ref.emulate.one_pass import OnePass, Unknown
 from ref.measure.distance import by_token, errors_of, metrics_of, profile, sums_of
-from ref.measure.floor import EXACT, LIMIT, Floor, floor_of
+from ref.measure.floor import LIMIT, Floor, floor_of
 from ref.measure.overflow import blanked, described, overflow_of, why_hidden
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import layer_of, tap_group, tap_row
+from ref.model.taps import layer_of, row_of, tap_group
 
 
 class Measured(NamedTuple):
@@ -45,7 +45,7 @@ def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
         return Measured(row | {"verdict": "undetermined", "why": str(local)}, {}, None, None, None)
     truth, row["span"] = local
     value = pass_runs.load(tap)
-    if tap.endswith(("attn.visible", "cache.positions")):
+    if row_of(tap).integers:
         return _measure_exact(row, pass_runs.one_pass, tap, value, truth)
     from_prompt = None if isinstance(own, Unknown) else own
     value, truth, *rest = fitted(pass_runs.one_pass, tap, value, truth, *([] if from_prompt is None else [from_prompt]))
@@ -111,9 +111,8 @@ def largest_error(value, truth, tap: str, valid) -> float:
 def blank_row(tap: str, number: int, dtype: str) -> dict[str, Any]:
     """Return a row of the report before anything is measured."""
     numbers = dict.fromkeys(("local", "local_floor", "local_ratio", "inherited", "floor", "inherited_ratio"))
-    known = tap_row(tap)
     head = {"tap": tap, "group": tap_group(tap), "layer": layer_of(tap), "pass": number, "dtype": dtype}
-    tail = {"exact": bool(known and known.op in EXACT), "span": [], "metrics": {}, "nonfinite": None, "overflow": None}
+    tail = {"exact": row_of(tap).exact, "span": [], "metrics": {}, "nonfinite": None, "overflow": None}
     return head | {"verdict": "match", "why": ""} | numbers | tail
 
 
@@ -132,7 +131,8 @@ def _conclude(row: dict[str, Any], truth) -> None:
 
 def _measure_exact(row, one_pass: OnePass, tap: str, value, truth) -> Measured:
     """Compare integers: visibility as what each query sees, positions as they are."""
-    if tap.endswith("attn.visible"):
+    visibility = row_of(tap).is_visibility
+    if visibility:
         keys = max(value.shape[-1] if value.dtype == bool else 0, min(one_pass.total, MOST_KEYS))
         origin = one_pass.total - keys
         value, truth = (as_seen(x, keys, origin, one_pass.total)[:, one_pass.valid] for x in (value, truth))
@@ -146,7 +146,7 @@ def _measure_exact(row, one_pass: OnePass, tap: str, value, truth) -> Measured:
     row |= numbers | {"local_ratio": ratio, "inherited_ratio": ratio, "verdict": "bug" if share else "match"}
     if share:
         token = int(np.argwhere(wrong)[0][1])
-        token = int(np.flatnonzero(one_pass.valid)[token]) if tap.endswith("attn.visible") else token
+        token = int(np.flatnonzero(one_pass.valid)[token]) if visibility else token
         row["why"] = f"{int(wrong.sum())} of {wrong.size} differ, first at token {token}"
     shapes = {"tokens": [], "channels": []}
     return Measured(row, shapes, value.astype(np.float64), truth.astype(np.float64), Floor())
@@ -157,29 +157,29 @@ MOST_KEYS = 4096  # for which visibility is compared key by key
 
 def fit_tail(tap: str, computed: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Cut a computed value to the newest keys that a dump holds: rings keep fewer than all."""
-    if tap.endswith(("attn.scores", "attn.probs")) and tap.startswith("text."):
-        return computed[..., max(0, computed.shape[-1] - value.shape[-1]) :]
-    if tap.endswith(("cache.k", "cache.v")):
-        return computed[:, max(0, computed.shape[1] - value.shape[1]) :]
-    return computed
+    axis = row_of(tap).key_axis
+    if axis is None:
+        return computed
+    newest = slice(max(0, computed.shape[axis] - value.shape[axis]), None)
+    return computed[(*[slice(None)] * axis, newest)]
 
 
 def fitted(one_pass: OnePass, tap: str, value, *truths):
     """Bring a dump's value and its truths to the same keys, blank what is padding, and say which tokens count."""
-    truths = [fit_tail(tap, truth, value) for truth in truths]
+    row, truths = row_of(tap), [fit_tail(tap, truth, value) for truth in truths]
     valid = np.ones(max(1, truths[0].shape[1]), bool)
     if tap.startswith("vision."):
-        tokens = value.shape[2] if tap.endswith(("attn.scores", "attn.probs")) else value.shape[0] * value.shape[1]
+        tokens = value.shape[2] if row.is_pairwise else value.shape[0] * value.shape[1]
         if tap == "vision.pixels":
             tokens = value.size // value.shape[-1]
         return (value, *truths, np.ones(tokens, bool))
-    if tap.endswith(("attn.scores", "attn.probs")):
+    if row.is_pairwise:
         keys = truths[0].shape[-1]
         value = value[..., value.shape[-1] - keys :]
         seen = one_pass.total - keys + np.arange(keys) >= one_pass.first[0, 0]
         value, *truths = (x if seen.all() else np.where(seen, x, 0) for x in (value, *truths))
         return (value, *truths, one_pass.valid)
-    if tap.endswith(("cache.k", "cache.v")):
+    if row.is_ring:
         keys = truths[0].shape[1]
         valid = one_pass.total - keys + np.arange(keys) >= one_pass.first[0, 0]
         return (value[:, value.shape[1] - keys :], *truths, valid)

@@ -100,8 +100,42 @@ class TapRow(NamedTuple):
 
     axes: str
     op: str
-    inputs: tuple[str, ...]
-    exact: bool = False  # integers: no rounding, so no noise floor
+    inputs: tuple[str, ...]  # tests/emulate/test_inputs.py holds them equal to what the value depends on
+    integers: bool = False  # or booleans; all others are floats
+
+    @property
+    def exact(self) -> bool:
+        """Tell whether the op only moves values: no rounding, so no noise floor."""
+        return self.op in ("residual stream", "cache", "visible_keys")
+
+    @property
+    def is_visibility(self) -> bool:
+        """Tell whether the value says what each query sees: ranges of keys, or a boolean matrix."""
+        return self.op == "visible_keys"
+
+    @property
+    def is_ring(self) -> bool:
+        """Tell whether the value may hold the newest keys only, as the cache of a local layer does."""
+        return self.op == "cache"
+
+    @property
+    def is_pairwise(self) -> bool:
+        """Tell whether there is one value per query and key: scores and probabilities."""
+        return self.axes.startswith("B N ")
+
+    @property
+    def token_axis(self) -> int:
+        """Return the axis of the tokens: of pairwise values the third, of all others the second."""
+        return 2 if self.is_pairwise else 1
+
+    @property
+    def key_axis(self) -> int | None:
+        """Return the axis of the keys of the text model, None without one. Rings keep fewer than all of them."""
+        axes = self.axes.split()
+        return axes.index("S") if "S" in axes else None
+
+
+UNREGISTERED = TapRow("", "", ())
 
 
 # In the order of execution; names inside a layer, without `text.layer.{i}.`
@@ -117,8 +151,8 @@ LAYER_TAPS = {
     "attn.k_rope": TapRow("B T K H", "rotate", ("attn.k_norm",)),
     "cache.k": TapRow("B S K H", "cache", ("attn.k_rope",)),
     "cache.v": TapRow("B S K H", "cache", ("attn.v",)),
-    "cache.positions": TapRow("B S", "cache", (), exact=True),
-    "attn.visible": TapRow("B T 2", "visible_keys", (), exact=True),
+    "cache.positions": TapRow("B S", "cache", (), integers=True),
+    "attn.visible": TapRow("B T 2", "visible_keys", (), integers=True),
     "attn.scores": TapRow("B N T S", "scores", ("attn.q_rope", "attn.k_rope")),
     "attn.probs": TapRow("B N T S", "softmax", ("attn.scores", "attn.visible")),
     "attn.mix": TapRow("B T N H", "mix", ("attn.probs", "attn.v")),
@@ -206,6 +240,11 @@ def tap_row(name: str) -> TapRow | None:
         rows = {"text": LAYER_TAPS, "vision": VISION_LAYER_TAPS}.get(parts[0], {})
         return rows.get(".".join(parts[3:]))
     return (TEXT_TAPS | VISION_TAPS | MERGED).get(name)
+
+
+def row_of(name: str) -> TapRow:
+    """Return a tap's row of the registry; for a name that is not registered one that says nothing."""
+    return tap_row(name) or UNREGISTERED
 
 
 def tap_group(name: str) -> str:

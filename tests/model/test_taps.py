@@ -6,7 +6,7 @@ from support import naive
 from support.tiny import BOTH, TINY, assert_close, logits, params, random_ids
 
 from ref.model.cache import empty_cache
-from ref.model.taps import LAYER_TAPS, TEXT_TAPS, Recorder, tap_group, tap_names
+from ref.model.taps import LAYER_TAPS, TEXT_TAPS, Recorder, row_of, tap_group, tap_names
 from ref.model.text import How, forward
 from ref.ops import DEFINITION, KERNEL
 
@@ -52,6 +52,33 @@ def test_taps_have_the_axes_of_their_registry_row(cached):
         lengths = {"B": 2, "T": 19, "S": S, "D": c.width, "N": c.query_heads, "K": c.kv_heads,
                    "H": c.head_dim, "F": c.ffn_width, "V": c.vocabulary, "2": 2}  # fmt: skip
         assert value.shape == tuple(lengths[axis] for axis in axes(name).split()), name
+
+
+def test_what_a_row_says_of_its_values():
+    names = tap_names(1, cached=True, vision_layers=1)
+    rows = {name: row_of(name) for name in names}
+    layer = "text.layer.0."
+    ring = [layer + f"cache.{name}" for name in ("k", "v", "positions")]
+    pairs = [part + f"layer.0.attn.{name}" for part in ("vision.", "text.") for name in ("scores", "probs")]
+    assert [name for name in names if rows[name].integers] == [ring[2], layer + "attn.visible"]
+    assert [name for name in names if rows[name].is_visibility] == [layer + "attn.visible"]
+    assert [name for name in names if rows[name].is_ring] == ring
+    assert [name for name in names if rows[name].is_pairwise] == pairs
+    moved = {"vision.layer.0.in", layer + "in", layer + "attn.visible", *ring}
+    assert {name for name in names if rows[name].exact} == moved
+    assert {name: row.key_axis for name, row in rows.items() if row.key_axis is not None} == {
+        **dict.fromkeys(ring, 1),
+        **dict.fromkeys(pairs[2:], 3),
+    }
+    for name, row in rows.items():
+        if name != "vision.pixels":
+            assert row.axes.split()[row.token_axis] in ("T", "P", "M", "S"), name
+
+
+def test_a_name_that_is_not_registered_has_a_row_that_says_nothing():
+    row = row_of("text.layer.0.attn.rope")
+    assert (row.exact, row.integers, row.is_pairwise, row.is_ring, row.is_visibility) == (False,) * 5
+    assert (row.token_axis, row.key_axis) == (1, None)
 
 
 def test_groups_of_taps_drop_the_layer_number():
