@@ -51,7 +51,7 @@ def _chains(a, b, order, panel, some, out):
                     out[row, o] = some[(row - t) * LANES + o - first]
 
 
-def chain_product(a, b, order=None):
+def chain_product(a: np.ndarray, b: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
     """Multiply by a transpose, each output as one chain of sums.
 
         y[t, o] = ((a[t, 0] * b[o, 0] + a[t, 1] * b[o, 1]) + a[t, 2] * b[o, 2]) + ...

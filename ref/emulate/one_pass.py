@@ -1,23 +1,28 @@
 """What a pass is run with, as the judge sees it: tokens, positions, images, weights by stage."""
 
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ref.config import PAD, TextConfig
 from ref.emulate.operands import kind_of, to_float16
 from ref.model.multimodal import soft_token_id
 from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionParams
-from ref.ops.linear import ByRows, take_rows, widen_jit
+from ref.ops.linear import ByRows, Weight, take_rows, widen_jit
 from ref.ops.rounding import bfloat16_values
 from ref.ops.visibility import Composition, image_blocks, visible_ranges
+
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
 
 
 class Unknown(Exception):
     """A value that cannot be computed from what the dump and the weights hold."""
 
 
-def as_held(weight, held: str) -> np.ndarray:
+def as_held(weight: Weight, held: str) -> np.ndarray:
     """Return the values of a weight, rounded to the format that a producer held it in.
 
     Args:
@@ -39,7 +44,7 @@ def as_held(weight, held: str) -> np.ndarray:
 Params = TypeVar("Params", LayerParams, VisionLayerParams, TextParams, VisionParams)
 
 
-def prepare(params: Params, held: str, dtype) -> Params:
+def prepare(params: Params, held: str, dtype: DTypeLike) -> Params:
     """Return parameters whose weights are float arrays, as the producer held them; layers and embedding stay.
 
     Args:
@@ -99,7 +104,7 @@ class OnePass(NamedTuple):
         """[T] bool, False on padding."""
         return self.cached + np.arange(self.ids.shape[1]) >= self.first[0, 0]
 
-    def blocks(self):
+    def blocks(self) -> np.ndarray | None:
         """Return each token's image block, None without images."""
         return image_blocks(self.places, self.first, self.cached) if self.places.any() else None
 
@@ -114,14 +119,14 @@ class OnePass(NamedTuple):
 
 
 def pass_of(
-    loaded,
-    ids,
+    loaded: "Loaded",
+    ids: Sequence[int] | np.ndarray,
     *,
-    positions=None,
+    positions: ArrayLike | None = None,
     cached: int = 0,
     left_pads: int = 0,
-    blocks=None,
-    pixels=None,
+    blocks: Sequence[Sequence[int]] | np.ndarray | None = None,
+    pixels: np.ndarray | None = None,
     composition: Composition = "current",
     held: str = "file",
     before: "OnePass | None" = None,

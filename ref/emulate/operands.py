@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from ref.ops.blocks import Blocks
-from ref.ops.linear import ByRows
+from ref.ops.linear import ByRows, Weight
 from ref.ops.rounding import bfloat16_values
 
 LARGEST_FLOAT8 = 448.0  # of e4m3 without infinities
@@ -18,13 +18,13 @@ def as_it_is(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def to_float16(x):
+def to_float16(x: np.ndarray) -> np.ndarray:
     """Round to float16 and stay in float32; what is above 65,504 becomes infinite, as it does there."""
     with np.errstate(over="ignore"):
         return x.astype(np.float16).astype(np.float32)
 
 
-def to_tf32(x):
+def to_tf32(x: np.ndarray) -> np.ndarray:
     """Round float32 to the nearest number with 10 bits of mantissa, ties to even: TF32, as tensor cores read it.
 
     Args:
@@ -42,7 +42,7 @@ def to_tf32(x):
     return np.where(np.isfinite(x), rounded, x)
 
 
-def to_float8(x):
+def to_float8(x: np.ndarray) -> np.ndarray:
     """Round to float8 e4m3 with one scale for the whole tensor, and multiply by the scale again.
 
         s = max |x| / 448,    y = e4m3(x / s) * s
@@ -83,7 +83,7 @@ SUMS: dict[str, tuple[int, Callable]] = {
 }
 
 
-def narrow_product(a, b, kind: str):
+def narrow_product(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
     """Multiply [..., T, I] by [..., I, O]; the sum is rounded each time that a block of terms is added.
 
     Args:
@@ -107,7 +107,7 @@ def narrow_product(a, b, kind: str):
     return total
 
 
-def kind_of(weight) -> str:
+def kind_of(weight: Weight) -> str:
     """Return the format of a weight as its file names it."""
     if isinstance(weight, Blocks):
         return weight.format
@@ -116,7 +116,7 @@ def kind_of(weight) -> str:
     return {"uint16": "BF16", "float16": "F16"}.get(str(weight.dtype), "F32")
 
 
-def rounded_for(rows, kind: str):
+def rounded_for(rows: np.ndarray, kind: str) -> np.ndarray:
     """Round the inputs of a product as llama.cpp does for a weight of this format.
 
         q8_0: per 32 values q = rint(x * 127 / m), used as q * float16(m / 127);  q8_K: per 256, in float32

@@ -1,9 +1,14 @@
 """Stages: pieces of the model whose weights are in memory at one time. The judge goes stage by stage."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from numpy.typing import DTypeLike
 
 from ref.emulate.one_pass import OnePass, prepare
 from ref.model.taps import LAYER_TAPS, MERGED, VISION_LAYER_TAPS, VISION_TAPS
+
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
 
 
 class Stage(NamedTuple):
@@ -50,7 +55,7 @@ def taps_of(stage: Stage, cached: bool, images: bool) -> list[str]:
     }[stage.name]
 
 
-def prepare_stage(loaded, stage: Stage, held: str, dtype) -> Any:
+def prepare_stage(loaded: "Loaded", stage: Stage, held: str, dtype: DTypeLike) -> Any:
     """Return the weights of a stage as float arrays, as the producer held them.
 
     Args:
@@ -63,10 +68,7 @@ def prepare_stage(loaded, stage: Stage, held: str, dtype) -> Any:
     return weights if stage.name in ("embed", "logits") else prepare(weights, held, dtype)
 
 
-def stage_weights(loaded, stage: Stage) -> Any:
+def stage_weights(loaded: "Loaded", stage: Stage) -> Any:
     """Return the weights of a stage as they lie in their file."""
-    if stage.name == "layer":
-        return loaded.params.layers[stage.layer]
-    if stage.name == "vision.layer":
-        return loaded.vision.layers[stage.layer]
-    return loaded.vision if stage.name.startswith("vision") else loaded.params
+    model: Any = loaded.vision if stage.name.startswith("vision") else loaded.params
+    return model if stage.layer is None else model.layers[stage.layer]

@@ -70,7 +70,7 @@ def least(truth: np.ndarray, stored: str, tokens: int) -> float:
     return STEP.get(stored, STEP["float32"]) * min(1.0, max(share, shared))
 
 
-def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, valid) -> Floor:
+def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, valid: np.ndarray) -> Floor:
     """Measure the noise floor at a tap.
 
         floor = max over valid runs of distance(run, truth), and at least `least`; what only moves values has no least

@@ -47,7 +47,7 @@ def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
     value = pass_runs.load(tap)
     if row_of(tap).integers:
         return _measure_exact(row, pass_runs.one_pass, tap, value, truth)
-    from_prompt = None if isinstance(own, Unknown) else own
+    from_prompt: Any = None if isinstance(own, Unknown) else own
     value, truth, *rest = fitted(pass_runs.one_pass, tap, value, truth, *([] if from_prompt is None else [from_prompt]))
     return _measure_floats(pass_runs, row, value, truth, rest[0] if len(rest) > 1 else None, rest[-1])
 
@@ -101,7 +101,7 @@ def _into(row: dict[str, Any], error: str, names: tuple[str, str], sums, truth, 
     return floor
 
 
-def largest_error(value, truth, tap: str, valid) -> float:
+def largest_error(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> float:
     """Return the largest absolute error of tokens that are no padding."""
     error = value - truth
     error = by_token(np.abs(error, out=error), tap)
@@ -164,9 +164,9 @@ def fit_tail(tap: str, computed: np.ndarray, value: np.ndarray) -> np.ndarray:
     return computed[(*[slice(None)] * axis, newest)]
 
 
-def fitted(one_pass: OnePass, tap: str, value, *truths):
+def fitted(one_pass: OnePass, tap: str, value: np.ndarray, *truths: np.ndarray) -> tuple[np.ndarray, ...]:
     """Bring a dump's value and its truths to the same keys, blank what is padding, and say which tokens count."""
-    row, truths = row_of(tap), [fit_tail(tap, truth, value) for truth in truths]
+    row, truths = row_of(tap), tuple(fit_tail(tap, truth, value) for truth in truths)
     valid = np.ones(max(1, truths[0].shape[1]), bool)
     if tap.startswith("vision."):
         tokens = value.shape[2] if row.is_pairwise else value.shape[0] * value.shape[1]
@@ -177,8 +177,8 @@ def fitted(one_pass: OnePass, tap: str, value, *truths):
         keys = truths[0].shape[-1]
         value = value[..., value.shape[-1] - keys :]
         seen = one_pass.total - keys + np.arange(keys) >= one_pass.first[0, 0]
-        value, *truths = (x if seen.all() else np.where(seen, x, 0) for x in (value, *truths))
-        return (value, *truths, one_pass.valid)
+        blanked = (x if seen.all() else np.where(seen, x, 0) for x in (value, *truths))
+        return (*blanked, one_pass.valid)
     if row.is_ring:
         keys = truths[0].shape[1]
         valid = one_pass.total - keys + np.arange(keys) >= one_pass.first[0, 0]
@@ -186,7 +186,7 @@ def fitted(one_pass: OnePass, tap: str, value, *truths):
     return (value, *truths, one_pass.valid)
 
 
-def first_nonfinite(value, truth, tap: str, valid) -> dict[str, Any] | None:
+def first_nonfinite(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> dict[str, Any] | None:
     """Find the first value that is NaN or infinite; padding does not count."""
     if np.isfinite(value).all():
         return None

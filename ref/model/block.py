@@ -23,7 +23,9 @@ class Place(NamedTuple):
     positions: np.ndarray  # [B, T] int64, -1 on padding
 
 
-def block(x, p: LayerParams, place: Place, cache: LayerCache | None, c: TextConfig, ops: Ops, tap: Taps):
+def block(
+    x: np.ndarray, p: LayerParams, place: Place, cache: LayerCache | None, c: TextConfig, ops: Ops, tap: Taps
+) -> tuple[np.ndarray, LayerCache | None]:
     """Run one decoder layer.
 
         mid = x   + post_attn_norm(attention(pre_attn_norm(x)))
@@ -55,7 +57,9 @@ def block(x, p: LayerParams, place: Place, cache: LayerCache | None, c: TextConf
     return out, cache
 
 
-def attention(x, p: LayerParams, place: Place, cache: LayerCache | None, c: TextConfig, ops: Ops, tap: Taps):
+def attention(
+    x: np.ndarray, p: LayerParams, place: Place, cache: LayerCache | None, c: TextConfig, ops: Ops, tap: Taps
+) -> tuple[np.ndarray, LayerCache | None]:
     """Grouped-query attention with normalised queries and keys, rotated after the norm.
 
     Args, Returns: as `block`, without the outer norms and the residual sum.
@@ -80,7 +84,7 @@ def attention(x, p: LayerParams, place: Place, cache: LayerCache | None, c: Text
     return out, cache
 
 
-def feed_forward(x, p: LayerParams, ops: Ops, tap: Taps):
+def feed_forward(x: np.ndarray, p: LayerParams, ops: Ops, tap: Taps) -> np.ndarray:
     """Two projections up, one gates the other, one projection down.
 
         out = (gelu_tanh(x @ gate.T) * (x @ up.T)) @ down.T

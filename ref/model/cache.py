@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ref.config import TextConfig
 
@@ -33,7 +34,7 @@ class Cache(NamedTuple):
         return self.layers[0].written
 
 
-def empty_cache(config: TextConfig, left_pads: np.ndarray, context: int, dtype) -> Cache:
+def empty_cache(config: TextConfig, left_pads: np.ndarray, context: int, dtype: DTypeLike) -> Cache:
     """Make a cache for B rows and up to `context` tokens, pads included.
 
     Args:
@@ -82,7 +83,7 @@ class KeyView(NamedTuple):
     origin: int
 
 
-def extend(cache: LayerCache, k, v, positions) -> tuple[KeyView, LayerCache]:
+def extend(cache: LayerCache, k: np.ndarray, v: np.ndarray, positions: np.ndarray) -> tuple[KeyView, LayerCache]:
     """Add the keys of a pass and return what its queries attend over, and the cache after it.
 
     One token is written first and attended to in place: in a ring it overwrites the key that just left its window.

@@ -119,7 +119,7 @@ def _steps(params, prompts, max_new_tokens, sampling, stop, how, images):
         ids = np.array([[token if is_open else PAD] for token, is_open in zip(chosen, open_rows, strict=True)])
 
 
-def choose(logits, sampling: Sampling, generator: np.random.Generator, how: How) -> int:
+def choose(logits: np.ndarray, sampling: Sampling, generator: np.random.Generator, how: How) -> int:
     """Pick one token from the logits of one position: the arg-max (the smallest id of a tie), or a draw.
 
     Args:

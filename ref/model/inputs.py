@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ref.config import PAD, TextConfig
 from ref.errors import wanted
@@ -15,7 +16,7 @@ class SoftTokens(NamedTuple):
     places: np.ndarray  # [B, T] bool, True at images * M tokens
 
 
-def check_ids(ids, c: TextConfig, where: object = "ids"):
+def check_ids(ids: ArrayLike, c: TextConfig, where: object = "ids") -> np.ndarray:
     """Return the ids as a [B, T] int64 array, or refuse them.
 
     Args:
@@ -35,7 +36,7 @@ def check_ids(ids, c: TextConfig, where: object = "ids"):
     return array.astype(np.int64)
 
 
-def rows_of(ids, where: object = "ids"):
+def rows_of(ids: ArrayLike, where: object = "ids") -> np.ndarray:
     """Return ids as a [B, T] array of integers, of whatever values, or refuse them as `check_ids` does."""
     try:
         array = np.asarray(ids)
@@ -48,7 +49,7 @@ def rows_of(ids, where: object = "ids"):
     return array
 
 
-def insert(h, rows, places):
+def insert(h: np.ndarray, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Put rows of image features in the place of soft tokens, unscaled, in order.
 
         h[places][i] = rows[i div M, i mod M]
@@ -69,7 +70,7 @@ def insert(h, rows, places):
     return merged
 
 
-def ids_and_places(ids, soft: SoftTokens | None, c: TextConfig):
+def ids_and_places(ids: ArrayLike, soft: SoftTokens | None, c: TextConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return ids that can be looked up and where the soft tokens are, having checked both.
 
     Args:

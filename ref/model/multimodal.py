@@ -1,11 +1,13 @@
 """Images and text together: which tokens stand for image features, and one pass over both."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ref.config import SOFT_TOKEN, TextConfig
 from ref.errors import wanted
+from ref.model.cache import Cache
 from ref.model.inputs import SoftTokens, rows_of
 from ref.model.params import TextParams, VisionParams
 from ref.model.text import How, forward
@@ -31,7 +33,7 @@ def soft_token_id(c: TextConfig) -> int:
     return min(SOFT_TOKEN, c.vocabulary)
 
 
-def soft_places(ids, c: TextConfig, per_image: int):
+def soft_places(ids: ArrayLike, c: TextConfig, per_image: int) -> np.ndarray:
     """Find the soft tokens.
 
     Args:
@@ -77,7 +79,7 @@ def check_count(found: int, images: "Images | None", c: TextConfig) -> None:
         raise wanted("image placeholders", "ids", want, found)
 
 
-def embed_images(images: Images, ids, c: TextConfig, how: How) -> SoftTokens:
+def embed_images(images: Images, ids: ArrayLike, c: TextConfig, how: How) -> SoftTokens:
     """Look at the images and say where their rows go.
 
     Args:
@@ -98,7 +100,14 @@ def embed_images(images: Images, ids, c: TextConfig, how: How) -> SoftTokens:
     return SoftTokens(encode_images(images.vision, images.pixels, how), places)
 
 
-def forward_images(text: TextParams, images: Images, ids, how: How = How(), cache=None, first=None):  # noqa: B008
+def forward_images(
+    text: TextParams,
+    images: Images,
+    ids: ArrayLike,
+    how: How = How(),  # noqa: B008
+    cache: Cache | None = None,
+    first: ArrayLike | None = None,
+) -> tuple[Any, Any]:
     """Run one pass over text and images: the tower, the merge, then the text model.
 
     Args:

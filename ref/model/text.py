@@ -3,6 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ref.config import TextConfig
 from ref.errors import wanted
@@ -28,10 +29,10 @@ class How(NamedTuple):
 
 def forward(
     params: TextParams,
-    ids,
+    ids: ArrayLike,
     how: How = How(),  # noqa: B008
     cache: Cache | None = None,
-    first=None,
+    first: ArrayLike | None = None,
     soft: SoftTokens | None = None,
 ) -> tuple[Any, Any]:
     """Run the text model over the tokens of one pass.
@@ -83,7 +84,9 @@ def forward(
     return how.taps("text.logits", how.ops.linear(h, params.embedding)), cache
 
 
-def place_tokens(c: TextConfig, layer: int, first, start: int, how: How, blocks=None) -> Place:
+def place_tokens(
+    c: TextConfig, layer: int, first: np.ndarray, start: int, how: How, blocks: np.ndarray | None = None
+) -> Place:
     """Work out rotations and visibility of a pass for layers of the same kind as `layer`.
 
     Args:

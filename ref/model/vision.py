@@ -1,6 +1,7 @@
 """The vision tower (SigLIP So400m/14) and the projector: an image to M rows of the text model's width."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ref.config import VisionConfig
 from ref.errors import wanted
@@ -12,7 +13,7 @@ from ref.ops.linear import widen
 from ref.ops.patches import split_patches
 
 
-def encode_images(p: VisionParams, pixels, how: How = How()):  # noqa: B008
+def encode_images(p: VisionParams, pixels: ArrayLike, how: How = How()) -> np.ndarray:  # noqa: B008
     """Turn images into soft tokens.
 
         x = patches(pixels) @ patch.T + patch_bias + position;   x = vision_block_i(x), i = 0 .. L-1
@@ -50,7 +51,9 @@ def encode_images(p: VisionParams, pixels, how: How = How()):  # noqa: B008
     return tap("vision.soft_tokens", ops.linear(x, np.ascontiguousarray(widen(p.projection).T)))
 
 
-def vision_block(x, p: VisionLayerParams, visible, v: VisionConfig, ops: Ops, tap: Taps):
+def vision_block(
+    x: np.ndarray, p: VisionLayerParams, visible: np.ndarray, v: VisionConfig, ops: Ops, tap: Taps
+) -> np.ndarray:
     """Run one SigLIP block: LayerNorm before each half, biases everywhere, nothing causal, no positions but the table.
 
         mid = x   + attention(layer_norm(x));    out = mid + down(gelu_tanh(up(layer_norm(mid))))
@@ -77,7 +80,9 @@ def vision_block(x, p: VisionLayerParams, visible, v: VisionConfig, ops: Ops, ta
     return tap("out", mid + tap("ffn.out", ops.linear(act, p.down, p.down_bias)))
 
 
-def vision_attention(x, p: VisionLayerParams, visible, v: VisionConfig, ops: Ops, tap: Taps):
+def vision_attention(
+    x: np.ndarray, p: VisionLayerParams, visible: np.ndarray, v: VisionConfig, ops: Ops, tap: Taps
+) -> np.ndarray:
     """Attend from every patch to every patch.
 
         scores = (D / N)^-1/2 * q . k;   out = softmax(scores) @ v @ attn_out.T + attn_out_bias
@@ -98,7 +103,7 @@ def vision_attention(x, p: VisionLayerParams, visible, v: VisionConfig, ops: Ops
     return tap("attn.out", ops.linear(tap("attn.mix", mixed).reshape(x.shape), p.attn_out, p.attn_out_bias))
 
 
-def check_pixels(pixels, v: VisionConfig, where: object = "pixels"):
+def check_pixels(pixels: ArrayLike, v: VisionConfig, where: object = "pixels") -> np.ndarray:
     """Return pixels as an array, or refuse them.
 
     Args:

@@ -10,7 +10,9 @@ from ref.ops.attend_blocks import attend_blocks
 from ref.ops.attention import mix, scores, softmax
 
 
-def attend(q, k, v, visible, scale, origin=0):
+def attend(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, visible: np.ndarray, scale: float, origin: int = 0
+) -> np.ndarray:
     """Do scores, softmax and mix in one go.
 
         attend = mix(softmax(scores(q, k, scale), visible, origin), v)
@@ -82,7 +84,9 @@ def _attend_rows(q, k, v, visible, scale, origin, out):
 FEW = 8  # from so many queries on, blocks of them (`ops/attend_blocks`) are faster than one at a time
 
 
-def attend_jit(q, k, v, visible, scale, origin=0):
+def attend_jit(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, visible: np.ndarray, scale: float, origin: int = 0
+) -> np.ndarray:
     """Kernel of `attend`: few queries one by one, many in blocks; float64 sums of weights."""
     q, k, v, visible = (np.ascontiguousarray(x) for x in (q, k, v, visible))
     out = np.empty(q.shape, q.dtype)

@@ -188,7 +188,9 @@ def _attend_some(given, some, tile, b, kv, row, out):
     _scatter(some, b, kv, row, given.q.shape[2] // k.shape[1], out)
 
 
-def attend_blocks(q, k, v, visible, scale, origin, out):
+def attend_blocks(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, visible: np.ndarray, scale: float, origin: int, out: np.ndarray
+) -> None:
     """Fill `out` as `attend` does: each Python thread takes the next few blocks, the last of a head first.
 
     Args:

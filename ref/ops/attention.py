@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, prange
 
 
-def scores(q, k, scale):
+def scores(q: np.ndarray, k: np.ndarray, scale: float) -> np.ndarray:
     """Compare every query with every key of its group's head.
 
         scores[b, n, t, s] = scale * sum_h q[b, t, n, h] * k[b, s, n // G, h]
@@ -31,7 +31,7 @@ def scores(q, k, scale):
     return ((grouped @ k.transpose(0, 2, 3, 1)) * q.dtype.type(scale)).reshape(B, N, T, S)
 
 
-def slot_keys(slots, origin, newest):
+def slot_keys(slots: int, origin: int, newest: int) -> np.ndarray:
     """Return the key index that each slot holds: the newest j < `newest` with (j - origin) mod S == slot.
 
     Args:
@@ -55,7 +55,7 @@ def _seen(visible, slots, origin):
     return (key >= visible[..., :1]) & (key < visible[..., 1:])
 
 
-def softmax(scores, visible, origin=0):
+def softmax(scores: np.ndarray, visible: np.ndarray, origin: int = 0) -> np.ndarray:
     """Turn each query's scores of visible keys into probabilities.
 
         probs[b, n, t, s] = exp(scores[b, n, t, s] - m) / sum over visible s' of exp(scores[b, n, t, s'] - m)
@@ -82,7 +82,7 @@ def softmax(scores, visible, origin=0):
     return (weights / np.where(total == 0, 1.0, total)).astype(scores.dtype)
 
 
-def mix(probs, v):
+def mix(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Average the values of each query's group with its probabilities.
 
         mix[b, t, n, h] = sum_s probs[b, n, t, s] * v[b, s, n // G, h]
@@ -120,7 +120,7 @@ def _scores(q, k, scale, out):
             out[b, n, t, s] = _dot(q[b, t, n], k[b, s, n // G]) * scale
 
 
-def scores_jit(q, k, scale):
+def scores_jit(q: np.ndarray, k: np.ndarray, scale: float) -> np.ndarray:
     """Kernel of `scores`: one dot product a cell, in vector lanes."""
     out = np.empty((q.shape[0], q.shape[2], q.shape[1], k.shape[1]), q.dtype)
     _scores(np.ascontiguousarray(q), np.ascontiguousarray(k), q.dtype.type(scale), out)
@@ -144,7 +144,7 @@ def _softmax(scores, visible, out):
             out[b, n, t, s] = np.exp(np.float64(scores[b, n, t, s]) - largest) / total if seen else 0.0
 
 
-def softmax_jit(scores, visible, origin=0):
+def softmax_jit(scores: np.ndarray, visible: np.ndarray, origin: int = 0) -> np.ndarray:
     """Kernel of `softmax`: three sweeps a row, one float64 sum from the first key to the last."""
     out = np.empty_like(scores)
     _softmax(np.ascontiguousarray(scores), _seen(visible, scores.shape[-1], origin), out)
@@ -174,7 +174,7 @@ def _mix(probs, v, out):
                 part[:] = 0
 
 
-def mix_jit(probs, v):
+def mix_jit(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Kernel of `mix`: adds the values key by key, from the first to the last, in sums of 64 and then those sums."""
     out = np.zeros((probs.shape[0], probs.shape[2], probs.shape[1], v.shape[3]), v.dtype)
     _mix(np.ascontiguousarray(probs), np.ascontiguousarray(v), out)

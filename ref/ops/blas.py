@@ -86,7 +86,7 @@ def block_of(outputs: int) -> int:
     return -(-outputs // (blocks * STEP)) * STEP
 
 
-def multiply(rows, weight, out, block: int):
+def multiply(rows: np.ndarray, weight: np.ndarray, out: np.ndarray, block: int) -> None:
     """Multiply by the transpose of a matrix, into an array.
 
         out[t, o] = sum_i rows[t, i] * weight[o, i]

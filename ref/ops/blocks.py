@@ -72,7 +72,7 @@ class Blocks(NamedTuple):
         """Return the shape of the decoded matrix."""
         return self.rows, self.columns
 
-    def take_rows(self, rows) -> "Blocks":
+    def take_rows(self, rows: slice | np.ndarray) -> "Blocks":
         """Select rows by a slice (no copy) or by an array of indices (copies their bytes)."""
         return Blocks(self.data[rows], self.format, None if self.scale is None else self.scale[rows])
 
@@ -88,7 +88,7 @@ _DEFINITIONS = {
 _DEFINITIONS |= {"SFP8": decode_sfp8, "INT4": decode_int4}
 
 
-def decode(blocks):
+def decode(blocks: Blocks) -> np.ndarray:
     """Widen a quantised matrix to the float32 values its bytes stand for.
 
         value = scale * q                   Q8_0, Q4_0, Q5_0, Q6_K   (q signed, after its offset)
@@ -205,7 +205,7 @@ def _chunk(rows):  # four pieces a thread, so that a thread that is late does no
     return max(1, -(-rows // (4 * get_num_threads())))
 
 
-def decode_jit(blocks):
+def decode_jit(blocks: Blocks) -> np.ndarray:
     """Kernel of `decode`, row by row."""
     form, data, parts = _cut(blocks)
     out = np.empty(blocks.shape, np.float32)
@@ -217,7 +217,7 @@ def decode_jit(blocks):
     return _unscaled(out, blocks)
 
 
-def linear_blocks_jit(x, blocks):
+def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
     """Multiply few rows by a quantised matrix without widening it as a whole.
 
         y[t, r] = sum_d x[t, d] * decode(blocks)[r, d]

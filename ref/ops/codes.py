@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 
-def decode_sfp8(codes):
+def decode_sfp8(codes: np.ndarray) -> np.ndarray:
     """Turn switching floating-point codes into the values they stand for: two kinds of small float in one byte.
 
         s e e e m m m m:  bit 7 the sign, c the other seven
@@ -27,7 +27,7 @@ def decode_sfp8(codes):
     return ((bits | (codes & 0x80).astype(np.uint32) << 8) << 16).astype(np.uint32).view(np.float32)
 
 
-def decode_int4(packed):
+def decode_int4(packed: np.ndarray) -> np.ndarray:
     """Turn packed codes of 4 bits into integers.
 
         value of column 2 j = (low half of byte j) - 8,    of column 2 j + 1: the high half
@@ -49,7 +49,7 @@ def decode_int4(packed):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def row_sfp8(row, out):
+def row_sfp8(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_sfp8`, one row."""
     flat, values = row.reshape(-1), out.reshape(-1)
     for i in range(flat.size):
@@ -62,7 +62,7 @@ def row_sfp8(row, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def row_int4(row, out):
+def row_int4(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_int4`, one row."""
     flat, values = row.reshape(-1), out.reshape(-1)
     for i in range(flat.size):

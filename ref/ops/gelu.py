@@ -9,7 +9,7 @@ SQRT_2_OVER_PI = 0.7978845608028654
 CUBIC = 0.044715
 
 
-def gelu_tanh(x):
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
     """Multiply by an approximation of the normal distribution's cumulative probability.
 
         gelu(x) = x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))
@@ -28,7 +28,7 @@ def gelu_tanh(x):
     return (0.5 * wide * (1.0 + np.tanh(SQRT_2_OVER_PI * (wide + CUBIC * wide**3)))).astype(x.dtype)
 
 
-def geglu(gate, up):
+def geglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Gate the up projection: the only non-linearity of the feed-forward block.
 
         act[..., f] = gelu(gate[..., f]) * up[..., f]
@@ -73,7 +73,7 @@ def _gelu_parts(x, out):
         _gelu_part(x[part * STEP : (part + 1) * STEP], out[part * STEP : (part + 1) * STEP])
 
 
-def gelu_tanh_jit(x):
+def gelu_tanh_jit(x: np.ndarray) -> np.ndarray:
     """Kernel of `gelu_tanh`: one element at a time, in x's dtype."""
     flat = np.ascontiguousarray(x).reshape(-1)
     out = np.empty_like(flat)
@@ -94,7 +94,7 @@ def _geglu_parts(gate, up, out):
         _geglu_part(gate[where], up[where], out[where])
 
 
-def geglu_jit(gate, up):
+def geglu_jit(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Kernel of `geglu`: one element at a time, float64 inside."""
     flat = np.ascontiguousarray(gate).reshape(-1)
     out = np.empty_like(flat)

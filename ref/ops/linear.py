@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import DTypeLike
 
 from ref.ops.blas import block_of, multiply
 from ref.ops.blocks import Blocks, decode, decode_jit, linear_blocks_jit
@@ -26,7 +27,7 @@ class ByRows(NamedTuple):
 Weight: TypeAlias = np.ndarray | Blocks | ByRows
 
 
-def take_rows(weight, rows):
+def take_rows(weight: Weight, rows: slice | np.ndarray) -> np.ndarray | Blocks:
     """Return rows of a weight, held as the weight holds them.
 
         w[rows, :]
@@ -41,7 +42,7 @@ def take_rows(weight, rows):
     return weight[rows] if isinstance(weight, np.ndarray) else weight.take_rows(rows)
 
 
-def widen(weight):
+def widen(weight: Weight) -> np.ndarray:
     """Return the float values that a weight stands for.
 
         bfloat16 bits -> float32, Blocks -> float32, floats as they are, ByRows by what its rows are
@@ -61,12 +62,12 @@ def widen(weight):
     return widen_bfloat16(weight) if weight.dtype == np.uint16 else weight
 
 
-def widen_jit(weight):
+def widen_jit(weight: Weight) -> np.ndarray:
     """Kernel of `widen`: blocks are decoded by theirs."""
     return decode_jit(weight) if isinstance(weight, Blocks) else widen(weight)
 
 
-def linear(x, weight, bias=None):
+def linear(x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
     """Project: multiply by the transpose of a weight.
 
         y[..., o] = sum_i x[..., i] * w[o, i] + b[o]
@@ -87,7 +88,7 @@ def linear(x, weight, bias=None):
     return y if bias is None else y + widen(bias).astype(x.dtype, copy=False)
 
 
-def embed(ids, table, scale, dtype):
+def embed(ids: np.ndarray, table: Weight, scale: float, dtype: DTypeLike) -> np.ndarray:
     """Look up each token's row and scale it by the square root of the width.
 
         h[b, t, d] = table[ids[b, t], d] * scale
@@ -180,7 +181,7 @@ def _add_bias(y, bias):
             y[t, o] += bias[o]
 
 
-def linear_jit(x, weight, bias=None):
+def linear_jit(x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
     """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and use BLAS."""
     y = _product(x, weight)
     if bias is not None:
@@ -224,6 +225,6 @@ def _narrow(weight):
     return isinstance(weight, Blocks) or weight.dtype == np.uint16
 
 
-def embed_jit(ids, table, scale, dtype):
+def embed_jit(ids: np.ndarray, table: Weight, scale: float, dtype: DTypeLike) -> np.ndarray:
     """Kernel of `embed`: the definition itself, since only the looked-up rows are widened."""
     return embed(ids, table, scale, dtype)

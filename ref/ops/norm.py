@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 
-def rms_norm(x, scale, eps):
+def rms_norm(x: np.ndarray, scale: np.ndarray, eps: float) -> np.ndarray:
     """Divide each row by its root mean square, then multiply by one plus the gain.
 
         y[..., d] = x[..., d] / sqrt(mean_d(x[..., d]^2) + eps) * (1 + scale[d])
@@ -50,7 +50,7 @@ def _norm_rows_parallel(x, gain, eps, out):
         _norm_row(x[row], gain, eps, out[row])
 
 
-def rms_norm_jit(x, scale, eps):
+def rms_norm_jit(x: np.ndarray, scale: np.ndarray, eps: float) -> np.ndarray:
     """Kernel of `rms_norm`: one float64 sum a row, in vector lanes."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     out = np.empty_like(rows)
@@ -60,7 +60,7 @@ def rms_norm_jit(x, scale, eps):
     return out.reshape(x.shape)
 
 
-def layer_norm(x, gain, bias, eps):
+def layer_norm(x: np.ndarray, gain: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
     """Centre each row, divide it by its standard deviation, then multiply by the gain and add the bias.
 
         y[..., d] = (x[..., d] - mean) / sqrt(variance + eps) * gain[d] + bias[d]
@@ -106,7 +106,7 @@ def _layer_norm_rows(x, gain, bias, eps, out):
         _layer_norm_row(x[row], gain, bias, eps, out[row])
 
 
-def layer_norm_jit(x, gain, bias, eps):
+def layer_norm_jit(x: np.ndarray, gain: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
     """Kernel of `layer_norm`: two float64 sums a row, in vector lanes."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     out = np.empty_like(rows)

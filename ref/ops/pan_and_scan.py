@@ -5,7 +5,7 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def count_crops(longer, shorter, min_ratio, min_crop, max_crops):
+def count_crops(longer: int, shorter: int, min_ratio: float, min_crop: int, max_crops: int) -> int:
     """Return into how many strips the longer side is cut; 0: the image is seen whole only.
 
         n = 0                                                       if longer / shorter < min_ratio
@@ -30,7 +30,7 @@ def count_crops(longer, shorter, min_ratio, min_crop, max_crops):
 
 
 @njit(cache=True, nogil=True)
-def crop_boxes(height, width, min_ratio, min_crop, max_crops, clip):
+def crop_boxes(height: int, width: int, min_ratio: float, min_crop: int, max_crops: int, clip: bool) -> np.ndarray:
     """Return the boxes of an image's crops, in reading order; the whole image is not one of them.
 
     Strip i of a landscape or square image covers columns i s .. (i + 1) s - 1, s = ceil(width / n); a portrait is
@@ -73,7 +73,7 @@ def crop_boxes(height, width, min_ratio, min_crop, max_crops, clip):
     return boxes
 
 
-def cut(image, box):
+def cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Copy a box out of an image; what lies past the edge is black.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 
-def split_patches(pixels, patch):
+def split_patches(pixels: np.ndarray, patch: int) -> np.ndarray:
     """Cut images into squares, row by row, and lay each one's values out as a row: no arithmetic, so no kernel.
 
         patches[b, r * (X / patch) + c, (i * patch + y) * patch + x] = pixels[b, i, r * patch + y, c * patch + x]
@@ -26,7 +26,7 @@ def split_patches(pixels, patch):
     return np.ascontiguousarray(squares).reshape(B, rows * columns, C * patch * patch)
 
 
-def average_pool(x, pool):
+def average_pool(x: np.ndarray, pool: int) -> np.ndarray:
     """Average squares of neighbouring patches.
 
         y[b, r * (S / pool) + c, d] = mean over i, j < pool of x[b, (r * pool + i) * S + c * pool + j, d]
@@ -62,7 +62,7 @@ def _pool(x, side, pool, out):
             out[b, r * across + c, d] = total[d] / (pool * pool)
 
 
-def average_pool_jit(x, pool):
+def average_pool_jit(x: np.ndarray, pool: int) -> np.ndarray:
     """Kernel of `average_pool`: one float64 sum a value, row by row of its square."""
     side = int(x.shape[1] ** 0.5)
     out = np.empty((x.shape[0], (side // pool) ** 2, x.shape[2]), x.dtype)

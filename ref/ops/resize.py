@@ -5,7 +5,7 @@ r pixels on each side, so that every input pixel counts; when it grows the trian
 how they round: Pillow to whole levels twice, after the first and after the second pass, so that the order shows.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -14,7 +14,7 @@ FRACTION_BITS = 22  # of Pillow's weights: 32, less 8 of the pixel, less 2 spare
 LONGEST_SIDE = 2**24  # Pillow holds sides in float32, which counts no further
 
 
-def triangle_weights(inputs, outputs):
+def triangle_weights(inputs: int, outputs: int) -> np.ndarray:
     """Return how much each input pixel of a line counts in each output pixel.
 
         w[o, i] = max(0, 1 - |i + 1/2 - (o + 1/2) s| / max(s, 1)) / (their sum over i),    s = inputs / outputs
@@ -49,7 +49,7 @@ class Taps(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def taps_of(inputs, outputs):
+def taps_of(inputs: int, outputs: int) -> Taps:
     """Kernel of `triangle_weights`: the weights that are not zero, each row summed in order."""
     scale = inputs / outputs
     reach = max(scale, 1.0)
@@ -67,7 +67,7 @@ def taps_of(inputs, outputs):
     return Taps(first, count, weights)
 
 
-def rows_first(sides, wanted_sides):
+def rows_first(sides: tuple[int, int], wanted_sides: tuple[int, int]) -> bool:
     """Tell whether Pillow 13 sums over rows before columns, because the height shrinks by so much more.
 
         height < Y  and  Y - height > 2 (X - width)
@@ -83,7 +83,9 @@ def rows_first(sides, wanted_sides):
     return shrinks > 0 and shrinks > 2 * (sides[1] - wanted_sides[1])
 
 
-def resize_pillow(image, height, width, first=None):
+def resize_pillow(
+    image: np.ndarray, height: int, width: int, first: Literal["rows", "columns"] | None = None
+) -> np.ndarray:
     """Resize bytes exactly as Pillow's `Image.resize(..., BILINEAR)` does, to the bit.
 
         out[o] = min(255, floor(1/2 + sum_i floor(2^22 w[o, i] + 1/2) image[i] / 2^22))    along X, and along Y
@@ -159,7 +161,9 @@ def _weigh_rows(image, taps, out):
     return out
 
 
-def resize_pillow_jit(image, height, width, first=None):
+def resize_pillow_jit(
+    image: np.ndarray, height: int, width: int, first: Literal["rows", "columns"] | None = None
+) -> np.ndarray:
     """Kernel of `resize_pillow`: int32 sums over the run of inputs of each output pixel, exact in any order."""
     _check(image, height, width, ("uint8",))
     image = np.ascontiguousarray(image)
@@ -173,7 +177,7 @@ def resize_pillow_jit(image, height, width, first=None):
     return np.array(image)
 
 
-def resize_float(image, height, width):
+def resize_float(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize without rounding to levels, as `jax.image.resize(..., "bilinear", antialias=True)`.
 
         out[p, q, c] = sum_y sum_x w_Y[p, y] w_X[q, x] image[y, x, c]
@@ -212,7 +216,7 @@ def _weigh_floats(image, rows, columns, channels, out):
                 out[y, x * channels + c] = total
 
 
-def resize_float_jit(image, height, width):
+def resize_float_jit(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Kernel of `resize_float`: of each output row first the sum over rows, then over columns, in order."""
     dtype = _check(image, height, width, ("uint8", "float32", "float64"))
     Y, X, C = image.shape

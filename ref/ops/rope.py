@@ -2,9 +2,12 @@
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import DTypeLike
 
 
-def rope_table(positions, head_dim, base, factor, dtype):
+def rope_table(
+    positions: np.ndarray, head_dim: int, base: float, factor: float, dtype: DTypeLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Tabulate the cosine and sine of every position's rotation angles.
 
         angle[b, t, j] = positions[b, t] / (factor * base^(2j/H)),    j = 0 .. H/2 - 1
@@ -30,7 +33,7 @@ def rope_table(positions, head_dim, base, factor, dtype):
     return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
 
 
-def rotate(x, cos, sin):
+def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """Rotate the pairs (j, j + H/2) of each head by the angles of its position.
 
         y[b, t, n, j]       = x[b, t, n, j]       * cos[b, t, j] - x[b, t, n, j + H/2] * sin[b, t, j]
@@ -76,7 +79,7 @@ def _rotate_parallel(x, cos, sin, out):
         _rotate_token(x[token], cos[token], sin[token], out[token])
 
 
-def rotate_jit(x, cos, sin):
+def rotate_jit(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """Kernel of `rotate`: one pair at a time, float64 inside."""
     tokens = np.ascontiguousarray(x).reshape(-1, *x.shape[2:])
     out = np.empty_like(tokens)

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 
-def widen_bfloat16(bits):
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     """Turn bfloat16 bit patterns into the float32 values they stand for; exact, NaN payloads kept.
 
         value = the float32 whose upper 16 bits are `bits` and whose lower 16 are zero
@@ -20,7 +20,7 @@ def widen_bfloat16(bits):
     return np.left_shift(np.asarray(bits, np.uint16), np.uint32(16), dtype=np.uint32).view(np.float32)
 
 
-def round_bfloat16(x):
+def round_bfloat16(x: np.ndarray) -> np.ndarray:
     """Round to the nearest bfloat16, ties to even, and return its bits; NaN stays NaN, overflow becomes infinity.
 
         bits = (u + 0x7fff + ((u >> 16) & 1)) >> 16,    u the bits of float32(x)
@@ -60,7 +60,7 @@ def _round_parts(u, out):
         _round_values(u[part * PART : (part + 1) * PART], out[part * PART : (part + 1) * PART])
 
 
-def bfloat16_values(x):
+def bfloat16_values(x: np.ndarray) -> np.ndarray:
     """Round to the nearest bfloat16, ties to even, and stay in float32: how a bfloat16 run is emulated.
 
         y = widen_bfloat16(round_bfloat16(x))

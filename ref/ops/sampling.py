@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 
-def filtered_probs(logits, temperature=1.0, top_k=0, top_p=1.0):
+def filtered_probs(logits: np.ndarray, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
     """Turn logits into the probabilities that a token is drawn from.
 
     In the order of transformers: divide by the temperature, keep the k largest, then, of what is left, the smallest
@@ -67,13 +67,13 @@ def _filtered(wide, top_k, top_p):
     return probs
 
 
-def filtered_probs_jit(logits, temperature=1.0, top_k=0, top_p=1.0):
+def filtered_probs_jit(logits: np.ndarray, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
     """Kernel of `filtered_probs`: sorts only what top-k left; plain float64 sums in descending order."""
     wide = np.asarray(logits, np.float64)
     return _filtered((wide - wide.max()) / temperature, min(top_k, wide.size), top_p)
 
 
-def draw(probs, uniform):
+def draw(probs: np.ndarray, uniform: float) -> int:
     """Pick the token at which the cumulative probability, in order of ids, passes a uniform number.
 
         token = min {v : sum_{u <= v} probs[u] > uniform}

@@ -6,6 +6,7 @@ to. All of it is generic LLVM IR: a processor with narrow registers computes the
 
 import math
 import operator
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -13,6 +14,7 @@ from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import lower_builtin, models, overload, register_jitable, register_model, type_callable
+from numpy.typing import DTypeLike
 
 # Bytes of a vector: four registers of 512 bits, or else two of 256. Four vectors, one more and a number spread out fit
 # into the registers of either; such a step of a matrix product keeps the multipliers busy.
@@ -51,7 +53,7 @@ def _spread(builder, number, count):
     return builder.shuffle_vector(first, nothing, ir.VectorType(ir.IntType(32), count)([0] * count))
 
 
-def load(a, i):
+def load(a: np.ndarray, i: int) -> Any:
     """Return the vector that begins at a[i]; `a` has one axis, and nothing is checked."""
     return a[i : i + BYTES // a.itemsize].copy()
 
@@ -63,7 +65,7 @@ def _(context, builder, signature, args):
     return builder.load(place, align=signature.args[0].dtype.bitwidth // 8)
 
 
-def store(a, i, x):
+def store(a: np.ndarray, i: int, x: Any) -> None:
     """Write a vector to a[i] and on."""
     a[i : i + x.size] = x
 
@@ -75,7 +77,7 @@ def _(context, builder, signature, args):
     return context.get_dummy_value()
 
 
-def spread(a, i):
+def spread(a: np.ndarray, i: int) -> Any:
     """Return the vector of which every number is a[i]."""
     return np.full(BYTES // a.itemsize, a[i])
 
@@ -88,7 +90,7 @@ def _(context, builder, signature, args):
 # From here on, a number will do for a vector: Numba's loops over numbers become vectors by themselves.
 
 
-def like(x, constant):
+def like(x: Any, constant: float) -> Any:
     """Return a constant of x's kind: its dtype, and all numbers of a vector."""
     return np.full_like(x, constant)[()]
 
@@ -101,7 +103,7 @@ def _(context, builder, signature, args):
     return _spread(builder, context.cast(builder, args[1], types.float64, signature.args[0].dtype), kind.count)
 
 
-def fma(x, y, z):
+def fma(x: Any, y: Any, z: Any) -> Any:
     """Return x * y + z, rounded once (where the JIT is off, as nearly so as NumPy's longest float allows)."""
     return (np.longdouble(x) * y + z).astype(x.dtype)
 
@@ -114,7 +116,7 @@ def _(context, builder, signature, args):
     return builder.call(get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name), args)
 
 
-def where_less(x, y, a, b):
+def where_less(x: Any, y: Any, a: Any, b: Any) -> Any:
     """Return a where x < y, else b."""
     return np.where(x < y, a, b)[()]
 
@@ -132,12 +134,12 @@ for _operator, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operat
 
 
 @register_jitable
-def larger(x, y):
+def larger(x: Any, y: Any) -> Any:
     """Return the larger of each two numbers; y where either is NaN."""
     return where_less(y, x, x, y)
 
 
-def add_to_exponent(x, bits):
+def add_to_exponent(x: Any, bits: Any) -> Any:
     """Multiply x by 2^n, n being the lowest bits of the float `bits`; the result is to be a normal number."""
     integer, mantissa = (np.int32, 23) if x.dtype == np.float32 else (np.int64, 52)
     return (x.view(integer) + (bits.view(integer) << mantissa)).view(x.dtype)
@@ -180,7 +182,7 @@ LN_2 = math.log(2)
 _exp_float32, _exp_float64 = _exp(np.float32, 7, -87.0, 1.5 * 2**23), _exp(np.float64, 13, -708.0, 1.5 * 2**52)
 
 
-def exp(x):
+def exp(x: Any) -> Any:
     """Return e^x for x <= 0, within 1 ulp; 0 where that is less than the smallest normal numbers."""
     return (_exp_float32 if x.dtype == np.float32 else _exp_float64)(x)
 
@@ -191,7 +193,7 @@ def _(x):
     return lambda x: chosen(x)
 
 
-def aligned(shape, dtype):
+def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Return an array of whatever numbers that begins with a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     longer = np.empty(size + CACHE_LINE, np.uint8)

@@ -1,5 +1,6 @@
 """What a query may see: one contiguous range of keys, so two integers instead of a mask row."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,9 @@ _BEFORE_46850, _TWO_SIDED = 1, 2
 
 
 @njit(cache=True, nogil=True)
-def visible_keys(index, first, window, block_start=-1, block_stop=-1, composition=0):
+def visible_keys(
+    index: int, first: int, window: int, block_start: int = -1, block_stop: int = -1, composition: int = 0
+) -> tuple[int, int]:
     """Return the half-open range (start, stop) of key indices that one query sees.
 
         causal   first <= j <= index
@@ -68,7 +71,13 @@ def _fill(first, start, window, blocks, composition, out):
             out[b, t, 0], out[b, t, 1] = visible_keys(start + t, first[b, t], window, begin, end, composition)
 
 
-def visible_ranges(first, start, window, blocks=None, composition: Composition = "current"):
+def visible_ranges(
+    first: np.ndarray,
+    start: int,
+    window: int | None,
+    blocks: np.ndarray | None = None,
+    composition: Composition = "current",
+) -> np.ndarray:
     """Apply `visible_keys` to a pass of T queries whose key indices are start .. start + T - 1.
 
     Args:
@@ -104,7 +113,7 @@ def _fill_blocks(soft, first, start, out):
             out[b, t, 1] = -1 if not soft[b, t] else start + t + 1 if ends else out[b, t + 1, 1]
 
 
-def image_blocks(soft, first, start):
+def image_blocks(soft: np.ndarray, first: np.ndarray, start: int) -> np.ndarray:
     """Find each token's image block: the longest run of soft tokens that it is in, cut where a packed prompt ends.
 
         block(t) = [a, e) iff soft[a .. e-1], all of one prompt, neither soft[a-1] nor soft[e] of that prompt
@@ -125,7 +134,7 @@ def image_blocks(soft, first, start):
     return out
 
 
-def as_matrix(ranges, keys):
+def as_matrix(ranges: np.ndarray, keys: int) -> np.ndarray:
     """Draw ranges as the boolean matrix that other implementations carry.
 
     Args:
@@ -141,7 +150,9 @@ def as_matrix(ranges, keys):
     return (key >= ranges[..., :1]) & (key < ranges[..., 1:])
 
 
-def prompt_starts(lengths, left_pads):
+def prompt_starts(
+    lengths: Sequence[Sequence[int]], left_pads: Sequence[int] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return each token's `first`: where its own prompt starts in a row of left pads and packed prompts.
 
     Args:

@@ -13,7 +13,9 @@ ValueRange = Literal["0..1", "0..255", "-1..1"]
 RANGES = {"0..1": (0.0, 1.0), "0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0)}
 
 
-def read_array(array, where, layout=None, value_range=None):
+def read_array(
+    array: np.ndarray, where: object, layout: Literal["HWC", "CHW"] | None = None, value_range: str | None = None
+) -> np.ndarray:
     """Read an array as bytes of red, green and blue.
 
     Args:

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ UPRIGHT = {
 }
 
 
-def read_file(source, where):
+def read_file(source: str | PathLike | bytes | bytearray | memoryview, where: object) -> np.ndarray:
     """Decode the first frame of an image file that Pillow opens, upright, as red, green and blue.
 
     Args:
@@ -81,7 +82,7 @@ def read_file(source, where):
             raise wanted("image", where, "a whole and sound file", f"{type(error).__name__}: {error}") from None
 
 
-def check_sides(height, width, where):
+def check_sides(height: int, width: int, where: object) -> None:
     """Refuse an image without pixels, and one with more than 64 MP.
 
     Args:
@@ -99,7 +100,7 @@ def check_sides(height, width, where):
         raise wanted("image", where, f"at most {MOST_PIXELS:,} pixels", f"{width} x {height} = {width * height:,}")
 
 
-def to_levels(wide):
+def to_levels(wide: np.ndarray) -> np.ndarray:
     """Scale 16-bit values to the nearest of 256 levels.
 
         floor((v + 128) / 257) = v * 255 / 65535 rounded; no v lies halfway, since 257 is odd

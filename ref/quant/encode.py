@@ -20,7 +20,7 @@ LARGEST = {
 }
 
 
-def encode(weight, kind: str, where: object = "weight", first_row: int = 0) -> Blocks:
+def encode(weight: np.ndarray, kind: str, where: object = "weight", first_row: int = 0) -> Blocks:
     """Quantise a matrix, having refused what would not be read back.
 
     Args:
@@ -82,7 +82,7 @@ def _half_bytes(d):
         return np.ascontiguousarray(d, "<f2").view(np.uint8).reshape(*d.shape, 2)
 
 
-def encode_q4_0(weight) -> Blocks:
+def encode_q4_0(weight: np.ndarray) -> Blocks:
     """Quantise in blocks of 32 with four bits: the value of largest magnitude becomes code 0, whatever its sign.
 
         d = m / -8, m the signed value of largest magnitude;    q = min(15, trunc(x / d + 8.5))
@@ -107,7 +107,7 @@ def encode_q4_0(weight) -> Blocks:
     return Blocks(data.reshape(len(weight), -1), "Q4_0")
 
 
-def encode_q8_0(weight) -> Blocks:
+def encode_q8_0(weight: np.ndarray) -> Blocks:
     """Quantise in blocks of 32 with eight bits.
 
         d = max|x| / 127;    q = round(x / d), half away from zero
@@ -133,7 +133,7 @@ def encode_q8_0(weight) -> Blocks:
     return Blocks(data.reshape(len(weight), -1), "Q8_0")
 
 
-def encode_int4(weight) -> Blocks:
+def encode_int4(weight: np.ndarray) -> Blocks:
     """Quantise each channel with four bits and one scale.
 
         s = 7 / max_i |x_i|;    q = clip(round(x s), -8, 7), half to even;    read back as q / max(s, 1e-6)
@@ -159,7 +159,7 @@ def encode_int4(weight) -> Blocks:
     return Blocks(codes[:, :, 0] | codes[:, :, 1] << 4, "INT4", np.maximum(scale, LEAST_SCALE))
 
 
-def encode_sfp8(weight) -> Blocks:
+def encode_sfp8(weight: np.ndarray) -> Blocks:
     """Quantise each channel as switching floating point, scaled to use its whole range.
 
         s = 1.875 / max(max_i |x_i|, 1e-6);    codes of x s by `sfp8_codes`;    read back as value / s

@@ -65,7 +65,7 @@ def _type(weight) -> str:
     """Return the name that ggml has for a weight that is written as it is."""
     if isinstance(weight, Blocks):
         return weight.format
-    dtype = take_rows(weight, slice(0, 1)).dtype
+    dtype = np.asarray(take_rows(weight, slice(0, 1))).dtype
     return {"uint16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}[str(dtype)]
 
 

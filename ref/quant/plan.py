@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ref.errors import wanted
 from ref.model.params import TextParams
 from ref.ops.blocks import Blocks
-from ref.ops.linear import ByRows, take_rows, widen_jit
+from ref.ops.linear import ByRows, Weight, take_rows, widen_jit
 from ref.quant.encode import check_width, encode
 from ref.weights.coded import CODED
 from ref.weights.names import EMBEDDING, hugging_face_name, text_shapes, text_tensors
@@ -46,7 +46,7 @@ def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Pl
     return planned
 
 
-def kept(weight, kind: str):
+def kept(weight: Weight, kind: str) -> Weight:
     """Return a weight that is not encoded, as a file of the format can hold it.
 
         codes of a format that the file can hold -> the same codes;  other codes -> their values as float32
@@ -89,7 +89,7 @@ def make(
         yield field, name, encode_rows(weight, row.kind, name) if row.kind else kept(weight, kind)
 
 
-def check_finite(weight, where: object) -> None:
+def check_finite(weight: Weight, where: object) -> None:
     """Refuse a NaN or an infinity in a tensor that is not encoded; of those that are, `encode` does.
 
     Args:
@@ -107,7 +107,7 @@ def check_finite(weight, where: object) -> None:
             raise wanted("value", where, "finite numbers", got)
 
 
-def encode_rows(weight, kind: str, where: object) -> Blocks:
+def encode_rows(weight: Weight, kind: str, where: object) -> Blocks:
     """Quantise a matrix of any kind, some rows at a time.
 
     Args:

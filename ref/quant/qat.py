@@ -7,7 +7,7 @@ from ref.ops.blocks import decode
 from ref.quant.encode import encode
 
 
-def fake_quantize(weight, kind: str):
+def fake_quantize(weight: np.ndarray, kind: str) -> np.ndarray:
     """Return what a weight becomes when it is quantised and read back.
 
         w_q = decode(encode(w))
@@ -26,7 +26,7 @@ def fake_quantize(weight, kind: str):
     return decode(encode(weight, kind))
 
 
-def straight_through(upstream):
+def straight_through(upstream: np.ndarray) -> np.ndarray:
     """Return the gradient to a weight, given that to its quantised copy: the same, as if rounding were the identity.
 
         dL/dw = dL/dw_q
@@ -40,7 +40,7 @@ def straight_through(upstream):
     return np.asarray(upstream)
 
 
-def soft_cross_entropy(logits, target):
+def soft_cross_entropy(logits: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the loss on a full-precision model's probabilities, and its gradient to the logits.
 
         L = -(1 / T) sum_t sum_v p[t, v] log softmax(z[t])[v];    dL/dz[t] = (softmax(z[t]) sum_v p[t, v] - p[t]) / T
@@ -66,7 +66,7 @@ def soft_cross_entropy(logits, target):
     return float(loss), (np.exp(log_q) * p.sum(axis=-1, keepdims=True) - p) / len(z)
 
 
-def qat_step(x, weight, target, kind: str, rate: float):
+def qat_step(x: np.ndarray, weight: np.ndarray, target: np.ndarray, kind: str, rate: float) -> tuple[np.ndarray, float]:
     """Take one step of gradient descent on one linear layer whose output is the logits.
 
         w_q = fake_quantize(w);    z = x w_q^T;    w <- w - rate * (dL/dz)^T x

@@ -1,13 +1,14 @@
 """Switching floating point of 8 bits: from values to the codes that `ref.ops.codes` reads."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ref.errors import wanted
 
 LARGEST_SFP8 = np.float32(1.875)
 
 
-def sfp8_codes(x):
+def sfp8_codes(x: ArrayLike) -> np.ndarray:
     """Round to the nearest switching floating-point code, ties to an even mantissa.
 
         3 bits of mantissa where |x| >= 1.9375 * 2^-8, else 2; below 1.875 * 2^-24: 0; from there to 1.25 * 2^-23: that

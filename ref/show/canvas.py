@@ -1,6 +1,6 @@
 """What every plot shares: a transparent figure whose inks can be read on white and on black."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -45,7 +45,7 @@ def styled(plot: Callable[Given, Figure]) -> Callable[Given, Figure]:
     return draw
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **subplots: Any):
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **subplots: Any) -> tuple[Any, Any]:
     """Make a figure and its axes, inside a styled function.
 
     Args:
@@ -80,7 +80,7 @@ def _has(sign: str) -> bool:
     return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(sign)))
 
 
-def label_tokens(axis, pieces, most: int = 40) -> None:
+def label_tokens(axis: Any, pieces: Sequence[str], most: int = 40) -> None:
     """Write tokens beside an axis; of many every so many-th."""
     step = -(-len(pieces) // most)
     axis.set_ticks(range(0, len(pieces), step), [readable(piece) for piece in pieces[::step]])

@@ -4,7 +4,7 @@ import base64
 import io
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from ref.model.text import How, forward
 from ref.prompt.tokenizer import Tokenizer
 from ref.report.page import as_json
 from ref.show.lens import Lens, logit_lens
+
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
+
 
 MOST_TOKENS = 1280  # a photo with three crops is 1,024
 TOP, NEXT = 5, 10  # tokens shown of each depth's distribution, and of the last's
@@ -38,7 +42,7 @@ class Explored(NamedTuple):
 
 
 def explore(
-    loaded,
+    loaded: "Loaded",
     ids: Sequence[int],
     tokenizer: Tokenizer | None = None,
     images: Images | None = None,

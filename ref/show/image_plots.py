@@ -1,5 +1,7 @@
 """Plots of images: crops, patches and soft tokens. Each returns a matplotlib figure, as those of `ref.show.plots`."""
 
+from typing import Any
+
 import numpy as np
 
 from ref.config import SIGLIP, VisionConfig
@@ -7,7 +9,7 @@ from ref.show.canvas import BLUE, ORANGE, new_figure, styled
 
 
 @styled
-def plot_crops(image: np.ndarray, boxes: np.ndarray, squares: np.ndarray | None = None):
+def plot_crops(image: np.ndarray, boxes: np.ndarray, squares: np.ndarray | None = None) -> Any:
     """Draw the crops on the photo, and beside it what the tower is given.
 
     Args:
@@ -33,7 +35,9 @@ def plot_crops(image: np.ndarray, boxes: np.ndarray, squares: np.ndarray | None 
 
 
 @styled
-def plot_patches(pixels: np.ndarray, values: np.ndarray | None = None, v: VisionConfig = SIGLIP, title: str = ""):
+def plot_patches(
+    pixels: np.ndarray, values: np.ndarray | None = None, v: VisionConfig = SIGLIP, title: str = ""
+) -> Any:
     """Draw an image cut into patches, with the squares that become soft tokens; or values of patches or soft tokens.
 
     Args:

@@ -1,6 +1,7 @@
 """KV memory, drawn: against the context with and without rings, and for other ratios and windows."""
 
 from pathlib import Path
+from typing import Any
 
 from ref.config import find_size
 from ref.errors import wanted
@@ -12,7 +13,7 @@ RATIOS, WINDOWS = range(1, 8), (512, 1024, 2048, 4096)
 
 
 @styled
-def plot_kv_memory(size: str = "4b", context: int = 32_768, kind: str = "bfloat16"):
+def plot_kv_memory(size: str = "4b", context: int = 32_768, kind: str = "bfloat16") -> Any:
     """Draw the cache of one size as the report's figures 6 and 5 do.
 
         left: against the context, for the released ratio and for all layers global;
@@ -40,7 +41,7 @@ def plot_kv_memory(size: str = "4b", context: int = 32_768, kind: str = "bfloat1
     return figure
 
 
-def save_figure(figure, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
     """Write a figure, whole or not at all.
 
     Args:

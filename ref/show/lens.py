@@ -21,7 +21,7 @@ class Lens(NamedTuple):
 
 def logit_lens(
     params: TextParams,
-    streams,
+    streams: np.ndarray,
     top: int = 5,
     ops: Ops = KERNEL,
     progress: Callable[[int, int], Any] | None = None,
@@ -64,7 +64,7 @@ def logit_lens(
 
 
 @styled
-def plot_lens(lens: Lens, pieces: Sequence[str], best: Sequence[Sequence[str]]):
+def plot_lens(lens: Lens, pieces: Sequence[str], best: Sequence[Sequence[str]]) -> Any:
     """Draw the logit lens: a row a depth, a column a token, the likeliest next token in each cell.
 
     Args:

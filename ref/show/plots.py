@@ -16,7 +16,7 @@ from ref.show.canvas import BLUE, INK, ORANGE, label_tokens, new_figure, styled
 
 
 @styled
-def plot_visibility(kinds: Mapping[str, np.ndarray], pieces: Sequence[str], origin: int = 0):
+def plot_visibility(kinds: Mapping[str, np.ndarray], pieces: Sequence[str], origin: int = 0) -> Any:
     """Draw what each token sees, one picture a kind of layer.
 
     Args:
@@ -46,7 +46,9 @@ def _one_colour(colour: str):
 
 
 @styled
-def plot_rope(head_dim: int, bases: Mapping[str, tuple[float, float]], positions: int, pairs=(0, 8, 24, 48)):
+def plot_rope(
+    head_dim: int, bases: Mapping[str, tuple[float, float]], positions: int, pairs: Sequence[int] = (0, 8, 24, 48)
+) -> Any:
     """Draw how far pairs are turned: a wheel a pair, a dot a position; and a whole turn's length of every pair.
 
     Args:
@@ -73,7 +75,7 @@ def plot_rope(head_dim: int, bases: Mapping[str, tuple[float, float]], positions
 
 
 @styled
-def plot_attention(probs: np.ndarray, pieces: Sequence[str], title: str = "", origin: int = 0):
+def plot_attention(probs: np.ndarray, pieces: Sequence[str], title: str = "", origin: int = 0) -> Any:
     """Draw the attention of a layer, one picture a head.
 
     Args:
@@ -105,7 +107,7 @@ def plot_attention(probs: np.ndarray, pieces: Sequence[str], title: str = "", or
 
 
 @styled
-def plot_depth(lines: Mapping[str, np.ndarray], ylabel: str, every: int | None = None, log: bool = True):
+def plot_depth(lines: Mapping[str, np.ndarray], ylabel: str, every: int | None = None, log: bool = True) -> Any:
     """Draw numbers through the depth of the model.
 
     Args:
@@ -129,7 +131,7 @@ def plot_depth(lines: Mapping[str, np.ndarray], ylabel: str, every: int | None =
 
 
 @styled
-def plot_lines(x: np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str):
+def plot_lines(x: np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylabel: str) -> Any:
     """Draw functions of a number.
 
     Args:
@@ -147,7 +149,7 @@ def plot_lines(x: np.ndarray, lines: Mapping[str, np.ndarray], xlabel: str, ylab
 
 
 @styled
-def plot_choices(settings: Mapping[str, np.ndarray], pieces: Sequence[str]):
+def plot_choices(settings: Mapping[str, np.ndarray], pieces: Sequence[str]) -> Any:
     """Draw the probabilities of some tokens as bars, side by side for each setting.
 
     Args:
@@ -168,7 +170,7 @@ def plot_choices(settings: Mapping[str, np.ndarray], pieces: Sequence[str]):
 
 
 @styled
-def plot_codes(codes: Mapping[str, np.ndarray]):
+def plot_codes(codes: Mapping[str, np.ndarray]) -> Any:
     """Draw the numbers that number formats can hold, a row a format, a stroke a number.
 
     Args:
@@ -187,7 +189,7 @@ def plot_codes(codes: Mapping[str, np.ndarray]):
 @styled
 def plot_positions(
     panels: Mapping[str, Mapping[str, np.ndarray]], positions: np.ndarray, ylabel: str, smooth: int = 1, mark: int = 0
-):
+) -> Any:
     """Draw numbers along a text, smoothed, in one picture or several below each other.
 
     Args:
@@ -213,7 +215,7 @@ def plot_positions(
 
 
 @styled
-def plot_floors(rows: Sequence[Mapping[str, Any]], limit: float = 2.0):
+def plot_floors(rows: Sequence[Mapping[str, Any]], limit: float = 2.0) -> Any:
     """Draw both errors of every tap, in the order of execution, in multiples of the noise floor; but no error of 0.
 
     Args:

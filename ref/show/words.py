@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ref.errors import pip_install, wanted
 from ref.model.taps import layer_of, tap_row
+
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
 
 
 def shapes(values: Mapping[str, np.ndarray], layer: int | None = None) -> str:
@@ -36,7 +39,7 @@ def shapes(values: Mapping[str, np.ndarray], layer: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def verdict(dump: str | Path, loaded) -> str:
+def verdict(dump: str | Path, loaded: "Loaded") -> str:
     """Judge a dump and return the line that `gemma3-ref compare` ends with, wrapped.
 
     Args:

@@ -1,7 +1,7 @@
 """Write a checkpoint in the official Hugging Face layout: config.json and safetensors, one file or shards."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from ref.config import TextConfig
 from ref.errors import wanted
 from ref.model.params import TextParams, VisionParams
-from ref.ops.linear import ByRows, widen
+from ref.ops.linear import ByRows, Weight, widen
 from ref.weights.names import (
     HUGGING_FACE_PREFIXES,
     PROJECTOR_PREFIXES,
@@ -141,7 +141,7 @@ def write_shards(parts: Iterable[Mapping[str, np.ndarray]], folder: Path) -> Non
         (folder / f"{number}.part").rename(folder / file)
 
 
-def named_weights(params: TextParams, prefix: str):
+def named_weights(params: TextParams, prefix: str) -> Iterator[tuple[str, Weight]]:
     """Yield (name, Weight) of every tensor of the text model, as transformers names them.
 
     Args:
@@ -152,7 +152,7 @@ def named_weights(params: TextParams, prefix: str):
         yield hugging_face_name(field, layer, prefix), weight
 
 
-def named_vision_weights(vision: VisionParams, tower: str, projector: str):
+def named_vision_weights(vision: VisionParams, tower: str, projector: str) -> Iterator[tuple[str, Weight]]:
     """Yield (name, Weight) of every tensor of tower and projector; the patch embedding as the matrix it is here.
 
     Args:
@@ -164,7 +164,7 @@ def named_vision_weights(vision: VisionParams, tower: str, projector: str):
         yield vision_name(field, layer, tower, projector), weight
 
 
-def named_vision_tensors(vision: VisionParams, tower: str, projector: str):
+def named_vision_tensors(vision: VisionParams, tower: str, projector: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, array) of every tensor of tower and projector as a file holds it; arguments as above."""
     v, patch = vision.config, vision_name("patch", None, tower, projector)
     for name, weight in named_vision_weights(vision, tower, projector):
@@ -172,9 +172,10 @@ def named_vision_tensors(vision: VisionParams, tower: str, projector: str):
         yield name, array.reshape(v.width, v.channels, v.patch, v.patch) if name == patch else array
 
 
-def as_file(weight) -> np.ndarray:
+def as_file(weight: Weight) -> np.ndarray:
     """Return a Weight as safetensors holds it: bits as bfloat16, blocks widened, rows made."""
     if isinstance(weight, ByRows):
         weight = weight.take_rows(slice(None))
-    bits = isinstance(weight, np.ndarray) and weight.dtype == np.uint16
-    return weight.view(ml_dtypes.bfloat16) if bits else widen(weight)
+    if isinstance(weight, np.ndarray) and weight.dtype == np.uint16:
+        return weight.view(ml_dtypes.bfloat16)
+    return widen(weight)

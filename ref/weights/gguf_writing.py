@@ -26,7 +26,7 @@ def import_gguf(command: str, install: str) -> Any:
     return gguf
 
 
-def announce(gguf, writer, name: str, shape: Sequence[int], kind: str, where: object) -> None:
+def announce(gguf: Any, writer: Any, name: str, shape: Sequence[int], kind: str, where: object) -> None:
     """Say where a tensor will lie, before its data are written: its rows are blocks of `length` values in `size` bytes.
 
     Args:

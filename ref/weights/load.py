@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ref.config import TextConfig
 from ref.errors import wanted
 from ref.model.params import LayerParams, TextParams, VisionParams
-from ref.ops.blocks import FORMATS
+from ref.ops.blocks import FORMATS, Blocks
 from ref.ops.linear import take_rows, widen, widen_jit
 from ref.ops.rounding import round_bfloat16
 from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, MATRICES, is_norm, text_shapes
@@ -76,7 +76,9 @@ def wanted_shapes(c: TextConfig, name_of: Callable[[str, int | None], str]) -> d
     return {name_of(field, layer): shape for field, layer, shape in text_shapes(c)}
 
 
-def check_tensors(source: TensorSource, shapes: dict[str, tuple[int, ...]], known: Callable[[str], bool], where):
+def check_tensors(
+    source: TensorSource, shapes: dict[str, tuple[int, ...]], known: Callable[[str], bool], where: object
+) -> Report:
     """Refuse a checkpoint with a missing, unknown or mis-shaped tensor.
 
     Args:
@@ -134,7 +136,7 @@ def build_params(
     return TextParams(c, get(EMBEDDING, None), LazyLayers(c.layers, build), get(FINAL_NORM, None))
 
 
-def gain(stored, one_was_added: bool) -> np.ndarray:
+def gain(stored: np.ndarray | Blocks, one_was_added: bool) -> np.ndarray:
     """Return a norm's zero-centred gain as floats, exactly.
 
     Args:
@@ -155,7 +157,7 @@ def gain(stored, one_was_added: bool) -> np.ndarray:
     return narrow if np.array_equal(narrow.astype(np.float64), exact) else exact
 
 
-def plain(stored) -> np.ndarray:
+def plain(stored: np.ndarray | Blocks) -> np.ndarray:
     """Return what a file holds as floats: float64 as it is, everything else as float32, exactly.
 
     Args:

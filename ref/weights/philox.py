@@ -7,7 +7,7 @@ BLOCK = 16  # draws that one value of the counter gives
 SMALL = 2**14  # blocks; fewer do not pay for compiling the kernel or starting threads
 
 
-def look_up(table, key, first, blocks):
+def look_up(table: np.ndarray, key: np.ndarray, first: int, blocks: int) -> np.ndarray:
     """Replace the 16-bit draws of a counter-based generator by a table's entries.
 
         out[i] = table[u[16 * first + i]],    u the 16-bit draws of Philox 4x64-10, the low bits of each word first
@@ -64,7 +64,7 @@ def _fill_parallel(table, key, first, out, chunk):
         _fill(table, key, first + start, out[BLOCK * start : BLOCK * min(count, start + chunk)])
 
 
-def look_up_jit(table, key, first, blocks):
+def look_up_jit(table: np.ndarray, key: np.ndarray, first: int, blocks: int) -> np.ndarray:
     """Kernel of `look_up`: the generator itself, block by block; the same bits."""
     if blocks < SMALL:
         return look_up(table, key, first, blocks)

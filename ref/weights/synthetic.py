@@ -37,7 +37,9 @@ from ref.weights.philox import BLOCK, look_up_jit
 BY_ROWS = 2**24  # values; a larger embedding is made row by row: that of 27B would be 2.8 GB
 
 
-def synthetic_tensor(name: str, shape: tuple[int, ...], seed: int, *, spread: float, centre: float, bfloat16: bool):
+def synthetic_tensor(
+    name: str, shape: tuple[int, ...], seed: int, *, spread: float, centre: float, bfloat16: bool
+) -> np.ndarray:
     """Make one tensor: uniform values around a centre.
 
         x[i] = centre + spread * sqrt(3) * (u[i] / 32768 - 1),    u[i] the i-th 16-bit draw of Philox
@@ -59,7 +61,9 @@ def synthetic_tensor(name: str, shape: tuple[int, ...], seed: int, *, spread: fl
     return _stretch(_key(name, seed), _table(spread, centre, bfloat16), 0, prod(shape)).reshape(shape)
 
 
-def synthetic_rows(name: str, shape: tuple[int, ...], seed: int, *, spread: float, centre: float, bfloat16: bool):
+def synthetic_rows(
+    name: str, shape: tuple[int, ...], seed: int, *, spread: float, centre: float, bfloat16: bool
+) -> ByRows:
     """Make a matrix whose rows come out of the generator when they are asked for.
 
     Args:
