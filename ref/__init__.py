@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # what type checkers and readers see; at run time `__getattr_
     from ref.model.generate import generate as generate
     from ref.model.multimodal import Images as Images
     from ref.model.multimodal import forward_images as forward_images
+    from ref.model.taps import Recorder as Recorder
+    from ref.model.text import How as How
     from ref.model.text import forward as forward
     from ref.ops import DEFINITION as DEFINITION
     from ref.ops import KERNEL as KERNEL
@@ -60,6 +62,8 @@ _HOMES = {
     "Images": "ref.model.multimodal",
     "forward_images": "ref.model.multimodal",
     "generate": "ref.model.generate",
+    "Recorder": "ref.model.taps",
+    "How": "ref.model.text",
     "forward": "ref.model.text",
     "DEFINITION": "ref.ops",
     "KERNEL": "ref.ops",

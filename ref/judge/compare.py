@@ -23,7 +23,7 @@ from ref.ops.visibility import Composition
 TWO_SIDED = ("gemma", "keras")
 
 
-def compare(dump, weights: str | None = None, **how) -> dict[str, Any]:
+def compare(dump: str | Path | Mapping[str, Any] | Dump, weights: str | None = None, **how: Any) -> dict[str, Any]:
     """Judge a dump against the reference: see `compare_with_profiles`, whose report this returns."""
     return compare_with_profiles(dump, weights, **how)[0]
 

@@ -16,6 +16,7 @@ from ref.emulate.stages import prepare_stage, stages_of, taps_of
 from ref.errors import wanted
 from ref.model.inputs import check_ids
 from ref.mutants import tap_mutants
+from ref.weights.resolve import Loaded
 
 STORED = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 CLEAR = 1e-3  # relative change of a tap that any number format shows
@@ -34,7 +35,7 @@ class BrokenPort(NamedTuple):
 
 def break_port(
     folder: str | Path,
-    loaded,
+    loaded: Loaded,
     ids: Sequence[int],
     mistake: str | None = None,
     layer: int | None = None,
@@ -66,7 +67,7 @@ def break_port(
     return BrokenPort(Path(folder), mistake, layer)
 
 
-def break_port_blindly(folder: str | Path, loaded, ids: Sequence[int], seed: int) -> BrokenPort:
+def break_port_blindly(folder: str | Path, loaded: Loaded, ids: Sequence[int], seed: int) -> BrokenPort:
     """Write a dump with a mistake that a seed chooses; arguments as `break_port`.
 
     Those that change nothing in this prompt beyond 0.1 % are passed over.

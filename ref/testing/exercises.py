@@ -14,7 +14,7 @@ from ref.golden_files.files import golden_root
 SMALL = 40  # values up to which inputs and answers are printed
 
 
-def exercise(check: Callable[..., Any], *args, **how) -> None:
+def exercise(check: Callable[..., Any], *args: Any, **how: Any) -> None:
     """Run a check and print what it says in the place of raising it: for notebooks, which go on.
 
     Args:
@@ -56,7 +56,9 @@ def check_op(fn: Callable[..., Any], op: str) -> None:
         raise AssertionError(_told(document, *(told or missed)[0], flags))
 
 
-def check_like(fn: Callable[..., Any], reference: Callable[..., Any], cases: Iterable[tuple], rtol=0.0) -> None:
+def check_like(
+    fn: Callable[..., Any], reference: Callable[..., Any], cases: Iterable[tuple], rtol: float = 0.0
+) -> None:
     """Check a function by another one on some inputs.
 
     Args:
