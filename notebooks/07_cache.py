@@ -143,7 +143,7 @@ exercise(check_like, my_kv_bytes, lambda size, context: kv_bytes(SIZES[size], co
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Gemma 3 report, section 2.1 | `ref.model.cache.extend` | `tests/model/test_cache.py` |
+# | Gemma 3 report, section 2 | `ref.model.cache.extend` | `tests/model/test_cache.py` |
 # | Gemma 3 report, figures 5 and 6 | `ref.quant.memory.kv_bytes` | `tests/quant/test_memory.py` |
 #
 # **Next:** 08, how a text becomes the ids that all this begins with.

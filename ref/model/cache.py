@@ -43,7 +43,7 @@ def empty_cache(config: TextConfig, left_pads: np.ndarray, context: int, dtype: 
         context: capacity of the global layers; local layers hold min(W, context).
         dtype: of keys and values.
 
-    Source: Gemma 3 report section 2.1 (the memory argument for 5:1).
+    Source: Gemma 3 report section 2 (the memory argument for 5:1).
     Differs: transformers keeps W - 1 keys in local layers; google-deepmind/gemma keeps all in all layers.
     """
     first = np.asarray(left_pads, np.int64)

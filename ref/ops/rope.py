@@ -23,7 +23,7 @@ def rope_table(
         (cos, sin): two [B, T, H/2] arrays of dtype; angles in radians.
 
     Rounding: angles, cosines and sines in float64; one rounding to dtype. Computed once a pass, so there is no kernel.
-    Source: Su et al. 2021; Chen et al. 2023 (linear interpolation); Gemma 3 report section 2.1.
+    Source: Su et al. 2021; Chen et al. 2023 (linear interpolation); Gemma 3 report section 2.
     Differs: transformers, google-deepmind/gemma and llama.cpp form angles in float32 (5e-6 off at position 640, 1e-3
         at 131,072); transformers rounds cos and sin to the activation dtype, google-deepmind/gemma keeps float32.
     """
