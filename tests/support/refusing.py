@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 
+import pytest
 from hypothesis import strategies as st
 
 from ref.cli import main
@@ -34,6 +35,15 @@ def read_or_refused():
     except BadInput as error:
         refused = str(error)
     assert len(refused.splitlines()) <= 1, refused
+
+
+def refused_by(read, path) -> str:
+    """Return the one line, which begins with the path, by which a reader refuses a file."""
+    with pytest.raises(BadInput) as error:
+        read(path)
+    assert len(str(error.value).splitlines()) == 1
+    assert str(error.value).startswith(str(path))
+    return str(error.value)
 
 
 def refusal(capsys, *arguments, code=2) -> str:
