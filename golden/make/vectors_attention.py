@@ -26,7 +26,7 @@ def softmax():
         "axes": {"scores": "T S", "visible": "T S", "expected": "T S"},
         "flags": {
             "MaskIgnored": flag("missing step", "No mask.", "Noise."),
-            "MaskIsZero": flag("wrong formula", "A hidden score is -infinity, not 0.", "BelowFloor keys leak."),
+            "MaskIsZero": flag("wrong formula", "A hidden score is -infinity, not 0.", "Hidden keys leak."),
             "MaskAfter": flag("wrong order", "Mask after the softmax.", "Probabilities do not sum to 1."),
             "SoftmaxOverflow": flag("overflow", "No maximum subtracted: exp(10000).", "NaN."),
             "FullyMaskedRow": flag(
