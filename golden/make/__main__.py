@@ -15,6 +15,7 @@ import cases  # also puts the repository on the path
 import numpy as np
 import torch
 import witness
+import witness_orders
 import witness_vision
 import write
 
@@ -66,14 +67,14 @@ def run_case(model, case, full):
     floors = dict.fromkeys(truth, 0.0)
     logit_error = {}
     for attention, seed in ENSEMBLE:
-        orders = witness.draw_orders(model.config, seed) if seed else None
+        orders = witness_orders.draw_orders(model.config, seed) if seed else None
         if orders:
-            witness.permute(model, orders)
+            witness_orders.permute(model, orders)
 
         def keep_run(number, name, value, orders=orders):
             if (number, name) not in truth or name.endswith("attn.seen"):
                 return
-            value = witness.unpermuted(name, value, orders) if orders else value
+            value = witness_orders.unpermuted(name, value, orders) if orders else value
             got = as_kept(number, name, value.numpy())
             floors[number, name] = max(floors[number, name], relative_l2(got, truth[number, name]))
             if name == "text.logits":
@@ -82,7 +83,7 @@ def run_case(model, case, full):
 
         witness.run(model, case["passes"], attention, keep_run, orders, skip)
         if orders:
-            witness.permute(model, orders.inverse())
+            witness_orders.permute(model, orders.inverse())
     return truth, facts, floors, logit_error
 
 

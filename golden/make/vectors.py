@@ -12,11 +12,13 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import vectors_attention
+import vectors_crops
 import vectors_dense
 import vectors_images
 import vectors_positions
 import vectors_quant
 import vectors_sampling
+import vectors_sfp8
 from vectors_form import LEGEND, SOURCES, plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,10 +36,10 @@ MAKERS = [
     vectors_dense.linear,
     vectors_sampling.sampling,
     vectors_images.resize,
-    vectors_images.pan_and_scan,
+    vectors_crops.pan_and_scan,
     vectors_quant.quantise,
     vectors_quant.dequantise,
-    vectors_quant.switching_float,
+    vectors_sfp8.switching_float,
 ]
 LEGENDS = LEGEND | vectors_images.LEGEND | vectors_quant.LEGEND
 ALL_SOURCES = SOURCES | vectors_images.SOURCES | vectors_quant.SOURCES

@@ -1,19 +1,13 @@
 """Vectors of the formats of few bits: codes that weights become, and values that codes stand for."""
 
-import json
 from importlib.metadata import version
-from pathlib import Path
 
 import gguf
 import numpy as np
 from vectors_form import flag, mistakes, vector
+from vectors_sfp8 import GEMMA, GEMMA_CPP, JAX_FILE, SFP_FILE, VALUES, sfp8_codes
 
-JAX_FILE = json.loads((Path(__file__).parent / "jax_quant.json").read_text())  # written by jax_quant.py
-SFP_FILE = json.loads((Path(__file__).parent / "sfp8.json").read_text())  # written by gemma_cpp.py
-GEMMA = f"google-deepmind/gemma {JAX_FILE['gemma']}"
 GGUF = f"gguf {version('gguf')}"
-GEMMA_CPP = f"gemma.cpp {SFP_FILE['gemma.cpp'][:7]}"
-
 LEGEND = {"Q": "bytes of a row"}
 SOURCES = {
     GGUF: {"kind": "witness", "version": version("gguf"), "link": "https://github.com/ggml-org/llama.cpp"},
@@ -29,16 +23,6 @@ SOURCES = {
     },
 }
 CODES = {"atol": 0.0, "rtol": 0.0, "basis": "exact: codes"}
-VALUES = {"atol": 0.0, "rtol": 0.0, "basis": "exact: float32"}
-# pairs that gemma.cpp's own test has: input, output
-PAIRS = [
-    (0.46875, 0.46875), (0.484375, 0.5), (0.28125, 0.28125), (0.296875, 0.3125), (0.279296875, 0.28125),
-    (0.265625, 0.25), (0.0068359375, 0.0068359375), (0.007568359375, 0.0078125), (1.0625, 1.0),
-    (1.4901161193847656e-07, 1.4901161193847656e-07), (5.960464477539063e-08, 0.0), (0.9375, 0.9375),
-    (1.1175870895385742e-07, 1.4901161193847656e-07), (0.96875, 1.0), (0.5625, 0.5625), (0.59375, 0.625),
-    (0.55859375, 0.5625), (0.53125, 0.5), (0.00732421875, 0.0078125), (1.0, 1.0), (2.384185791015625e-07,) * 2,
-    (1.1920928955078125e-07, 1.4901161193847656e-07), (8.940696716308594e-08, 0.0), (0.013841, 0.013671875),
-]  # fmt: skip
 
 
 def _weights():
@@ -154,7 +138,7 @@ def dequantise():
     row = JAX_FILE["rows"][0]
     inputs = {"format": "INT4", "codes": _packed(row["int4_codes"]).tolist(), "scale": row["int4_scale"]}
     vectors.append(vector("INT4", inputs, row["int4"], source=GEMMA, tolerance=VALUES))
-    vectors += _sfp8()
+    vectors += sfp8_codes()
     return {
         "description": "Values of codes. Q4_0: d (q - 8); Q8_0: d q; INT4: (q - 8) / scale; SFP8: c the lower 7 bits, "
         "2^E (1 + m / 8) with c - 64 = 8 (E + 7) + m from 64 on, below 2^E (1 + m / 4) with c = 4 (E + 23) + m, 0 for "
@@ -167,96 +151,4 @@ def dequantise():
             "NotSwitched": flag("missing step", "Two bits of mantissa below code 64.", "Small weights wrong."),
         },
         "vectors": vectors,
-    }
-
-
-def _sfp8_value(code, bias=0, switched=True):
-    c = code & 0x7F
-    if c == 0:
-        return 0.0
-    if c >= 64 or not switched:
-        size = 2.0 ** ((c - 64) // 8 - 7 - bias) * (1 + (c - 64) % 8 / 8)
-    else:
-        size = 2.0 ** (c // 4 - 23) * (1 + c % 4 / 4)
-    return -size if code & 0x80 else size
-
-
-def _sfp8():
-    codes = [[c for c in range(128)], [128 + c if c else 0 for c in range(128)]]
-    truth = [[SFP_FILE["values"][code] for code in row] for row in codes]
-    assert truth == [[_sfp8_value(code) for code in row] for row in codes]
-    inputs = {"format": "SFP8", "codes": codes, "scale": [1.0, 1.0]}
-    wrong = [
-        ("WrongBias", "large codes halved", [[_sfp8_value(c, bias=int(c & 64 > 0)) for c in row] for row in codes]),
-        (
-            "NotSwitched",
-            "three bits of mantissa throughout",
-            [[_sfp8_value(c, switched=False) for c in r] for r in codes],
-        ),
-    ]
-    right = vector("SFP8: every code that is written", inputs, truth, source=GEMMA_CPP, tolerance=VALUES)
-    return [right, *mistakes(inputs, truth, wrong, source=GEMMA_CPP, tolerance=VALUES)]
-
-
-def switching_float():
-    """Return vectors through SFP8 and back: values that are rounded to the nearest code."""
-    x = np.array([[pair[0] for pair in PAIRS], [-pair[0] for pair in PAIRS]])
-    truth = np.array([[pair[1] for pair in PAIRS], [-pair[1] for pair in PAIRS]])
-    scaled = [
-        vector(
-            f"scaled to 1.875: {row['comment']}",
-            {"weight": row["weight"], "scaled": 1},
-            row["sfp8"],
-            source=GEMMA,
-            tolerance=VALUES,
-        )
-        for row in JAX_FILE["rows"][:3]
-    ]  # of tiny values, in the last, gemma's float32 logarithms show
-    rounded = [
-        vector(
-            row["comment"],
-            {"weight": [row["x"]], "scaled": 0},
-            [[SFP_FILE["values"][code] for code in row["codes"]]],
-            source=GEMMA_CPP,
-            tolerance=VALUES,
-        )
-        for row in SFP_FILE["rows"]
-    ]
-    inputs = {"weight": np.float32(x).astype(float).tolist(), "scaled": 0}
-    away = truth.copy()
-    away[:, [5, 8, 17]] = [[0.28125, 1.125, 0.5625], [-0.28125, -1.125, -0.5625]]
-    tiny = [pair for pair in PAIRS if pair[0] < 2e-7]
-    smallest = {"weight": [[float(np.float32(pair[0])) for pair in tiny]], "scaled": 0}
-    kept, lost = [[pair[1] for pair in tiny]], [[pair[1] if pair[0] > 1.3e-7 else 0.0 for pair in tiny]]
-    return {
-        "description": "What SFP8 leaves of values: 3 bits of mantissa from 1.9375 * 2^-8 on, 2 below, half to even; "
-        "under 1.875 * 2^-24 nothing, from there to 1.25 * 2^-23 that. Scaled: each row is multiplied by s = 1.875 / "
-        "max first, and divided by it at the end, in float32.",
-        "axes": {"weight": "O I", "expected": "O I"},
-        "flags": {
-            "SmallestLost": flag(
-                "wrong boundary", "2^-23 would be code 0; it becomes 1.25 * 2^-23.", "Tiny weights lost."
-            ),
-            "HalfAway": flag("wrong rounding", "Half to even.", "One step at ties."),
-        },
-        "vectors": [
-            vector(
-                "the pairs of gemma.cpp's own test, with both signs",
-                inputs,
-                truth.tolist(),
-                source=GEMMA_CPP,
-                tolerance=VALUES,
-            ),
-            vector("its smallest", smallest, kept, source=GEMMA_CPP, tolerance=VALUES),
-            *rounded,
-            *scaled,
-            *mistakes(
-                inputs,
-                truth.tolist(),
-                [("HalfAway", "halves away from zero", away.tolist())],
-                source=GEMMA_CPP,
-                tolerance=VALUES,
-            ),
-            *mistakes(smallest, kept, [("SmallestLost", "2^-23 becomes 0", lost)], source=GEMMA_CPP, tolerance=VALUES),
-        ],
     }
