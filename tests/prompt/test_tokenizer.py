@@ -1,6 +1,5 @@
-"""Tokenizer: refusals, control strings, streaming on a tiny model; the real one against tokenizer.json."""
+"""Tokenizer: control strings, streaming on a tiny model; the real one against tokenizer.json."""
 
-import io
 import json
 from pathlib import Path
 
@@ -8,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer, sentencepiece_model_pb2
+from sentencepiece import SentencePieceProcessor
+from support.tiny_tokenizer import NAMES, refused
 
 from ref.errors import BadInput
-from ref.prompt import rebuild
-from ref.prompt.rebuild import cached_model, rebuild_model
+from ref.prompt.rebuild import rebuild_model
 from ref.prompt.tokenizer import Tokenizer, check_text
 from ref.weights.gguf import open_gguf
 from ref.weights.package import package_file
@@ -20,29 +19,6 @@ from ref.weights.package import package_file
 TOKENS = Path(__file__).parents[2] / "golden/tokens"
 GOLDEN = json.loads((TOKENS / "ids.json").read_text(encoding="utf-8"))
 TABLE = json.loads((TOKENS / "table.json").read_text(encoding="utf-8"))["cases"]
-NAMES = ["<mask>", "[multimodal]", *(f"<unused{i}>" for i in range(99)), "<start_of_turn>", "<end_of_turn>"]
-TEXT = [
-    "the cat sat on the mat",
-    "a naïve café",
-    "日本語 テスト",
-    "one two  three",
-    "hello world hello word",
-] * 20
-
-
-def train(names=NAMES, **options) -> bytes:
-    given = {"vocab_size": 4 + len(names) + 256 + 90, "byte_fallback": True, "add_dummy_prefix": False}
-    given |= {"remove_extra_whitespaces": False, "normalization_rule_name": "identity", "model_type": "bpe"}
-    given |= {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, "pad_piece": "<pad>", "eos_piece": "<eos>"}
-    given |= {"bos_piece": "<bos>", "unk_piece": "<unk>", "user_defined_symbols": names, "minloglevel": 2}
-    out = io.BytesIO()
-    SentencePieceTrainer.train(sentence_iterator=iter(TEXT), model_writer=out, **(given | options))
-    return out.getvalue()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return train()
 
 
 @pytest.fixture(scope="module")
@@ -58,46 +34,6 @@ def vocabulary():
 @pytest.fixture(scope="module")
 def real(vocabulary):
     return Tokenizer(rebuild_model(*vocabulary))
-
-
-def refused(match):
-    """Expect one line of BadInput."""
-    return pytest.raises(BadInput, match=r"\A[^\n]*" + match + r"[^\n]*\Z")
-
-
-def only_pieces(model: bytes) -> bytes:
-    """Cut the file where its pieces end: it still parses, but its settings are gone."""
-    whole = sentencepiece_model_pb2.ModelProto.FromString(model)
-    return sentencepiece_model_pb2.ModelProto(pieces=whole.pieces).SerializeToString()
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda m: b"", lambda m: b"junk", lambda m: m[:1000], lambda m: m[:-3], only_pieces]
-)
-def test_model_damaged(model, damage):
-    with refused("here.model: tokenizer: wanted"):
-        Tokenizer(damage(model), "here.model")
-
-
-def test_model_of_another_kind():
-    with refused("<start_of_turn>: wanted id 105, got no such piece"):
-        Tokenizer(train(NAMES[:-2]))
-    with refused("<start_of_turn>: wanted id 105, got id 106"):
-        Tokenizer(train([*NAMES[:10], "<gemma2>", *NAMES[10:]]))
-    with refused("<pad>: wanted id 0, got id 1"):
-        Tokenizer(train(pad_id=1, eos_id=0))
-    with refused("white space"):
-        Tokenizer(train(add_dummy_prefix=True))
-    with refused("white space"):
-        Tokenizer(train(byte_fallback=False, vocab_size=200))
-
-
-def test_from_file(model, tmp_path):
-    path = tmp_path / "tokenizer.model"
-    with refused("tokenizer.model: file: wanted a readable"):
-        Tokenizer.from_file(path)
-    path.write_bytes(model)
-    assert Tokenizer.from_file(path).encode("the") == Tokenizer(model).encode("the")
 
 
 def test_control_strings(tiny):
@@ -168,65 +104,6 @@ def test_stream_equals_decode_and_sentencepiece(tiny, model, ids):
     assert "".join(map(stream.push, ids)) + stream.flush() == tiny.decode(ids)
     text = [token for token in ids if token > 3]
     assert tiny.decode(text) == SentencePieceProcessor(model_proto=model).decode(text)
-
-
-def vocabulary_of(model: bytes):
-    """Return what a GGUF file would hold of this model."""
-    pieces = sentencepiece_model_pb2.ModelProto.FromString(model).pieces
-    names = [p.piece.encode() if p.type != 4 else p.piece.replace("\u2581", " ").encode() for p in pieces]
-    types = np.array([3 if p.type == 2 or p.piece in NAMES else p.type for p in pieces], np.int32)
-    return names, np.array([p.score for p in pieces], np.float32), types
-
-
-def test_rebuilt_model_encodes_the_same():
-    model = train([*NAMES, "\u2581\u2581", "\u2581\u2581\u2581"])
-    ours, theirs = Tokenizer(rebuild_model(*vocabulary_of(model))), Tokenizer(model)
-    for text in [*TEXT[:5], "a   b    <unused7>\0<start_of_turn>user\n", " x  ", "<unk>"]:
-        assert ours.encode(text) == theirs.encode(text)
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "match"),
-    [
-        (0, b"\xff", "piece: wanted UTF-8"),
-        (0, b"", "piece of token 9: wanted some text"),
-        (0, b"<pad>", "piece '<pad>': wanted once, got 2 times"),
-        (1, np.nan, "score of token 9: wanted a finite number"),
-        (2, 7, "type of token 9: wanted 1 to 6, got 7"),
-    ],
-)
-def test_rebuild_refuses(model, column, value, match):
-    columns = vocabulary_of(model)
-    columns[column][9] = value
-    with refused(match):
-        rebuild_model(*columns)
-
-
-def test_rebuild_refuses_lengths(model):
-    pieces, scores, types = vocabulary_of(model)
-    with refused("scores: wanted shape"):
-        rebuild_model(pieces, scores[1:], types)
-    with refused("pieces: wanted at least one"):
-        rebuild_model([], scores[:0], types[:0])
-
-
-def test_cache(tmp_path, monkeypatch):
-    built = []
-
-    def get(folder=tmp_path / "new" / "folder"):
-        return cached_model("v-1", lambda: built.append(1) or b"model", folder), len(built)
-
-    assert [get(), get()] == [(b"model", 1), (b"model", 1)]
-    folder = tmp_path / "new" / "folder"
-    assert sorted(path.name for path in folder.iterdir()) == ["tokenizer-v-1.model", "tokenizer-v-1.sha256"]
-    (folder / "tokenizer-v-1.model").write_bytes(b"mode")
-    assert [get(), get()] == [(b"model", 2), (b"model", 2)]
-    monkeypatch.setattr(rebuild, "REBUILD_VERSION", 0)
-    assert get() == (b"model", 3)
-    (tmp_path / "file").touch()
-    assert get(tmp_path / "file") == (b"model", 4)  # cannot be a folder: no error
-    with refused("cache key"):
-        cached_model("../x", lambda: b"", tmp_path)
 
 
 @pytest.mark.weights
