@@ -1,24 +1,20 @@
-"""Compiled, offloaded, adapted and headless models and small configurations are captured, or a line says why not."""
+"""Compiled, offloaded, adapted and headless models are captured, or a line says why not."""
 
 import argparse
-import sys
-from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.captures import passes_of
+from support.transformers_captures import IDS, SEEING, assert_equal, text_only
 
-import ref
 from ref.capture.common import LeftOut
-from ref.capture.transformers import build_from, build_model, capture
-from ref.capture.transformers.model import import_transformers
+from ref.capture.transformers import build_model, capture
 from ref.commands import capture as command
 from ref.config import SIZES
-from ref.dump.write import load_pass, read_dump
+from ref.dump.write import read_dump
 from ref.errors import BadInput
 from ref.golden_files.sampled import made_pixels
-from ref.judge.compare import compare
 from ref.model.taps import tap_names
 
 pytestmark = [
@@ -29,92 +25,9 @@ pytestmark = [
 if find_spec("torch") and find_spec("transformers"):
     import torch
     import transformers
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-    from transformers.models.gemma3 import modeling_gemma3 as gemma3
 
 TINY = SIZES["tiny"]
-IDS = [5, 6, 7, 33, 96, 0, 2, 45, 51, 8, 60]
-SEEING = [3, 4, 97, 97, 97, 97, 5, 6, 97, 97, 97, 97, 7]
 needs_accelerate = pytest.mark.skipif(not find_spec("accelerate"), reason="needs accelerate")
-
-
-def text_only(dtype="float32", attention="eager"):
-    return build_from(ref.load("tiny")._replace(vision=None), dtype, attention)
-
-
-def small(**sizes):
-    """Build a model of few layers."""
-    given = {"vocab_size": 97, "hidden_size": 20, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 6}
-    given |= {"num_key_value_heads": 2, "intermediate_size": 28, "sliding_window": 3, "query_pre_attn_scalar": 15}
-    torch.manual_seed(0)
-    model = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**given | sizes)).eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            value.copy_(torch.randn(value.shape) * 0.3)
-    return model
-
-
-def passes_of(folder):
-    return [load_pass(Path(folder), one) for one in read_dump(Path(folder))["passes"]]
-
-
-def assert_equal(passes, wanted):
-    for values, own in zip(passes, wanted, strict=True):
-        assert values.keys() == own.keys()
-        for name, value in own.items():
-            np.testing.assert_array_equal(values[name], value, err_msg=name)
-
-
-# Flex attention
-
-
-def by_flex(lse):
-    """Attend as flex_attention on a GPU: beside the mix the logarithms of the sums, [B, N, T]; the mask is a rule."""
-
-    def attend(module, query, key, value, attention_mask, scaling=None, **kwargs):
-        flex = torch.nn.attention.flex_attention
-        seen = flex.create_mask(attention_mask.mask_mod, len(query), None, query.shape[2], key.shape[2], "cpu")
-        scores = query @ gemma3.repeat_kv(key, module.num_key_value_groups).transpose(2, 3) * scaling
-        scores = scores.masked_fill(~seen, -torch.inf)
-        mix = torch.softmax(scores, -1).nan_to_num() @ gemma3.repeat_kv(value, module.num_key_value_groups)
-        return mix.transpose(1, 2).contiguous(), torch.logsumexp(scores, -1) if lse else None
-
-    return attend
-
-
-@pytest.fixture
-def flex(monkeypatch):
-    """Make masks of rules without a C++ compiler."""
-    masks = import_module("transformers.masking_utils")
-    create = masks.create_block_mask
-    monkeypatch.setattr(masks, "create_block_mask", lambda **given: create(**given | {"_compile": False}))
-
-
-@pytest.mark.parametrize("lse", [True, False])
-@pytest.mark.parametrize("tokens", [1, TINY.kv_heads, TINY.query_heads, 8])
-def test_flex_attention_shows_what_it_sees_and_no_probabilities(tmp_path, flex, monkeypatch, tokens, lse):
-    ids = [*IDS, 9][:tokens]
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, "flex_attention", by_flex(lse))
-    model = text_only(attention="sdpa")
-    wanted = passes_of(capture(model, ids, tmp_path / "sdpa", steps=2))
-    model.set_attn_implementation("flex_attention")
-    for values, own in zip(passes_of(capture(model, ids, tmp_path / "flex", steps=2)), wanted, strict=True):
-        assert values.keys() == own.keys()
-        for name, value in own.items():
-            if name.endswith("visible"):
-                np.testing.assert_array_equal(values[name], value, err_msg=name)
-            else:
-                np.testing.assert_allclose(values[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
-    assert read_dump(tmp_path / "flex")["policy"]["attention_impl"] == "flex_attention"
-
-
-def test_flex_attention_of_padded_rows_is_shown(tmp_path, flex, monkeypatch):
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, "flex_attention", by_flex(True))
-    rows, pads = [[1] * 4 + IDS[:7], [0] * 4 + IDS[:7]], [0, 4]
-    model = text_only()
-    wanted = passes_of(capture(model, rows, tmp_path / "eager", left_pads=pads, taps=["*.visible"]))
-    model.set_attn_implementation("flex_attention")
-    assert_equal(passes_of(capture(model, rows, tmp_path / "flex", left_pads=pads, taps=["*.visible"])), wanted)
 
 
 # Compiled
@@ -263,67 +176,6 @@ def test_adapters_that_add_to_the_weights_are_refused(tmp_path, inside):
     with pytest.raises(BadInput, match=said):
         capture(model, IDS, tmp_path / "dump")
     assert list(tmp_path.iterdir()) == []
-
-
-# Small configurations
-
-
-SMALL = {
-    "one local layer": {"num_hidden_layers": 1},
-    "one global layer": {"num_hidden_layers": 1, "layer_types": ["full_attention"]},
-    "no global layer": {"num_hidden_layers": 3},
-    "no local layer": {"layer_types": ["full_attention"] * 2},
-    "one head": {"num_attention_heads": 1, "num_key_value_heads": 1},
-}
-
-
-@pytest.mark.parametrize("case", SMALL)
-def test_small_configurations_are_captured_and_match(tmp_path, case):
-    model = small(**SMALL[case])
-    model.save_pretrained(tmp_path / "weights")
-    capture(model, [7, 33, 96, 2, 45], tmp_path / "dump", steps=1)
-    assert compare(tmp_path / "dump", weights=str(tmp_path / "weights"))["verdict"] == "match"
-
-
-@pytest.mark.parametrize("kinds", ["full sliding full", "sliding sliding full sliding full"])
-def test_layers_without_a_rule_are_refused(tmp_path, kinds):
-    kinds = [f"{kind}_attention" for kind in kinds.split()]
-    with pytest.raises(BadInput, match="layer_types: wanted a global layer after a fixed number of local ones"):
-        capture(small(num_hidden_layers=len(kinds), layer_types=kinds), [1, 2], tmp_path / "dump")
-
-
-def test_an_image_id_inside_the_vocabulary_is_captured(tmp_path):
-    plain, pixels = build_model("tiny"), torch.from_numpy(made_pixels(2, 40))
-    [wanted] = passes_of(capture(plain, SEEING, tmp_path / "plain", pixel_values=pixels))
-    plain.config.image_token_id = 10
-    ids = [10 if one == 97 else one for one in SEEING]
-    [values] = passes_of(capture(plain, ids, tmp_path / "dump", pixel_values=pixels))
-    del values["text.embed"], wanted["text.embed"]  # the row of that id, which features then replace
-    assert_equal([values], [wanted])
-    assert read_dump(tmp_path / "dump")["passes"][0]["image_blocks"] == [[2, 6], [8, 12]]
-    capture(plain, [3, 10, 4], tmp_path / "text")
-    assert read_dump(tmp_path / "text")["passes"][0]["image_blocks"] == []
-
-
-# What is not installed, or broken
-
-
-def test_a_broken_install_is_reported_as_what_it_is(monkeypatch):
-    def broken(name):
-        if name == "transformers":
-            raise ImportError("tokenizers>=0.22 is required,\nbut found tokenizers==0.21")
-        return import_module(name)
-
-    monkeypatch.setattr("ref.capture.transformers.model.import_module", broken)
-    said = r"wanted an install .*\(pip install -e .*\), got one that does not load: tokenizers>=0\.22 is required, but"
-    with pytest.raises(BadInput, match=said):
-        import_transformers()
-
-
-def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(BadInput, match=r'wanted pip install -e "\.\[transformers\]", got no transformers'):
-        import_transformers()
 
 
 def test_the_command_says_what_was_left_out_in_a_line(tmp_path, capsys, monkeypatch):
