@@ -142,7 +142,7 @@ exercise(check_op, lambda x, gain, bias, eps: rms_norm(x, gain - 1, eps) + bias,
 # %% [markdown]
 # | paper | function | test |
 # |---|---|---|
-# | Zhai et al. 2023, SigLIP; Dosovitskiy et al. 2020 | `ref.model.vision.encode_images` | `tests/model/test_gemma.py` |
+# | Zhai et al. 2023, SigLIP; Dosovitskiy et al. 2020 | `ref.model.vision.encode_images` | `tests/model/test_multimodal.py` |
 # | Ba et al. 2016, LayerNorm | `ref.ops.norm.layer_norm` | `tests/ops/test_layer_norm.py` |
 # | Gemma 3 report, section 2.1 | `ref.ops.patches.average_pool` | `tests/ops/test_patches.py` |
 #

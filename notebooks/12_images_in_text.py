@@ -140,7 +140,7 @@ exercise(check_visibility, my_mask)
 # | paper | function | test |
 # |---|---|---|
 # | none; transformers 5.23 `Gemma3Processor` | `ref.prompt.placeholders.expand_text` | `tests/prompt/test_placeholders.py` |
-# | none; google-deepmind/gemma `merge_embeddings` | `ref.model.inputs.insert` | `tests/model/test_gemma.py` |
+# | none; google-deepmind/gemma `merge_embeddings` | `ref.model.inputs.insert` | `tests/model/test_multimodal.py` |
 # | none; transformers 38053 | `ref.ops.visibility.image_blocks` | `tests/ops/test_image_visibility.py` |
 #
 # **Next:** 13, how numbers are rounded.
