@@ -1,4 +1,4 @@
-"""Resizing: Pillow's to the bit, jax's to the last digits; laws of the weights; what is refused."""
+"""Resizing levels: Pillow's to the bit; laws of the weights; what is refused."""
 
 import numpy as np
 import PIL
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numba import config as numba_config
 from PIL import Image
 from support import naive_images
+from support.resized import kinds, make, sides
 from support.strategies import seeds
 from support.threads import TWO_THREADS, threads
 
@@ -23,24 +24,7 @@ from ref.ops.resize import (
 )
 
 BOTH = pytest.mark.parametrize("resize", [resize_pillow, resize_pillow_jit], ids=["definition", "kernel"])
-FLOATS = pytest.mark.parametrize("resize", [resize_float, resize_float_jit], ids=["definition", "kernel"])
 VERSION = tuple(int(part) for part in PIL.__version__.split(".")[:2])
-LONGEST = 40 if numba_config.DISABLE_JIT else 300
-sides = st.one_of(st.integers(1, 12), st.integers(1, LONGEST), st.sampled_from([1, 2, 3, 14, 32]))
-kinds = st.sampled_from(["random", "black and white", "white", "one white pixel", "ramp"])
-
-
-def make(kind, Y, X, seed):
-    random = np.random.default_rng(seed)
-    if kind == "random":
-        return random.integers(0, 256, (Y, X, 3), dtype=np.uint8)
-    if kind == "black and white":
-        return (random.integers(0, 2, (Y, X, 3)) * 255).astype(np.uint8)
-    if kind == "ramp":
-        return (np.arange(Y * X * 3) * 255 // (Y * X * 3)).astype(np.uint8).reshape(Y, X, 3)
-    image = np.full((Y, X, 3), 255 if kind == "white" else 0, np.uint8)
-    image[random.integers(Y), random.integers(X)] = 255
-    return image
 
 
 def pillow(image, height, width):
@@ -147,47 +131,6 @@ def test_what_the_triangle_has_outside_is_shared_by_what_it_has_inside():
     np.testing.assert_allclose(triangle_weights(7, 3)[0], np.array([5, 6, 3, 0, 0, 0, 0]) / 14, atol=1e-15)
     assert triangle_weights(1, 3).tolist() == [[1], [1], [1]]
     assert triangle_weights(5, 5).tolist() == np.eye(5).tolist()
-
-
-@given(Y=sides, X=sides, height=sides, width=sides, seed=seeds)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_float_kernel_equals_definition(Y, X, height, width, seed, dtype):
-    image = make("random", Y, X, seed).astype(dtype)
-    kernel, definition = resize_float_jit(image, height, width), resize_float(image, height, width)
-    assert kernel.dtype == definition.dtype == dtype
-    limit = np.spacing(dtype(255)) + 4 * (Y + X) * np.finfo(np.float64).eps * 255
-    assert np.abs(kernel - definition).max() <= limit
-
-
-@FLOATS
-def test_bytes_become_float32_numbers(resize):
-    image = make("random", 9, 7, 1)
-    out = resize(image, 4, 5)
-    assert out.dtype == np.float32
-    np.testing.assert_array_equal(out, resize(image.astype(np.float64), 4, 5).astype(np.float32))
-
-
-@given(Y=sides, X=sides, height=sides, width=sides, level=st.integers(0, 255))
-def test_a_flat_image_stays_flat_and_others_within_their_range(Y, X, height, width, level):
-    flat = np.full((Y, X, 3), level, np.uint8)
-    assert (resize_pillow_jit(flat, height, width) == level).all()
-    np.testing.assert_allclose(resize_float_jit(flat, height, width), level, rtol=1e-6)
-    image = make("random", Y, X, level)
-    for resize in (resize_pillow_jit, resize_float_jit):
-        out = resize(image, height, width)
-        assert out.min() >= image.min() - 1e-4
-        assert out.max() <= image.max() + 1e-4
-
-
-@given(Y=sides, X=sides, height=sides, width=sides, seed=seeds)
-def test_mirrored_in_mirrored_out_and_transposed_too(Y, X, height, width, seed):
-    image = make("random", Y, X, seed)
-    out = resize_float_jit(image, height, width)
-    np.testing.assert_allclose(resize_float_jit(image[::-1, ::-1], height, width)[::-1, ::-1], out, atol=1e-4)
-    turned = resize_float_jit(image.swapaxes(0, 1), width, height).swapaxes(0, 1)
-    np.testing.assert_allclose(turned, out, atol=1e-4)
-    bytes_turned = resize_pillow_jit(image.swapaxes(0, 1), width, height, "rows").swapaxes(0, 1)
-    np.testing.assert_array_equal(bytes_turned, resize_pillow_jit(image, height, width, "columns"))
 
 
 @given(Y=sides, X=sides, height=sides, width=sides, seed=seeds)
