@@ -13,12 +13,16 @@ os.environ["NUMBA_DISABLE_JIT"] = "1"  # compiled functions hide their signature
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-# of the repository's own pages, whose links lead elsewhere here
-PAGES = {"readme": "README.md", "vectors": "golden/README.md", "kills": "golden/KILLS.md"}
-PAGES["contributing"] = "CONTRIBUTING.md"
-LINKS = {f"]({path})": f"]({name}.md)" for name, path in PAGES.items()}
-LINKS |= {"](notebooks)": "](../learn.md)", "](docs/stepping.md)": "](../stepping.md)"}
-LINKS["](golden/schema/dump.schema.json)"] = "](path:../../golden/schema/dump.schema.json)"
+# the repository's own pages: where the site has them
+PAGES = {
+    "README.md": "pages/readme.md",
+    "CONTRIBUTING.md": "pages/contributing.md",
+    "golden/README.md": "pages/vectors.md",
+    "golden/KILLS.md": "pages/kills.md",
+    "notebooks/README.md": "learn.md",
+    "notebooks": "learn.md",
+}
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")
 
 
 def gather():
@@ -28,11 +32,36 @@ def gather():
         (DOCS / folder).mkdir()
     for pair in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
         shutil.copy(pair, DOCS / "notebooks")
-    for name, path in PAGES.items():
-        text = (ROOT / path).read_text(encoding="utf-8")
-        for link, here in LINKS.items():
-            text = text.replace(link, here)
-        (DOCS / "pages" / f"{name}.md").write_text(text, encoding="utf-8")
+    for path, page in PAGES.items():
+        if page.startswith("pages/"):
+            text = (ROOT / path).read_text(encoding="utf-8")
+            (DOCS / page).write_text(relinked(text, ROOT / path, DOCS / page), encoding="utf-8")
+
+
+def relinked(text: str, written: Path, page: Path) -> str:
+    """Lead the links of a text to the site's pages.
+
+    Args:
+        text: Markdown. Its links are right where it was written, so that they work in the repository, too.
+        written: the file it was written in.
+        page: the file that Sphinx reads it from.
+    """
+
+    def lead(link: re.Match) -> str:
+        target = Path(os.path.normpath(written.parent / link[1]))
+        path = target.relative_to(ROOT).as_posix()
+        inside = path if target.suffix == ".ipynb" else PAGES.get(path)
+        here = os.path.relpath(DOCS / inside if inside else target, page.parent)
+        return f"]({here}" if inside or target.is_relative_to(DOCS) else f"](path:{here}"  # a file to download
+
+    return LINK.sub(lead, text)
+
+
+def relink(app, docname, source):
+    """Lead the links of the site's own Markdown, which are right in the repository."""
+    page = DOCS / f"{docname}.md"
+    if page.exists() and not docname.startswith("pages/"):
+        source[0] = relinked(source[0], page, page)
 
 
 gather()
@@ -99,3 +128,4 @@ def setup(app):
     """Connect, ours before napoleon's."""
     app.connect("autodoc-process-docstring", as_rst, priority=400)
     app.connect("autodoc-skip-member", skip)
+    app.connect("source-read", relink)

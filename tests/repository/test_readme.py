@@ -1,4 +1,4 @@
-"""README's Python: every block is Python, and those that a machine can run in seconds are run."""
+"""Python in README and in the pages of docs/: every block is Python, and those that run in seconds are run."""
 
 import ast
 import re
@@ -13,12 +13,22 @@ from ref.cli import main
 from ref.model.taps import Recorder
 from ref.model.text import How
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+MOST_WORDS = 1400  # of README: what a newcomer reads; all else is on pages that it links
+BLOCKS = [
+    code
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for code in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
+]
 
 
 def block(marker: str) -> str:
     return re.search(rf"<!-- {marker} -->\n```python\n(.*?)^```", README, re.M | re.S)[1]
+
+
+def test_readme_is_short():
+    assert len(README.split()) <= MOST_WORDS
 
 
 @pytest.mark.parametrize("code", BLOCKS)
