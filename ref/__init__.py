@@ -7,6 +7,9 @@ Axis letters, one meaning each, everywhere:
     H  head dim         F  FFN hidden width   V  vocabulary         L  layers
     P  image patches    M  soft tokens per image    C, Y, X  channel, row, column    O, I  outputs, inputs of a linear
 
+The small letter of an axis is one place on it: t a query position, n a query head. Of other names of one letter only
+these are used: x in, y out, q k v queries, keys and values, w a weight, i j counters, a b any two alike, W the window.
+
 Three kinds of function: a float op is a NumPy *definition* (plain name, the formula) with its Numba *kernel* (`_jit`)
 below it in the same file, tested equal; an integer rule is one function, proved by properties; composition is written
 once over an `ops` argument (`ref.ops.DEFINITION` or `ref.ops.KERNEL`).
