@@ -60,7 +60,7 @@ for name in ("270m", "1b", "4b", "12b", "27b"):
 
 # %% [markdown]
 # Each wheel is a pair of channels, each dot a position from 0 (dark) to 63 (bright). Pair 0 spins the same in both
-# kinds, one radian a token, unless the factor slows it. At the right, how many tokens a whole turn takes; the dashed
+# kinds, one radian per token, unless the factor slows it. At the right, how many tokens a whole turn takes; the dashed
 # line is the 64 tokens that are drawn.
 
 # %%

@@ -25,7 +25,7 @@ from ref.testing import break_port, check_visibility, exercise
 # ## The definition
 #
 # A token's *query* looks at *keys*, its own among them (04). Others keep a table of booleans for what it may see, the
-# *mask*. Here it is two integers, for the keys that a query of Gemma 3 sees always stand side by side:
+# *mask*. Here it is two integers, since the keys that a query of Gemma 3 sees always stand side by side:
 
 # %%
 source(visible_keys, doc=False)
@@ -33,7 +33,7 @@ source(visible_keys, doc=False)
 # %% [markdown]
 # ## Small enough to read
 #
-# Text is *causal*: a token sees itself and what came before, for it was trained to guess what comes next. A global
+# Text is *causal*: a token sees itself and what came before, since it was trained to guess what comes next. A global
 # layer sees all of that. A local layer sees a *window*: W keys, its own included. A row is a query, blue is seen.
 
 # %%

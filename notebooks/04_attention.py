@@ -100,7 +100,7 @@ plot_attention(probs, pieces, "layer 5 of Gemma 3 270M")
 #
 # The bright column at the left is `<bos>`. Shares must sum to 1, so a head that finds nothing has to put its share
 # somewhere, and has learnt to put it there (an *attention sink*, Xiao et al. 2023). That adds less than the share says,
-# for its value is short. Take it away, and the prompt itself surprises the model more: it gives its tokens a smaller p.
+# since its value is short. Take it away, and the prompt itself surprises the model more: it gives its tokens a smaller p.
 
 # %%
 length = np.linalg.norm(tap["v"][:, :, 0], axis=-1)  # layer, token

@@ -38,7 +38,7 @@ source(extend, doc=False)
 # %% [markdown]
 # ## Small enough to read
 #
-# `tiny` has a window of 5. One token a pass; in each slot stands the position of the token whose key is there, `-` is
+# `tiny` has a window of 5. One token per pass. Each slot shows the position of the token whose key is in it; `-` is
 # empty. The local layer's sixth key goes to slot 0. To one new token, which sees them all, the order of the slots does
 # not matter: a key has its position in it, since it was rotated before it was kept (02).
 
@@ -103,7 +103,7 @@ plot_kv_memory("4b")
 #
 # A port's function that should put a ring in the order of time leaves it in the order of its slots. A pass of one new
 # token never asks for the order. A pass of two does: each must leave the oldest keys out, and leaves out others. The
-# judge needs no such pass, for it compares the kept keys themselves.
+# judge needs no such pass, since it compares the kept keys themselves.
 
 
 # %%

@@ -56,7 +56,7 @@ show("x  =   1", "a\n\n\nb", "In 2024", "3.14159")
 
 # %% [markdown]
 # Nothing is normalised: the ligature ﬁ, one sign, is not the letters fi. And no vocabulary has every sign. What is
-# missing, such as the Old English letter ƿ, is spelt by the bytes of its UTF-8, each of which has a piece. A program
+# missing, such as the Old English letter ƿ, is spelt by the bytes of its UTF-8: each byte has a piece. A program
 # that prints tokens as they come must hold bytes back until they make a sign.
 
 # %%

@@ -74,8 +74,8 @@ print(f"\ntaps with a local error above {LIMIT:g} floors: {len(bad)} of {len(row
 # %% [markdown]
 # ## A hypothesis
 #
-# The tap is `gelu(gate) * up`. Its inputs match, so the operation is wrong. Divided by `up`, the tap shows what became
-# of the gate. Beside it the tanh GELU that Gemma wants.
+# The tap is `gelu(gate) * up`. Its inputs match, so the operation is wrong. Divided by `up`, the tap shows what the port
+# made of the gate. Beside it is the tanh GELU that Gemma wants.
 
 # %%
 prefix = f"text.layer.{rows[bad[0]]['layer']}.ffn."
@@ -144,6 +144,6 @@ exercise(check_like, lambda n: all_bad(reports[n]["taps"]), bugs.get, [(n,) for 
 # | paper | function | test |
 # |---|---|---|
 # | own: local and inherited | `ref.judge.compare.compare`, `ref.emulate.graph.Run` | `tests/judge/test_compare.py` |
-# | matched filter | `ref.diagnosis.evidence.project`, `ref.diagnosis.below_floor.Hidden` | `tests/judge/test_compare.py` |
+# | matched filter | `ref.diagnosis.evidence.project`, `ref.diagnosis.below_floor.BelowFloor` | `tests/judge/test_compare.py` |
 #
 # **Next:** 15, weights in few bits.

@@ -32,7 +32,7 @@ source(encode_int4)
 
 # %% [markdown]
 # `Q4_0` and `Q8_0`, of llama.cpp, have 4 and 8 bits and a scale for each *block* of 32 values. `SFP8`, of gemma.cpp, is
-# *switching floating point*: a float of 8 bits with a scale a channel, whose small values have 2 bits of mantissa and
+# *switching floating point*: a float of 8 bits with one scale per channel, whose small values have 2 bits of mantissa and
 # whose large ones 3. Eight numbers in each. Then all numbers of each, and how many, when the largest of a block is -1:
 
 # %%
@@ -40,7 +40,7 @@ numbers = np.tile(np.array([0.7, -0.35, 0.1, 0.05, -0.7, 0.04, 0.3, 0.0], np.flo
 print("numbers       ", *(f"{number:7.3f}" for number in numbers[0, :8]))
 for kind in ("INT4", "Q4_0", "Q8_0", "SFP8"):
     data = encode(numbers, kind).data[0]
-    pairs = np.stack([data & 15, data >> 4], axis=1).reshape(-1)  # two codes a byte
+    pairs = np.stack([data & 15, data >> 4], axis=1).reshape(-1)  # two codes per byte
     codes = {"INT4": pairs, "Q4_0": data[2:] & 15, "Q8_0": data[2:], "SFP8": data}[kind]  # 2 bytes of scale first
     print(f"{kind:<5}code     ", *(f"{code:7}" for code in codes[:8]))
     print("     read back", *(f"{number:7.3f}" for number in fake_quantize(numbers, kind)[0, :8]))
@@ -72,7 +72,7 @@ for kind in ("INT4", "Q4_0", "Q8_0", "SFP8"):
 # %% [markdown]
 # ## What a model weighs
 #
-# All weights in GB, in brackets the report's table 3; here every matrix is in the format, the tower in bfloat16. Then
+# All weights in GB, in brackets those of the report's table 3; here every matrix is in the format, the tower in bfloat16. Then
 # the cache for 32,768 tokens: in 8 bits, as the caption says, and so with all keys, which local layers drop (07).
 
 # %%
@@ -85,8 +85,8 @@ for size in ("1b", "4b", "12b", "27b"):
     print(f"{size:<4}", *cells, *(f"{cache / 1e9:9.2f}" for cache in caches), f"[{both - alone:.1f}]")
 
 # %% [markdown]
-# The report's figures of the cache cannot be reproduced from its caption: 8 bits are far less, whatever is kept. Two
-# look like all keys in bfloat16, those of 12B and 27B are more than even that. We tune nothing to them.
+# We could not reproduce the report's figures of the cache from its caption: 8 bits are far less, whatever is kept. Two
+# look like all keys in bfloat16, those of 12B and 27B are more than even that. We did not tune ours to match.
 #
 # ## Training that knows of it
 #

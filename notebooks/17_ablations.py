@@ -125,7 +125,7 @@ print(verdict(port.path, tiny))
 # %% [markdown]
 # ## Exercise
 #
-# Bytes of the 4B's cache in bfloat16, for `ratio` local layers to a global one. Short contexts are asked about, too.
+# Bytes of the 4B's cache in bfloat16, for `ratio` local layers per global one. Short contexts are asked about, too.
 
 
 # %%
