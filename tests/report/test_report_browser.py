@@ -4,75 +4,13 @@ import re
 from importlib.util import find_spec
 
 import pytest
-from support.browser import CHROMIUM, DRIVER, MISSING, PATIENCE, chromium, errors, eventually, open_page, prefer
-from support.report_examples import WRONG, at, everything_wrong, example, rope_bug
-
-from ref.report.html import write_html
+from support.browser import CHROMIUM, DRIVER, MISSING, errors, eventually
+from support.report_examples import WRONG, at
+from support.report_page import CELL, DESKTOP, PHONE, click, numbers_shown, show, text
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER and find_spec("selenium") and find_spec("plotly")), reason=f"needs {MISSING}, and plotly"
 )
-DESKTOP, PHONE = (1400, 1000), (390, 844)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium(*DESKTOP) as driver:
-        yield driver
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    """Write each example once: name -> (report, profiles, address)."""
-    folder = tmp_path_factory.mktemp("pages")
-    second, _ = example(seed=3)
-    made = {"match": (example(passes=2), None), "bug": (rope_bug(), None), "all": (everything_wrong(), None)}
-    made["two"] = (rope_bug(), second)
-    return {
-        name: (*one, write_html(*one, folder / f"{name}.html", other).as_uri()) for name, (one, other) in made.items()
-    }
-
-
-def show(browser, page, size=DESKTOP, scheme="light"):
-    open_page(browser, page[2], size, scheme)
-
-
-def text(browser, selector):
-    return browser.execute_script("return document.querySelector(arguments[0]).innerText", selector)
-
-
-# a cell's place on the screen, its colour's number and its mark; the examples' column 0 is what comes before layer 0
-CELL = """
-const [id, place, layer] = arguments, div = document.getElementById(id), {xaxis, yaxis} = div._fullLayout;
-const {z, text} = div.data[0], y = yaxis.ticktext.indexOf(place);
-const x = layer === null ? z[y].findIndex(v => v !== null) : layer + 1;
-const box = () => div.querySelector(".nsewdrag").getBoundingClientRect();
-window.scrollBy({top: box().y + yaxis.l2p(y) - innerHeight / 2, behavior: "instant"});
-div.scrollLeft = xaxis.l2p(x);  // of a tower of many layers a phone shows a part
-return [box().x + xaxis.l2p(x), box().y + yaxis.l2p(y), z[y][x], text[y][x]];
-"""
-
-
-def shows(browser, tap):
-    """Wait until the page shows a tap."""
-    eventually(browser, "return document.getElementById('tap').innerText", tap)
-
-
-def click(browser, tower, place, layer, tap):
-    """Click a cell as a hand would, wait until its tap is shown, and return its colour's number and its mark."""
-    from selenium.webdriver.common.actions.action_builder import ActionBuilder
-
-    x, y, z, mark = browser.execute_script(CELL, f"map-{tower}", place, layer)
-    actions = ActionBuilder(browser, duration=20)
-    actions.pointer_action.move_to_location(round(x), round(y)).click()
-    actions.perform()
-    shows(browser, tap)
-    return z, mark
-
-
-def numbers_shown(browser):
-    rows = "return [...document.querySelectorAll('#numbers tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
-    return {name: values for name, *values in browser.execute_script(rows)}
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -152,51 +90,6 @@ def test_bugs_are_marked_without_colour_and_the_limit_breaks_the_scale(browser, 
     assert scale[1][1] != scale[2][1]
 
 
-def test_the_switches_change_the_map(browser, pages):
-    report, _, _ = pages["all"]
-    show(browser, pages["all"])
-    choose = (
-        "const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('change'))"
-    )
-    browser.execute_script(choose, "error", "inherited_ratio")
-    z = browser.execute_script(CELL, "map-text", "mid", 9)[2]
-    assert 10**z == pytest.approx(at(report, "text.layer.9.mid")["inherited_ratio"], rel=1e-3)
-    browser.execute_script(choose, "pass", "1")
-    assert browser.execute_script(CELL, "map-text", "mid", 9)[2:] == [None, "?"]
-    click(browser, "text", "ffn.up", 9, "text.layer.9.ffn.up")
-    assert "pass 1" in text(browser, "#about")
-    browser.execute_script(choose, "pass", "all")
-    browser.execute_script(choose, "error", "local_ratio")
-    z = browser.execute_script(CELL, "map-text", "ffn.up", 3)[2]
-    assert 10**z == pytest.approx(max(at(report, "text.layer.3.ffn.up", n)["local_ratio"] for n in range(3)), rel=1e-3)
-    assert browser.execute_script(CELL, "map-text", "mid", 9)[3] == "?"
-
-
-def test_a_keyboard_is_enough(browser, pages):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
-    show(browser, pages["bug"])
-    heat = browser.find_element(By.ID, "map-text")
-    for key, tap in [
-        (Keys.ARROW_RIGHT, "text.layer.4.attn.q_rope"),
-        (Keys.ARROW_DOWN, "text.layer.4.attn.k_rope"),
-        (Keys.ARROW_LEFT, "text.layer.3.attn.k_rope"),
-        (Keys.ARROW_UP, "text.layer.3.attn.q_rope"),
-    ]:
-        heat.send_keys(key)
-        shows(browser, tap)
-    show(browser, pages["all"])
-    button = browser.find_element(By.ID, "next")
-    for i in range(3):
-        button.send_keys(Keys.ENTER)
-        shows(browser, f"text.layer.{i}.attn.k_rope")
-    browser.find_element(By.ID, "previous").send_keys(Keys.ENTER)
-    shows(browser, "text.layer.1.attn.k_rope")
-    browser.find_element(By.ID, "map-text").send_keys(Keys.ARROW_DOWN)
-    eventually(browser, "return /layer.1.(cache.k|attn.visible)$/.test(document.getElementById('tap').innerText)", True)
-
-
 def test_the_evidence_is_drawn(browser, pages):
     report, _, _ = pages["bug"]
     show(browser, pages["bug"])
@@ -227,28 +120,6 @@ def test_a_hostile_name_does_nothing(browser, pages):
     assert labels[3].startswith(r"<b>x</b>&lt;a\x1b[31m")
     assert '<img src=x onerror=alert(1)>"' in text(browser, "#rest")
     assert browser.execute_script("return document.querySelectorAll('script, #rest img, #diagnosis b').length") == 3
-
-
-def test_colours_follow_the_scheme_also_while_the_page_is_open(browser, pages):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    show(browser, pages["bug"])
-    look = (
-        "getComputedStyle(document.body).backgroundColor, document.getElementById('map-text').data[0].colorscale[0][1]"
-    )
-    light = browser.execute_script(f"return [{look}]")
-
-    def dark(driver):
-        return all(a != b for a, b in zip(driver.execute_script(f"return [{look}]"), light, strict=True))
-
-    prefer(browser, "dark")
-    WebDriverWait(browser, PATIENCE).until(dark)
-    page, _ = browser.execute_script(f"return [{look}]")
-    brightness = [sum(map(int, colour[4:-1].split(","))) for colour in (page, light[0])]
-    assert brightness[0] < 150 < 700 < brightness[1]
-    prefer(browser, "light")
-    WebDriverWait(browser, PATIENCE).until(lambda driver: driver.execute_script(f"return [{look}]") == light)
-    assert errors(browser) == []
 
 
 def test_two_dumps_are_compared_in_one_table(browser, pages):
