@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 from ref.commands import (
     BAD_INPUT,
@@ -58,13 +59,25 @@ exit codes:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose refusals are one line, as all others here; it takes --debug, before and after the command."""
+    """A parser whose refusals are one line, as all others here; it takes --debug, before and after the command.
+
+    A command may set `complete`, which is called before its arguments are read: it adds what takes time to find.
+    """
+
+    complete: Callable[[], None] | None = None
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
         about = "show the traceback of what ends in exit code 4"
         # no default: that of a command would undo the flag before it
         self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=about)
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        """Read arguments, after `complete`."""
+        complete, self.complete = self.complete, None
+        if complete:
+            complete()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str):
         """Print the refusal and exit with 2."""

@@ -108,6 +108,7 @@ SIZES = {c.name: c for c in [
     TextConfig("tiny",   36,  7, 12,  3,  10,    44,  15**-0.5,    5, 131_072, 8.0, vocabulary=97),
 ]}
 # fmt: on
+RELEASED = ("270m", "1b", "4b", "12b", "27b")
 HAS_VISION = ("4b", "12b", "27b")
 # Toy towers beside the text of `tiny`, lengths unlike its and each other's: 64 patches of 5 x 5 to 4 soft tokens, fewer
 # than the window of 5, and 144 patches to 9, more than it: only there the ways to compose window and block differ.

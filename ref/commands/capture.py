@@ -3,23 +3,16 @@
 import argparse
 import warnings
 from contextlib import contextmanager
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from ref.capture.adapters import ADAPTERS, Adapter, installed_adapters, load_adapter
 from ref.commands import FINE
 from ref.commands.images import image_flags, read_multimodal
 from ref.commands.shared import json_flag, note, print_json, text_flags
 from ref.errors import wanted
 
-# name on the command line: module of ref.capture, what it runs
-WITNESSES = {
-    "transformers": ("transformers", "Hugging Face transformers, on torch"),
-    "gemma": ("gemma", "google-deepmind/gemma, on JAX"),
-    "llama.cpp": ("llama_cpp", "llama.cpp, through llama-cpp-python"),
-    "keras": ("keras", "keras-hub"),
-}
 DTYPES = ("float32", "bfloat16", "float16", "float64", "file", "q8_0")
 ATTENTION = ("eager", "sdpa", "flash")
 
@@ -28,9 +21,15 @@ def add(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser("capture", help="write a dump of another implementation's run")
     witnesses = parser.add_subparsers(dest="witness", required=True, metavar="WITNESS")
-    for name, (_, what) in WITNESSES.items():
-        one = witnesses.add_parser(name, parents=[text_flags(), image_flags(), _flags(), json_flag()], help=what)
-        one.set_defaults(run=run)
+    _add(witnesses, ADAPTERS)
+    parser.complete = lambda: _add(witnesses, installed_adapters())
+
+
+def _add(witnesses, adapters: dict[str, Adapter]) -> None:
+    for name, adapter in adapters.items():
+        flags = [text_flags(), image_flags(), _flags(), json_flag()]
+        one = witnesses.add_parser(name, parents=flags, help=adapter.what)
+        one.set_defaults(run=run, adapter=adapter)
 
 
 def _flags() -> argparse.ArgumentParser:
@@ -62,7 +61,7 @@ def run(args) -> int:
         raise wanted("max-new-tokens", "capture", "0 or more", args.max_new_tokens)
     if args.threads is not None and args.threads < 1:
         raise wanted("threads", "--threads", "1 or more", args.threads)
-    witness = _witness(args.witness)
+    witness = load_adapter(args.adapter)
     loaded = load(args.weights, "file", args.mmproj)
     prompts, images = read_multimodal(args, loaded)
     asked = {
@@ -101,11 +100,6 @@ def _noting_left_out():
         warnings.simplefilter("always", LeftOut)
         warnings.showwarning = one_line
         yield
-
-
-def _witness(name: str) -> Any:
-    """Return the witness's `capture_weights`; it imports its framework when it is called."""
-    return import_module(f"ref.capture.{WITNESSES[name][0]}").capture_weights
 
 
 def _understood(witness: Any, name: str, asked: dict[str, tuple[str, Any]]) -> dict[str, Any]:

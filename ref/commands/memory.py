@@ -33,12 +33,12 @@ def add(subparsers) -> None:
 
 def run(args) -> int:
     """Print a row for each size and format, and what the report's figures are not."""
-    from ref.config import SIZES, find_size
+    from ref.config import RELEASED, SIZES, find_size
     from ref.quant.memory import NOT_REPRODUCIBLE, fits, memory
 
     if args.context > MOST_CONTEXT:
         raise wanted("context", "memory", f"at most {MOST_CONTEXT} tokens", args.context)
-    names = [find_size(size).name for size in args.size] or ["270m", "1b", "4b", "12b", "27b"]
+    names = [find_size(size).name for size in args.size] or RELEASED
     rows = [
         memory(name, args.context, kind, args.kv_format, args.all_global)
         for name in names

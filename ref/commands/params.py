@@ -13,10 +13,10 @@ def add(subparsers) -> None:
 
 def run(args) -> int:
     """Print one row a size, then what differs from the report and why."""
-    from ref.config import find_size
+    from ref.config import RELEASED, find_size
     from ref.model.count import count_params
 
-    names = [find_size(size).name for size in args.size] or ["270m", "1b", "4b", "12b", "27b"]
+    names = [find_size(size).name for size in args.size] or RELEASED
     rows = [count_params(name) for name in names]
     if args.json:
         print_json(rows[0] if len(rows) == 1 else rows)
