@@ -58,7 +58,7 @@ def blas_for_runs() -> Iterator[None]:
 def _threads() -> int:
     """Return Numba's number of threads; 1 where its kernels may not be called from several: its own pool dies of it."""
     try:
-        layer = numba.threading_layer()
+        layer = numba.threading_layer()  # type: ignore[reportPrivateImportUsage]
     except ValueError:  # no parallel kernel has run yet
         return 1
     return 1 if layer == "workqueue" else numba.get_num_threads()

@@ -90,12 +90,12 @@ def rebuild_model(pieces: Sequence[bytes], scores: np.ndarray, types: np.ndarray
     names = _names(pieces, types, where)
     from sentencepiece import sentencepiece_model_pb2 as proto  # here: only a rebuild needs protobuf
 
-    model = proto.ModelProto()
+    model = proto.ModelProto()  # type: ignore[reportAttributeAccessIssue]
     add = model.pieces.add
     for name, score, kind in zip(names, scores.tolist(), _kinds(names, types), strict=True):
         add(piece=name, score=score, type=kind)
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
-    trainer.model_type = proto.TrainerSpec.BPE
+    trainer.model_type = proto.TrainerSpec.BPE  # type: ignore[reportAttributeAccessIssue]
     trainer.vocab_size = len(names)
     trainer.byte_fallback = True
     for role, name in _ROLES.items():
@@ -129,7 +129,7 @@ def gguf_vocabulary(model: bytes) -> tuple[list[bytes], np.ndarray, np.ndarray]:
     from sentencepiece import sentencepiece_model_pb2 as proto
 
     names, scores, types = [], [], []
-    for piece in proto.ModelProto.FromString(model).pieces:
+    for piece in proto.ModelProto.FromString(model).pieces:  # type: ignore[reportAttributeAccessIssue]
         kind = CONTROL if _CONTROL.fullmatch(piece.piece) else piece.type
         name = piece.piece.replace("\u2581", " ") if kind == USER_DEFINED else piece.piece
         names.append(name.encode())

@@ -36,7 +36,7 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
     suite = TestSuite(f"gemma3-ref compare {name}")
     for key, text in [("verdict", report["verdict"]), *judged(report)]:
         suite.add_property(key, text)
-    suite.add_testcases(_case(row, f"{name}/pass {row['pass']}") for row in report["taps"])
+    suite.add_testcases([_case(row, f"{name}/pass {row['pass']}") for row in report["taps"]])
     suite.append(SystemOut(told))
     suite.append(SystemErr(""))
     suite.update_statistics()

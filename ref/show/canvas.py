@@ -37,9 +37,11 @@ def styled(plot: Callable[Given, Figure]) -> Callable[Given, Figure]:
     def draw(*args: Given.args, **how: Given.kwargs) -> Figure:
         try:
             import matplotlib as mpl
+            from matplotlib import rcsetup
         except ImportError:
             raise wanted("matplotlib", plot.__name__, pip_install("plot"), "not installed") from None
-        with mpl.rc_context(STYLE | {"axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, PINK, INK])}):
+        style: dict[Any, Any] = STYLE | {"axes.prop_cycle": rcsetup.cycler(color=[BLUE, ORANGE, GREEN, PINK, INK])}
+        with mpl.rc_context(style):
             return plot(*args, **how)
 
     return draw
