@@ -163,5 +163,7 @@ def _report(rule, outcome) -> dict:
         "got": None if found.problem else rule.plain(found.got),
         "problem": found.problem,
         "mutant": found.mutants[0].name if found.mutants else None,
-        "mutants": [{"name": m.name, "what": m.what, "source": m.source} for m in found.mutants],
+        "mutants": [
+            {"name": m.name, "what": m.what, "seen_in": [one.where for one in m.seen_in]} for m in found.mutants
+        ],
     }

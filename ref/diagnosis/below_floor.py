@@ -13,7 +13,7 @@ from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
 from ref.model.taps import tap_group
 from ref.mutants import tap_mutants
-from ref.mutants.base import TapMutant
+from ref.mutants.base import TapMutant, describe
 
 SIGMAS = 6.0  # standard errors that a coefficient must be away from 0: hundreds of taps are tried
 # the same where valid runs give twice as many taps bit for bit: without the mistake this one would be equal, too
@@ -176,8 +176,6 @@ def _nearest(seen: dict[tuple[str, ...], Seen]) -> Seen:
 
 
 def _row(name: str, where: Projection, seen: Seen, projections: list[Projection]) -> dict[str, Any]:
-    m = tap_mutants()[name]
-    head = {"mutant": name, "what": m.what, "source": m.source, "needs": m.needs}
     numbers = {"coefficient": seen.coefficient, "stderr": seen.stderr, "left": None, "class": 0, "verdict": "named"}
     places = {"taps": [one.tap for one in projections], "passes": [one.number for one in projections]}
-    return head | numbers | {"tap": where.tap, "pass": where.number, "hidden": True} | places
+    return describe(tap_mutants()[name]) | numbers | {"tap": where.tap, "pass": where.number, "hidden": True} | places

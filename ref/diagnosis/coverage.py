@@ -13,8 +13,8 @@ from ref.measure.pass_runs import PassRuns
 from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant
+from ref.mutants.needs import Needs
 
-OTHER_MODELS = ("27B", "4B,", "a depth that")  # what no input of this model shows
 SURE = 10.0  # standard errors a mutant's projection must have to show below the floor
 
 
@@ -51,7 +51,7 @@ class Coverage:
                 self.shown.add(mutant.name)
 
     def _may_hide(self, mutant: TapMutant) -> bool:
-        return mutant.name not in self.shown and not mutant.needs.startswith(("any ", "a token", "a few"))
+        return mutant.name not in self.shown and not mutant.needs.is_usual
 
     def lines(self, all_runs: list[PassRuns], rows: list[dict[str, Any]]) -> list[str]:
         """Say in sentences what was not exercised.
@@ -61,18 +61,31 @@ class Coverage:
             rows: of the report.
         """
         told = _structure(all_runs, {row["group"] for row in rows})
-        known = [word for word, _ in told if word]
+        missing = {kind for kind, _ in told}
         hidden: dict[str, list[str]] = {}
         for name in sorted(self.tried - self.shown):
             needs = tap_mutants()[name].needs
-            if not any(word in needs for word in (*known, *OTHER_MODELS)):
-                hidden.setdefault(needs, []).append(name)
+            if not _is_told(needs, missing):
+                hidden.setdefault(needs.words, []).append(name)
         lines = [line for _, line in told] + _beginnings(all_runs)
         return lines + [f"{', '.join(names)} would not show: needs {needs}" for needs, names in hidden.items()]
 
 
+def _is_told(needs: Needs, missing: set[str]) -> bool:
+    """Tell whether a line on what is missing says it already, or whether no input of this model shows the mistake."""
+    lacks = {
+        "window": bool(needs.windows) or needs.long_image,
+        "image": needs.has_image,
+        "cached": needs.cached,
+        "left pads": needs.left_pads,
+        "packed": needs.packed and not needs.left_pads,
+        "kv heads": needs.kv_heads > 1,
+    }
+    return bool(needs.sizes) or needs.odd_depth or any(lacks[kind] for kind in missing if kind)
+
+
 def _structure(all_runs: list[PassRuns], groups: set[str]) -> list[tuple[str, str]]:
-    """Say what kinds of input are missing: (a word of the `needs` of mutants that this rules out, sentence)."""
+    """Say what kinds of input are missing: (kind, a key of `_is_told` or empty; sentence)."""
     one_pass = all_runs[0].one_pass
     c, longest = one_pass.config, max(pass_runs.one_pass.total for pass_runs in all_runs)
     lines = []
@@ -88,9 +101,9 @@ def _structure(all_runs: list[PassRuns], groups: set[str]) -> list[tuple[str, st
     if not any((pass_runs.one_pass.positions < 0).any() for pass_runs in all_runs):
         lines.append(("left pads", "no left pads"))
     if not any((np.diff(pass_runs.one_pass.first) > 0).any() for pass_runs in all_runs):
-        lines.append(("two prompts", "no packed prompts"))
+        lines.append(("packed", "no packed prompts"))
     if c.kv_heads == 1:
-        lines.append(("K of 2", "one key head: the order of groups cannot be wrong here"))
+        lines.append(("kv heads", "one key head: the order of groups cannot be wrong here"))
     if missing := sorted(_expected(all_runs) - groups):
         lines.append(("", f"not in the dump: {', '.join(missing)}"))
     return lines

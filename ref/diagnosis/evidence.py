@@ -18,7 +18,7 @@ from ref.measure.pass_runs import PassRuns
 from ref.measure.projection import dots_of, spread_of
 from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
-from ref.mutants.base import TapMutant
+from ref.mutants.base import TapMutant, describe
 
 NEAR = 0.2  # a coefficient within so much of 1 makes a mutant worth a floor of its own
 
@@ -214,8 +214,8 @@ def conclusions(evidence: list[Evidence], classes: list[int]) -> list[dict[str, 
             word = "cleared"
         else:
             word = "undetermined"
-        m = one.mutant
-        head = {"mutant": m.name, "what": m.what, "source": m.source, "needs": m.needs}
         numbers = {"coefficient": one.coefficient, "stderr": one.stderr, "left": one.left}
-        rows.append(head | numbers | {"class": number, "verdict": word, "tap": one.tap, "pass": one.number})
+        rows.append(
+            describe(one.mutant) | numbers | {"class": number, "verdict": word, "tap": one.tap, "pass": one.number}
+        )
     return rows

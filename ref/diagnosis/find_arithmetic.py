@@ -93,7 +93,7 @@ class Finding(NamedTuple):
         """Return it as a mistake that is named: some products have it, others of the same dump have not."""
         h = self.hypothesis
         what = f"{self.what[0].upper()}{self.what[1:]}; but not all of them."
-        head = {"mutant": h.family.replace("-", "_"), "what": what, "source": "own", "needs": "two tokens"}
+        head = {"mutant": h.family.replace("-", "_"), "what": what, "seen_in": [], "needs": "two tokens"}
         numbers = {"coefficient": self.coefficient, "stderr": self.stderr, "left": None, "class": 0}
         return head | numbers | {"verdict": "named", "tap": self.tap, "pass": self.number}
 

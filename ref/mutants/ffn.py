@@ -7,6 +7,7 @@ from numba import njit
 
 from ref.emulate.text_rules import LAYER
 from ref.mutants.base import TapMutant
+from ref.mutants.needs import Needs
 
 ACT = LAYER + "ffn.act"
 
@@ -37,66 +38,69 @@ def _unscaled_tanh(x):
     return 0.5 * x * (1 + np.tanh(x + 0.044715 * x**3))
 
 
-S91, E14 = "GEMMA3_SPEC 9.1", "ECOSYSTEM 1.4"
 FFN_MUTANTS = [
     TapMutant(
-        "gelu_erf",
-        "GELU is the exact one instead of the tanh form.",
-        f"{S91} (15); {E14}",
-        "any input; in bfloat16 a few hundred tokens",
-        _gated(gelu_erf),
-        True,
+        name="gelu_erf",
+        what="GELU is the exact one instead of the tanh form.",
+        needs=Needs(bfloat16_tokens=300),
+        rules=_gated(gelu_erf),
+        subtle=True,
     ),
     TapMutant(
-        "gelu_quick",
-        "GELU is x sigmoid(1.702 x).",
-        f"{S91} (36)",
-        "any input",
-        _gated(lambda x: x * _sigmoid(1.702 * x)),
+        name="gelu_quick",
+        what="GELU is x sigmoid(1.702 x).",
+        needs=Needs(),
+        rules=_gated(lambda x: x * _sigmoid(1.702 * x)),
     ),
     TapMutant(
-        "gelu_without_factor", "tanh lacks its factor sqrt(2 / pi).", f"{S91} (15)", "any input", _gated(_unscaled_tanh)
+        name="gelu_without_factor",
+        what="tanh lacks its factor sqrt(2 / pi).",
+        needs=Needs(),
+        rules=_gated(_unscaled_tanh),
     ),
     TapMutant(
-        "ffn_silu",
-        "The gate goes through SiLU, as in Llama.",
-        f"{S91} (15)",
-        "any input",
-        _gated(lambda x: x * _sigmoid(x)),
+        name="ffn_silu",
+        what="The gate goes through SiLU, as in Llama.",
+        needs=Needs(),
+        rules=_gated(lambda x: x * _sigmoid(x)),
     ),
     TapMutant(
-        "ffn_relu", "The gate goes through ReLU.", f"{S91} (15)", "any input", _gated(lambda x: np.maximum(x, 0))
-    ),
-    TapMutant("ffn_no_activation", "The gate is not activated.", f"{S91} (15)", "any input", _gated(lambda x: x)),
-    TapMutant(
-        "gate_up_swapped",
-        "Up is activated and gate is not, as from a fused array read wrongly.",
-        f"{S91} (16)",
-        "any input",
-        {ACT: lambda at: at.ops.geglu(at["ffn.up"], at["ffn.gate"])},
+        name="ffn_relu",
+        what="The gate goes through ReLU.",
+        needs=Needs(),
+        rules=_gated(lambda x: np.maximum(x, 0)),
     ),
     TapMutant(
-        "gate_up_projections_swapped",
-        "The weights of gate and up stand in each other's place.",
-        f"{S91} (16)",
-        "any input",
-        {
+        name="ffn_no_activation",
+        what="The gate is not activated.",
+        needs=Needs(),
+        rules=_gated(lambda x: x),
+    ),
+    TapMutant(
+        name="gate_up_swapped",
+        what="Up is activated and gate is not, as from a fused array read wrongly.",
+        needs=Needs(),
+        rules={ACT: lambda at: at.ops.geglu(at["ffn.up"], at["ffn.gate"])},
+    ),
+    TapMutant(
+        name="gate_up_projections_swapped",
+        what="The weights of gate and up stand in each other's place.",
+        needs=Needs(),
+        rules={
             LAYER + "ffn.gate": lambda at: at.ops.linear(at["ffn.pre_norm"], at.weights.up),
             LAYER + "ffn.up": lambda at: at.ops.linear(at["ffn.pre_norm"], at.weights.gate),
         },
     ),
     TapMutant(
-        "gate_missing",
-        "Only up is activated: there is no gate.",
-        f"{E14}",
-        "any input",
-        {ACT: lambda at: at.ops.gelu(at["ffn.up"])},
+        name="gate_missing",
+        what="Only up is activated: there is no gate.",
+        needs=Needs(),
+        rules={ACT: lambda at: at.ops.gelu(at["ffn.up"])},
     ),
     TapMutant(
-        "gelu_of_product",
-        "GELU is applied to the product of gate and up.",
-        f"{E14}",
-        "any input",
-        {ACT: lambda at: at.ops.gelu(at["ffn.gate"] * at["ffn.up"])},
+        name="gelu_of_product",
+        what="GELU is applied to the product of gate and up.",
+        needs=Needs(),
+        rules={ACT: lambda at: at.ops.gelu(at["ffn.gate"] * at["ffn.up"])},
     ),
 ]

@@ -2,6 +2,7 @@
 
 from ref.emulate.text_rules import LAYER
 from ref.mutants.base import RuleMutant, TapMutant
+from ref.mutants.needs import Needs
 from ref.mutants.visibility import VISIBILITY_MUTANTS, Layout
 
 VISIBLE, Q, K = LAYER + "attn.visible", LAYER + "attn.q_rope", LAYER + "attn.k_rope"
@@ -14,7 +15,12 @@ def layout_of(at) -> Layout:
 
 
 def _from_rule(one: RuleMutant) -> TapMutant:
-    return TapMutant(one.name, one.what, one.source, one.needs, {VISIBLE: lambda at: one.run(layout_of(at))[None]})
+    return TapMutant(
+        name=one.name,
+        what=one.what,
+        needs=one.needs,
+        rules={VISIBLE: lambda at: one.run(layout_of(at))[None]},
+    )
 
 
 def _kinds(is_global):
@@ -37,28 +43,24 @@ def _kinds(is_global):
     return {VISIBLE: visible, Q: turned("attn.q_norm"), K: turned("attn.k_norm")}
 
 
-S91 = "GEMMA3_SPEC 9.1"
 LAYER_MUTANTS = [
     *map(_from_rule, VISIBILITY_MUTANTS),
     TapMutant(
-        "layers_global_first",
-        "Layer 0 is global, and every sixth after it: the pattern starts at its end.",
-        f"{S91} (3)",
-        "six layers, more tokens than the window or a rotation that differs",
-        _kinds(lambda at: at.layer % at.config.global_every == 0),
+        name="layers_global_first",
+        what="Layer 0 is global, and every sixth after it: the pattern starts at its end.",
+        needs=Needs(layers=6, windows=1, note="or a rotation that differs"),
+        rules=_kinds(lambda at: at.layer % at.config.global_every == 0),
     ),
     TapMutant(
-        "layers_last_is_global",
-        "The last layer is global although its number says local, as Gemma 3n's and EmbeddingGemma's siblings have it.",
-        f"{S91} (4)",
-        "a depth that is no multiple of 6",
-        _kinds(lambda at: at.config.is_global(at.layer) or at.layer == at.config.layers - 1),
+        name="layers_last_is_global",
+        what="The last layer is global although its number says local, as in siblings of Gemma 3n and EmbeddingGemma.",
+        needs=Needs(odd_depth=True),
+        rules=_kinds(lambda at: at.config.is_global(at.layer) or at.layer == at.config.layers - 1),
     ),
     TapMutant(
-        "layers_alternate",
-        "Every second layer is global, as in Gemma 2.",
-        f"{S91} (3)",
-        "a few tokens",
-        _kinds(lambda at: at.layer % 2 == 1),
+        name="layers_alternate",
+        what="Every second layer is global, as in Gemma 2.",
+        needs=Needs(position=2),
+        rules=_kinds(lambda at: at.layer % 2 == 1),
     ),
 ]

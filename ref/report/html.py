@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from ref.mutants.seen_in import seen_in_words
 from ref.report.page import assemble, write_page
 from ref.report.page_data import Profiles, packed, producer_of
 from ref.report.words import (
@@ -145,7 +146,7 @@ def _evidence(page: _Page, rows, table) -> None:
         page.add("td", floors(row.get("left")), line, class_="number left" if row.get("left") is not None else "number")
         page.add("td", row["verdict"], line, class_="word")
         what = page.add("td", sentence(row["what"]), line)
-        page.add("span", f" Source: {row['source']}", what, class_="source")
+        page.add("span", f" {seen_in_words(row['seen_in'])}", what, class_="source")
 
 
 def _rest(report, other) -> str:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from ref.mutants.seen_in import seen_in_words
 from ref.report.words import (
     arithmetic,
     by_group,
@@ -147,7 +148,7 @@ def _diagnosis(report, width: int) -> Iterator[str]:
         word = row["verdict"] if row["verdict"] != "tied" else f"tied ({row['class']})"
         name = row["mutant"] if len(row["mutant"]) <= 31 else row["mutant"][:30] + "…"
         yield f"  {name:<32}{coefficient(row):>22}{floors(row['left']):>9}  {word}"
-        yield from _wrap(f"{sentence(row['what'])} Source: {row['source']}", width, "      ", "      ")
+        yield from _wrap(f"{sentence(row['what'])} {seen_in_words(row['seen_in'])}", width, "      ", "      ")
     cleared = [row["mutant"] for row in rows if row["verdict"] == "cleared"]
     if len(tied := [row for row in shown if row["verdict"] == "tied"]) > 1:
         yield f"  this input cannot tell the {len(tied)} tied mistakes apart"

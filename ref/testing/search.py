@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ref.mutants.base import RuleMutant
+from ref.mutants.seen_in import seen_in_words
 from ref.testing.answers import Ended
 from ref.testing.strategies import Flaky, hypothesis
 
@@ -182,7 +183,7 @@ def explain(rule: Rule, outcome: Outcome) -> str:
         lines += ["", f"  it {found.problem}"]
     lines += ["", rule.draw(found.case, found.expected, found.got), ""]
     for m in found.mutants:
-        lines += [f"as if: {m.name}: {m.what}", f"  source: {m.source}"]
+        lines += [f"as if: {m.name}: {m.what}", "  " + seen_in_words(one.where for one in m.seen_in)]
     if not found.mutants:
         lines.append("as no known mistake: none answers every input as this did")
     elif len(found.mutants) > 1:

@@ -16,7 +16,7 @@ INF = float("inf")
 
 def mutant(name, what, c, stderr, left, number, verdict):
     numbers = {"coefficient": c, "stderr": stderr, "left": left, "class": number, "verdict": verdict}
-    return {"mutant": name, "what": what, "source": "GEMMA3_SPEC 9.1 (7)", "needs": "a few tokens", **numbers}
+    return {"mutant": name, "what": what, "seen_in": ["owner/port#7"], "needs": "a few tokens", **numbers}
 
 
 NAMED = [
@@ -134,7 +134,7 @@ def everything_wrong():
     at(report, "text.layer.9.mid", 1).update(verdict="undetermined", why=HOSTILE, metrics={}, **blank)
     at(report, "text.layer.7.attn.out")["span"] = ["text.layer.7.attn.scores", "text.layer.7.attn.probs"]
     report["diagnosis"] = [row | {"tap": "vision.layer.4.ffn.act", "pass": 0} for row in TIED]
-    report["diagnosis"][2] |= {"what": HOSTILE, "source": HOSTILE}
+    report["diagnosis"][2] |= {"what": HOSTILE, "seen_in": [HOSTILE]}
     report["diagnosis"][3] |= {"mutant": "<b>x</b>&lt;" + STRANGE}
     report["fits"] = [{"kind": "scale", "what": "times 25.25", "left": 0.9, "tap": WRONG, "pass": 0}]
     report["decide"] = "rope_factor_missing shows with: 4B, 12B or 27B, a global layer"

@@ -100,7 +100,7 @@ def test_the_counterexample_is_shrunk_and_drawn():
         "  t text",
     ]
     assert lines[13].startswith("as if: window_plus_one: a local layer sees W keys besides")
-    assert lines[14].startswith("  source: mlx-lm before PR 390")
+    assert lines[14].startswith("  Seen in ml-explore/mlx-lm#390, ")
 
 
 def test_pictures_of_pads_images_packed_prompts_and_the_cache():
