@@ -139,7 +139,8 @@ def _check_prompt(args, dump: str) -> None:
     """Refuse a dump whose ids are not those of --prompt, naming the mistake that gives them if it is known."""
     from ref.dump.claims import check_prompt
     from ref.dump.open import open_dump
-    from ref.mutants.prompts import Prompt, name_prompt_mistake
+    from ref.mutants.prompt_parts import Prompt
+    from ref.mutants.prompts import name_prompt_mistake
     from ref.weights.resolve import default_tokenizer
 
     if args.ids:

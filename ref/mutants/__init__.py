@@ -13,10 +13,13 @@ from ref.mutants.base import TapMutant
 def tap_mutants() -> dict[str, TapMutant]:
     """Return every mutant inside the model, by name."""
     from ref.mutants.attention import ATTENTION_MUTANTS
+    from ref.mutants.cache import CACHE_MUTANTS
     from ref.mutants.ends import END_MUTANTS
     from ref.mutants.ffn import FFN_MUTANTS
+    from ref.mutants.heads import HEAD_MUTANTS
     from ref.mutants.layers import LAYER_MUTANTS
     from ref.mutants.norms import NORM_MUTANTS
+    from ref.mutants.projector import PROJECTOR_MUTANTS
     from ref.mutants.rotation import ROTATION_MUTANTS
     from ref.mutants.tower import TOWER_MUTANTS
 
@@ -26,8 +29,11 @@ def tap_mutants() -> dict[str, TapMutant]:
         ROTATION_MUTANTS,
         LAYER_MUTANTS,
         ATTENTION_MUTANTS,
+        HEAD_MUTANTS,
+        CACHE_MUTANTS,
         FFN_MUTANTS,
         TOWER_MUTANTS,
+        PROJECTOR_MUTANTS,
     )
     every = [one for some in lists for one in some]
     assert len({one.name for one in every}) == len(every)

@@ -1,4 +1,4 @@
-"""Mistakes in projections, scores, softmax, mix, and in the cache."""
+"""Mistakes in scores, softmax and mix."""
 
 import numpy as np
 
@@ -93,56 +93,6 @@ def _mixed_keys(at):
     return at.ops.mix(probs, k[:, k.shape[1] - probs.shape[-1] :])
 
 
-def _by_channel(x):
-    """Read [.., N, H] as if it lay as [.., H, N]."""
-    return np.ascontiguousarray(np.swapaxes(x, -1, -2)).reshape(*x.shape[:2], -1)
-
-
-def _heads_last(field, count):
-    def rule(at):
-        flat = at.ops.linear(at["attn.pre_norm"], getattr(at.weights, field))
-        heads = getattr(at.config, count)
-        return np.ascontiguousarray(np.swapaxes(flat.reshape(*flat.shape[:2], -1, heads), -1, -2))
-
-    return rule
-
-
-def _projected(field, count):
-    def rule(at):
-        y = at.ops.linear(at["attn.pre_norm"], getattr(at.weights, field))
-        return y.reshape(*y.shape[:2], getattr(at.config, count), -1)
-
-    return rule
-
-
-def _rolled_cache(at, name):
-    k, v = at.run.history(at.prefix)
-    return np.roll(at.ops.keep(k if name == "k" else v), 1, axis=1)
-
-
-def _stale_cache(at, name):
-    """The newest slot holds what was there before: the pass's last key is not written."""
-    k, v = at.run.history(at.prefix)
-    x = at.ops.keep(k if name == "k" else v).copy()
-    x[:, -1] = x[:, -2] if x.shape[1] > 1 else 0
-    return x
-
-
-def _ring_cache(at, name):
-    """Keys are read in the order of slots, not of time."""
-    k, v = at.run.history(at.prefix)
-    x = at.ops.keep(k if name == "k" else v)
-    slots = at.config.window_of(at.layer) or x.shape[1]
-    newest = np.arange(max(0, x.shape[1] - slots), x.shape[1])
-    out = x.copy()
-    out[:, newest[0] :] = x[:, newest[np.argsort(newest % slots)]]
-    return out
-
-
-def _cache(rule):
-    return {LAYER + "cache.k": lambda at: rule(at, "k"), LAYER + "cache.v": lambda at: rule(at, "v")}
-
-
 def _scaled(factor):
     return {SCORES: lambda at: scores_of(at, scale=factor(at))}
 
@@ -235,47 +185,5 @@ ATTENTION_MUTANTS = [
         what="Keys are mixed instead of values.",
         needs=Needs(),
         rules={MIX: _mixed_keys},
-    ),
-    TapMutant(
-        name="q_heads_transposed",
-        what="The query projection's rows are read as [H, N] instead of [N, H].",
-        needs=Needs(query_heads=2),
-        rules={LAYER + "attn.q": _heads_last("q", "query_heads")},
-    ),
-    TapMutant(
-        name="kv_heads_transposed",
-        what="The key and value projections' rows are read as [H, K].",
-        needs=Needs(kv_heads=2),
-        rules={LAYER + "attn.k": _heads_last("k", "kv_heads"), LAYER + "attn.v": _heads_last("v", "kv_heads")},
-    ),
-    TapMutant(
-        name="kv_swapped",
-        what="Keys come out of the value projection and the reverse: a fused array read wrongly.",
-        needs=Needs(),
-        rules={LAYER + "attn.k": _projected("v", "kv_heads"), LAYER + "attn.v": _projected("k", "kv_heads")},
-    ),
-    TapMutant(
-        name="mix_heads_transposed",
-        what="The output projection is given [H, N] instead of [N, H].",
-        needs=Needs(query_heads=2),
-        rules={LAYER + "attn.out": lambda at: at.ops.linear(_by_channel(at["attn.mix"]), at.weights.attn_out)},
-    ),
-    TapMutant(
-        name="cache_rolled",
-        what="Keys and values lie one slot too late in the cache.",
-        needs=Needs(cached=True),
-        rules=_cache(_rolled_cache),
-    ),
-    TapMutant(
-        name="cache_stale",
-        what="The newest key is not written before it is read.",
-        needs=Needs(cached=True),
-        rules=_cache(_stale_cache),
-    ),
-    TapMutant(
-        name="cache_in_slot_order",
-        what="After the ring has wrapped, keys are read in the order of slots.",
-        needs=Needs(cached=True, windows=1, note="and a mask by index"),
-        rules=_cache(_ring_cache),
     ),
 ]

@@ -3,7 +3,8 @@
 from ref.emulate.text_rules import LAYER
 from ref.mutants.base import RuleMutant, TapMutant
 from ref.mutants.needs import Needs
-from ref.mutants.visibility import VISIBILITY_MUTANTS, Layout
+from ref.mutants.visibility import VISIBILITY_MUTANTS
+from ref.mutants.visibility_parts import Layout
 
 VISIBLE, Q, K = LAYER + "attn.visible", LAYER + "attn.q_rope", LAYER + "attn.k_rope"
 

@@ -4,7 +4,6 @@ Each mutant makes the pixels of one whole image; the rule it departs from is `re
 that Pillow has are Pillow's, except its bilinear one: `resize_pillow_jit` does not depend on which Pillow is installed.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,21 @@ from PIL import Image
 
 from ref.mutants.base import RuleMutant
 from ref.mutants.needs import Needs
+from ref.mutants.pixel_filters import (
+    centre_cropped,
+    columns_first,
+    corners,
+    float_first,
+    in_linear_light,
+    letterboxed,
+    nearest_corner,
+    no_antialias,
+    once,
+    pillow_filter,
+    to_levels,
+    transposed,
+    two_pixels,
+)
 from ref.ops.resize import resize_float_jit, resize_pillow_jit
 from ref.prompt.images import scale_floats, scale_levels
 
@@ -41,95 +55,14 @@ def _made(resize: Callable = resize_pillow_jit, scale: Callable = scale_levels) 
     return run
 
 
-def _pillow(kind: Image.Resampling) -> Callable:
-    return lambda image, height, width: np.asarray(Image.fromarray(image).resize((width, height), kind))
-
-
-def _levels(values: np.ndarray) -> np.ndarray:
-    """Round to the nearest level, halves up."""
-    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
-
-
-def _two_pixels(places: Callable[[int, int], np.ndarray]) -> Callable:
-    """Bilinear between the two nearest input pixels, however much the image shrinks."""
-
-    def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-        values = image.astype(np.float64)
-        for axis, side in enumerate((height, width)):
-            last = values.shape[axis] - 1
-            place = np.clip(places(last + 1, side), 0, last)
-            low = place.astype(np.int64)
-            part = (place - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-            values = values.take(low, axis) * (1 - part) + values.take(np.minimum(low + 1, last), axis) * part
-        return _levels(values)
-
-    return resize
-
-
-def _centres(inputs: int, outputs: int) -> np.ndarray:
-    return (np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5
-
-
-def _corners(inputs: int, outputs: int) -> np.ndarray:
-    return np.arange(outputs) * ((inputs - 1) / max(outputs - 1, 1))
-
-
-def _nearest_corner(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    rows, columns = (np.arange(side) * old // side for side, old in zip((height, width), image.shape[:2], strict=True))
-    return image[rows[:, None], columns]
-
-
-def _no_antialias(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    shrinks = height < image.shape[0] or width < image.shape[1]  # else the filter is the right one
-    return (_two_pixels(_centres) if shrinks else resize_pillow_jit)(image, height, width)
-
-
-def _letterboxed(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    by = min(height / image.shape[0], width / image.shape[1])
-    Y, X = (min(side, math.ceil(old * by)) for side, old in zip((height, width), image.shape[:2], strict=True))
-    out = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - Y) // 2, (width - X) // 2
-    out[top : top + Y, left : left + X] = resize_pillow_jit(image, Y, X)
-    return out
-
-
-def _centre_cropped(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    side = min(image.shape[:2])
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    return resize_pillow_jit(image[top : top + side, left : left + side], height, width)
-
-
-def _columns_first(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return resize_pillow_jit(image, height, width, "columns")
-
-
-def _once(rounding: Callable) -> Callable:
-    return lambda image, height, width: rounding(resize_float_jit(image, height, width))
-
-
-def _in_linear_light(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    unit = image / 255
-    light = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
-    light = resize_float_jit(light, height, width)
-    return _levels(255 * np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055))
-
-
 def _as_linear_light(levels: np.ndarray) -> np.ndarray:
     unit = levels / 255
     return _scaled(np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4), 1.0)
 
 
-def _transposed(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return resize_pillow_jit(image.swapaxes(0, 1), height, width)
-
-
 def _flattened(image: np.ndarray, size: Sides) -> np.ndarray:
     pixels = _made()(image, size)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0)).reshape(pixels.shape)
-
-
-def _float_first(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return resize_float_jit(scale_levels(image), height, width)
 
 
 _RESIZED = Needs(note="a side that is not the wanted one, and any image but one of a single level")
@@ -200,68 +133,68 @@ PIXEL_MUTANTS: list[RuleMutant] = [
         name="pixels_nearest",
         what="resized to the nearest pixel",
         needs=_RESIZED,
-        run=_made(_pillow(Image.Resampling.NEAREST)),
+        run=_made(pillow_filter(Image.Resampling.NEAREST)),
     ),
     RuleMutant(
         name="pixels_nearest_corner",
         what="the pixel at floor(o * inputs / outputs), half a step up and to the left",
         needs=_RESIZED,
-        run=_made(_nearest_corner),
+        run=_made(nearest_corner),
     ),
     RuleMutant(
         name="pixels_no_antialias",
         what="bilinear between two pixels, without antialias where the image shrinks",
         needs=Needs(note="a side more than the wanted one, and any image but one of a single level"),
-        run=_made(_no_antialias),
+        run=_made(no_antialias),
     ),
     RuleMutant(
         name="pixels_align_corners",
         what="corner pixels are put onto corner pixels, without antialias",
         needs=_RESIZED,
-        run=_made(_two_pixels(_corners)),
+        run=_made(two_pixels(corners)),
     ),
     RuleMutant(
         name="pixels_bicubic",
         what="resized with the bicubic filter",
         needs=_RESIZED,
-        run=_made(_pillow(Image.Resampling.BICUBIC)),
+        run=_made(pillow_filter(Image.Resampling.BICUBIC)),
     ),
     RuleMutant(
         name="pixels_lanczos",
         what="resized with the Lanczos filter",
         needs=_RESIZED,
-        run=_made(_pillow(Image.Resampling.LANCZOS)),
+        run=_made(pillow_filter(Image.Resampling.LANCZOS)),
     ),
     RuleMutant(
         name="pixels_box",
         what="averaged over equal boxes",
         needs=_RESIZED,
-        run=_made(_pillow(Image.Resampling.BOX)),
+        run=_made(pillow_filter(Image.Resampling.BOX)),
     ),
     RuleMutant(
         name="pixels_resized_in_linear_light",
         what="the resize averages linear light, and the curve of sRGB is put back",
         needs=_RESIZED,
-        run=_made(_in_linear_light),
+        run=_made(in_linear_light),
     ),
     # rounding and order
     RuleMutant(
         name="pixels_levels_cut_off",
         what="the resize rounds levels down",
         needs=_RESIZED,
-        run=_made(_once(lambda values: values.astype(np.uint8))),
+        run=_made(once(lambda values: values.astype(np.uint8))),
     ),
     RuleMutant(
         name="pixels_rounded_once",
         what="a variant: levels are rounded once, at the end, much as torchvision does",
         needs=Needs(note="both sides resized, and enough pixels that a rounding shows"),
-        run=_made(_once(_levels)),
+        run=_made(once(to_levels)),
     ),
     RuleMutant(
         name="pixels_columns_first",
         what="a variant: columns before rows in portraits too, as Pillow up to 12.1",
         needs=Needs(note="a height that shrinks by more than twice what the width does"),
-        run=_made(_columns_first),
+        run=_made(columns_first),
     ),
     RuleMutant(
         name="pixels_float_resize",
@@ -273,26 +206,26 @@ PIXEL_MUTANTS: list[RuleMutant] = [
         name="pixels_normalised_first",
         what="scaled to [-1, 1] first and then resized, so that nothing rounds to levels",
         needs=_RESIZED,
-        run=_made(_float_first, lambda values: values),
+        run=_made(float_first, lambda values: values),
     ),
     # shape
     RuleMutant(
         name="pixels_letterbox",
         what="the aspect is kept, and the rest of the square is black",
         needs=Needs(image="that is not square"),
-        run=_made(_letterboxed),
+        run=_made(letterboxed),
     ),
     RuleMutant(
         name="pixels_centre_crop",
         what="the square in the middle is cut out, and the rest is lost",
         needs=Needs(image="that is not square"),
-        run=_made(_centre_cropped),
+        run=_made(centre_cropped),
     ),
     RuleMutant(
         name="pixels_xy_swapped",
         what="x and y are swapped: the image lies on its side, mirrored",
         needs=Needs(image="unlike its mirror image along the diagonal"),
-        run=_made(_transposed),
+        run=_made(transposed),
     ),
     RuleMutant(
         name="pixels_hwc_as_chw",

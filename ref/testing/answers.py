@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ref.errors import BadInput
-from ref.mutants.visibility import Layout, real_rows
+from ref.mutants.visibility_parts import Layout, real_rows
 from ref.ops.visibility import as_matrix
 
 MATRIX, RANGES, ADDITIVE = "matrix", "ranges", "additive"

@@ -4,7 +4,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from ref.mutants.visibility import Layout, real_rows
+from ref.mutants.visibility_parts import Layout, real_rows
 
 MOST_BOXES = 8
 MOST_CELLS = 24  # rows or columns of a mask that are drawn

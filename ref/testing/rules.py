@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from ref.config import CROPS, CropConfig
 from ref.errors import wanted
 from ref.mutants.crops import CROP_MUTANTS
-from ref.mutants.visibility import VISIBILITY_MUTANTS, real_rows, visible
+from ref.mutants.visibility import VISIBILITY_MUTANTS
+from ref.mutants.visibility_parts import real_rows, visible
 from ref.ops.pan_and_scan import crop_boxes
 from ref.ops.visibility import COMPOSITIONS, Composition
 from ref.testing.answers import MATRIX, PROBE, Ended, find_kind, plain, plain_question, question, read_boxes, read_mask

@@ -11,7 +11,7 @@ import numpy as np
 
 from ref.config import CROPS, CropConfig
 from ref.errors import pip_install, wanted
-from ref.mutants.visibility import Layout
+from ref.mutants.visibility_parts import Layout
 from ref.ops.visibility import Composition
 
 try:
@@ -52,7 +52,7 @@ def check_without(without: Sequence[str]) -> frozenset[str]:
 def layouts(
     *, without: Sequence[str] = (), windows: Sequence[int] = WINDOWS, composition: Composition = "current"
 ) -> st.SearchStrategy[Layout]:
-    """Draw what one layer's attention is told of a batch row: `ref.mutants.visibility.Layout`.
+    """Draw what one layer's attention is told of a batch row: `ref.mutants.visibility_parts.Layout`.
 
     A row is left pads, then prompts packed one after the other, each of runs of text and soft tokens; a pass is the
     row from some token on, never from inside an image. Runs are as long as the window, give or take one, or up to 8.

@@ -14,7 +14,7 @@ from support.refusing import refusal
 import ref.cli
 from ref.commands import check_rule
 from ref.errors import BadInput
-from ref.mutants.visibility import Layout, visible
+from ref.mutants.visibility_parts import Layout, visible
 from ref.ops.pan_and_scan import crop_boxes
 from ref.testing.answers import Ended, plain_question, read_mask
 from ref.testing.child import Child, RuleError

@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ref.mutants.prompts import (
-    PROMPT_MUTANTS,
-    Prompt,
-    _Parts,
-    _run,
-    encode,
-    name_prompt_mistake,
-    prompt_mistakes,
-)
+from ref.mutants.prompt_parts import Parts, Prompt, encode, run_parts
+from ref.mutants.prompts import PROMPT_MUTANTS, name_prompt_mistake, prompt_mistakes
 from ref.prompt.chat import MARKER, render_chat
 from ref.prompt.placeholders import LAYOUTS, expand_text, with_markers
 from ref.testing.catches.prompts import kills, prompt_goldens
@@ -267,7 +260,7 @@ def test_no_mistake_changes_anything_where_its_need_is_not_met(real, prompt):
 @settings(max_examples=400)
 @given(prompt=prompts())
 def test_the_parts_make_the_rule(real, prompt):
-    assert _run(real, prompt, _Parts()) == encode(real, prompt)
+    assert run_parts(real, prompt, Parts()) == encode(real, prompt)
 
 
 @pytest.mark.weights

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ref.mutants.visibility import VISIBILITY_MUTANTS, Layout, _compose, _parts, real_rows, visible
+from ref.mutants.visibility import VISIBILITY_MUTANTS
+from ref.mutants.visibility_parts import Layout, compose, parts_of, real_rows, visible
 from ref.ops.visibility import COMPOSITIONS
 from ref.testing.strategies import layouts
 
@@ -121,7 +122,7 @@ def test_an_image_alone_hides_that_text_does_not_see_itself():
 @given(data=st.data(), composition=st.sampled_from(COMPOSITIONS))
 def test_the_parts_of_masks_compose_to_the_rule(data, composition):
     layout = data.draw(layouts(composition=composition))
-    np.testing.assert_array_equal(_compose(layout, _parts(layout)), visible(layout))
+    np.testing.assert_array_equal(compose(layout, parts_of(layout)), visible(layout))
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ref.mutants.visibility import Layout, visible
+from ref.mutants.visibility_parts import Layout, visible
 
 
 def right(soft, first, start, window):

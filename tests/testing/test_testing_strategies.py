@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ref.config import CROPS, CropConfig
 from ref.errors import BadInput
-from ref.mutants.visibility import real_rows
+from ref.mutants.visibility_parts import real_rows
 from ref.ops.pan_and_scan import count_crops
 from ref.ops.visibility import COMPOSITIONS, image_blocks
 from ref.testing.strategies import FEATURES, edge_sizes, image_sizes, layouts

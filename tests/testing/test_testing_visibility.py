@@ -7,7 +7,8 @@ import pytest
 from support import naive
 from support.rules import Tensor, right
 
-from ref.mutants.visibility import VISIBILITY_MUTANTS, Layout, visible
+from ref.mutants.visibility import VISIBILITY_MUTANTS
+from ref.mutants.visibility_parts import Layout, visible
 from ref.ops.visibility import COMPOSITIONS, image_blocks, visible_ranges
 from ref.testing import check_visibility
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ref.golden_files.files import golden_root, read_checked
-from ref.mutants.formats import FORMAT_MUTANTS, Coded
+from ref.mutants.format_coders import Coded
+from ref.mutants.formats import FORMAT_MUTANTS
 from ref.ops.blocks import Blocks, decode
 
 

@@ -4,7 +4,8 @@ import json
 
 from ref.config import BOS, PAD, SOFT_TOKEN
 from ref.golden_files.files import golden_root, read_checked
-from ref.mutants.prompts import PROMPT_MUTANTS, Ids, Prompt
+from ref.mutants.prompt_parts import Ids, Prompt
+from ref.mutants.prompts import PROMPT_MUTANTS
 from ref.prompt.tokenizer import Tokenizer
 
 
