@@ -19,14 +19,14 @@ def softmax():
     empty = {"scores": scores[:1, :4], "visible": torch.zeros(1, 4).int()}
     uniform = (scores[:1, :4] + torch.finfo(torch.float64).min).softmax(-1)
     rows = [("MaskIgnored", "all keys", scores.softmax(-1)),
-            ("MaskIsZero", "hidden scores set to 0", (scores * visible).softmax(-1)),
+            ("mask_multiplied", "hidden scores set to 0", (scores * visible).softmax(-1)),
             ("MaskAfter", "mask after the softmax", scores.softmax(-1) * visible)]  # fmt: skip
     return {
         "description": "probs[t, s] = exp(scores[t, s]) / sum_visible s' exp(scores[t, s']); 0 elsewhere.",
         "axes": {"scores": "T S", "visible": "T S", "expected": "T S"},
         "flags": {
             "MaskIgnored": flag("missing step", "No mask.", "Noise."),
-            "MaskIsZero": flag("wrong formula", "A hidden score is -infinity, not 0.", "Hidden keys leak."),
+            "mask_multiplied": flag("wrong formula", "A hidden score is -infinity, not 0.", "Hidden keys leak."),
             "MaskAfter": flag("wrong order", "Mask after the softmax.", "Probabilities do not sum to 1."),
             "SoftmaxOverflow": flag("overflow", "No maximum subtracted: exp(10000).", "NaN."),
             "FullyMaskedRow": flag(
@@ -70,31 +70,34 @@ def gqa_attention():
     pad, wide = visible.clone(), visible.clone()
     pad[:, 0], wide[2, 1] = 1, 1
     rows = [
-        ("GroupOrder", "head n reads kv head n mod K", _attend(q, *tiled, visible, scale)),
-        ("QueryScaleFromHeadDim", "H^-0.5 = 0.5 instead of 0.4", _attend(q, k, v, visible, 0.5)),
-        ("QueryScaleMissing", "no scale", _attend(q, k, v, visible, 1.0)),
-        ("QueryScaleTwice", "on q and on the scores", _attend(q, k, v, visible, scale**2)),
-        ("PadAttended", "slot 0 visible", _attend(q, k, v, pad, scale)),
-        ("WindowOffByOne", "one key more in the last row", _attend(q, k, v, wide, scale)),
-        ("FutureSeen", "all keys", _attend(q, k, v, torch.ones(3, 4), scale)),
-        ("SoftcapApplied", "scores through 2 tanh(s / 2)", _softcapped(q, k, v, visible, scale)),
+        (("gqa_tiled_keys", "gqa_tiled_values"), "head n reads kv head n mod K", _attend(q, *tiled, visible, scale)),
+        ("scale_of_head_dim", "H^-0.5 = 0.5 instead of 0.4", _attend(q, k, v, visible, 0.5)),
+        ("scale_missing", "no scale", _attend(q, k, v, visible, 1.0)),
+        ("scale_twice", "on q and on the scores", _attend(q, k, v, visible, scale**2)),
+        ("pads_visible", "slot 0 visible", _attend(q, k, v, pad, scale)),
+        ("window_plus_one", "one key more in the last row", _attend(q, k, v, wide, scale)),
+        ("no_causal", "all keys", _attend(q, k, v, torch.ones(3, 4), scale)),
+        ("attention_softcap", "scores through 2 tanh(s / 2)", _softcapped(q, k, v, visible, scale)),
     ]
     return {
         "description": "out[t, n] = sum_s softmax_s(scale * q[t, n] . k[s, g]) * v[s, g], g = n // (N/K)",
         "axes": {"q": "T N H", "k": "S K H", "v": "S K H", "visible": "T S", "expected": "T N H"},
         "flags": {
-            "GroupOrder": flag(
+            "gqa_tiled_keys": flag(
                 "wrong order", "Heads tiled over kv heads, not grouped.", "Only where K > 1: 4B and up."
             ),
-            "QueryScaleFromHeadDim": flag("wrong constant", "27B scales by 168^-0.5, not 128^-0.5.", "Only in 27B."),
-            "QueryScaleMissing": flag("missing step", "Scores not scaled.", "Attention too sharp."),
-            "QueryScaleTwice": flag("doubled step", "Scaled in q and in the kernel.", "Attention too flat."),
-            "PadAttended": flag("wrong rule", "Padding visible.", "A prompt's output depends on its batch."),
-            "WindowOffByOne": flag(
+            "gqa_tiled_values": flag(
+                "wrong order", "Values tiled as the keys are, not grouped.", "Only where K > 1: 4B and up."
+            ),
+            "scale_of_head_dim": flag("wrong constant", "27B scales by 168^-0.5, not 128^-0.5.", "Only in 27B."),
+            "scale_missing": flag("missing step", "Scores not scaled.", "Attention too sharp."),
+            "scale_twice": flag("doubled step", "Scaled in q and in the kernel.", "Attention too flat."),
+            "pads_visible": flag("wrong rule", "Padding visible.", "A prompt's output depends on its batch."),
+            "window_plus_one": flag(
                 "off by one", "W + 1 keys.", "Slightly wrong beyond W tokens.", "ml-explore/mlx-lm/pull/390"
             ),
-            "FutureSeen": flag("wrong rule", "Later tokens visible.", "Noise."),
-            "SoftcapApplied": flag(
+            "no_causal": flag("wrong rule", "Later tokens visible.", "Noise."),
+            "attention_softcap": flag(
                 "wrong step", "The softcap of Gemma 2 (50 there; 2 here).", "Large scores squashed."
             ),
         },

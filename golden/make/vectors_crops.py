@@ -90,22 +90,25 @@ def pan_and_scan():
         vectors.append(
             vector(f"{width} x {height}, past the edge", inputs, boxes, source=GEMMA_PYTORCH, tolerance=PIXELS)
         )
-    wrong((640, 480), ("ThresholdOneAndHalf", "crops from 1.5 on", {"activates": lambda ratio: ratio >= 1.5}))
-    wrong((1200, 1000), ("RatioInclusive", "no crops at exactly 1.2", {"activates": lambda ratio: ratio > 1.2}))
-    wrong((1001, 400), ("SizeRoundedDown", "strips of floor(side / n)", {"size": math.floor}))
+    wrong((640, 480), ("crops_threshold_1.5", "crops from 1.5 on", {"activates": lambda ratio: ratio >= 1.5}))
+    wrong((1200, 1000), ("crops_ratio_exclusive", "no crops at exactly 1.2", {"activates": lambda ratio: ratio > 1.2}))
+    wrong((1001, 400), ("crops_size_rounded_down", "strips of floor(side / n)", {"size": math.floor}))
     wrong(
         (2500, 1000),
-        ("HalfRoundsUp", "2.5 rounded to even", {"nearest": round}),
+        ("crops_half_even", "2.5 rounded to even", {"nearest": round}),
         ("PortraitSwap", "cut along the shorter side", {"swap": True}),
-        ("LastCropOverruns", "past the edge", {"clip": False}),
+        ("crops_past_edge", "past the edge", {"clip": False}),
     )
-    wrong((2499, 1000), ("RatioRoundedUp", "2.499 to 3", {"nearest": math.ceil}))
-    wrong((511, 400), ("MinCropOnLast", "256 asked of the last strip", {"fits": lambda size, last, short: last >= 256}))
-    wrong((511, 400), ("ClampOrder", "at least 2, then floor(side / 256)",
+    wrong((2499, 1000), ("crops_ratio_rounded_up", "2.499 to 3", {"nearest": math.ceil}))
+    wrong(
+        (511, 400),
+        ("crops_min_on_last", "256 asked of the last strip", {"fits": lambda size, last, short: last >= 256}),
+    )
+    wrong((511, 400), ("crops_clamp_order", "at least 2, then floor(side / 256)",
                        {"clamp": lambda n, most: min(4, max(2, n), max(most, 1))}))  # fmt: skip
-    wrong((3000, 500), ("MaxCropsMissing", "six crops", {"clamp": lambda n, most: max(2, min(most, n))}))
+    wrong((3000, 500), ("crops_max_ignored", "six crops", {"clamp": lambda n, most: max(2, min(most, n))}))
     wrong((1000, 2500), ("PortraitSwap", "cut along the shorter side", {"swap": True}))
-    wrong((1001, 400), ("LastCropClipped", "cut at the edge", {}), min_ratio=1.5, past_edge="pad")
+    wrong((1001, 400), ("crops_clipped", "cut at the edge", {}), min_ratio=1.5, past_edge="pad")
     return {
         "description": "Boxes y0, x0, y1, x1, half-open, of an image's crops, the whole image not among them: the "
         "longer side in n strips of ceil(side / n), n the ratio of the sides rounded half up, at most "
@@ -113,17 +116,23 @@ def pan_and_scan():
         "shorter side is less than min_crop. The last strip is cut at the edge (clip) or reaches past it (pad).",
         "axes": {"expected": "crops, then y0 x0 y1 x1"},
         "flags": {
-            "ThresholdOneAndHalf": flag("wrong constant", "1.5 is gemma_pytorch's.", "No crops of 4:3 pictures."),
-            "RatioInclusive": flag("off by one", "The ratio itself activates.", "No crops at exactly 1.2."),
-            "SizeRoundedDown": flag("wrong rounding", "Strips are rounded up.", "Pixels at the far edge are lost."),
-            "HalfRoundsUp": flag("wrong rounding", "Python's round goes to even.", "One crop less at 2.5 and 4.5."),
-            "RatioRoundedUp": flag("wrong rounding", "The ratio is rounded to the nearest.", "One crop more."),
+            "crops_threshold_1.5": flag("wrong constant", "1.5 is gemma_pytorch's.", "No crops of 4:3 pictures."),
+            "crops_ratio_exclusive": flag("off by one", "The ratio itself activates.", "No crops at exactly 1.2."),
+            "crops_size_rounded_down": flag(
+                "wrong rounding", "Strips are rounded up.", "Pixels at the far edge are lost."
+            ),
+            "crops_half_even": flag("wrong rounding", "Python's round goes to even.", "One crop less at 2.5 and 4.5."),
+            "crops_ratio_rounded_up": flag("wrong rounding", "The ratio is rounded to the nearest.", "One crop more."),
             "PortraitSwap": flag("swapped axes", "The longer side is cut.", "Strips more elongated than the image."),
-            "LastCropOverruns": flag("other convention", "Clipped by transformers.", "Black rim on the last crop."),
-            "LastCropClipped": flag("other convention", "Filled with black by gemma_pytorch.", "Last crop stretched."),
-            "MinCropOnLast": flag("wrong scope", "min_crop is asked of the nominal size.", "No crops of 511 x 400."),
-            "ClampOrder": flag("wrong order", "At least 2 comes after floor(side / min_crop).", "One crop or none."),
-            "MaxCropsMissing": flag("missing step", "At most max_crops.", "More tokens than planned."),
+            "crops_past_edge": flag("other convention", "Clipped by transformers.", "Black rim on the last crop."),
+            "crops_clipped": flag("other convention", "Filled with black by gemma_pytorch.", "Last crop stretched."),
+            "crops_min_on_last": flag(
+                "wrong scope", "min_crop is asked of the nominal size.", "No crops of 511 x 400."
+            ),
+            "crops_clamp_order": flag(
+                "wrong order", "At least 2 comes after floor(side / min_crop).", "One crop or none."
+            ),
+            "crops_max_ignored": flag("missing step", "At most max_crops.", "More tokens than planned."),
         },
         "vectors": vectors,
     }

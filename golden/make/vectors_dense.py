@@ -32,7 +32,7 @@ def rms_norm():
     vectors = [
         vector("mean square .025, gain 1", literature, printed, source=DEEPMIND, tolerance=SEVEN_DIGITS),
         vector("ordinary rows, gain 1 + scale", large, truth),
-        vector("rows so small that eps has a say", small, small_truth, flags=["Eps1e5"]),
+        vector("rows so small that eps has a say", small, small_truth, flags=["norm_eps_1e-5"]),
         vector("zeros stay zeros", {"x": zeros, "scale": gain[:3], "eps": 1e-6}, zeros),
         vector("scale -1 silences a row", {"x": x, "scale": -torch.ones(5), "eps": 1e-6}, x * 0),
     ]
@@ -41,35 +41,37 @@ def rms_norm():
         large,
         truth,
         [
-            ("ScaleNotOffset", "scale instead of 1 + scale", unit * scale),
-            ("ScaleOffsetTwice", "2 + scale: an offset file on an offset norm", unit * (2 + scale)),
-            ("MeanSubtracted", "a LayerNorm", _norm(centred, scale, 1e-6)),
+            ("norm_without_plus_one", "scale instead of 1 + scale", unit * scale),
+            ("norm_plus_one_twice", "2 + scale: an offset file on an offset norm", unit * (2 + scale)),
+            ("norm_subtracts_mean", "a LayerNorm", _norm(centred, scale, 1e-6)),
         ],
     )
     vectors += mistakes(
         small,
         small_truth,
         [
-            ("EpsOutsideRoot", "x / (root + eps)", tiny / (root + 1e-6) * (1 + gain)),
-            ("Eps1e5", "eps 1e-5, the default elsewhere", _norm(tiny, gain, 1e-5)),
+            ("norm_eps_outside_root", "x / (root + eps)", tiny / (root + 1e-6) * (1 + gain)),
+            ("norm_eps_1e-5", "eps 1e-5, the default elsewhere", _norm(tiny, gain, 1e-5)),
         ],
     )
     return {
         "description": "y[t, d] = x[t, d] / sqrt(mean_d(x[t, d]^2) + eps) * (1 + scale[d])",
         "axes": {"x": "T D", "scale": "D", "expected": "T D"},
         "flags": {
-            "ScaleNotOffset": flag(
+            "norm_without_plus_one": flag(
                 "wrong formula",
                 "Gain used as w; Gemma stores w - 1.",
                 "Noise.",
                 "linkedin/Liger-Kernel/pull/85",
             ),
-            "ScaleOffsetTwice": flag(
+            "norm_plus_one_twice": flag(
                 "wrong conversion", "GGUF stores 1 + w; 1 was added again.", "Activations too large."
             ),
-            "MeanSubtracted": flag("wrong formula", "LayerNorm instead of RMSNorm.", "Wrong everywhere."),
-            "EpsOutsideRoot": flag("wrong formula", "eps added to the root, not under it.", "Small rows wrong."),
-            "Eps1e5": flag("wrong constant", "eps 1e-5 instead of 1e-6.", "Rows of mean square near 1e-5 wrong."),
+            "norm_subtracts_mean": flag("wrong formula", "LayerNorm instead of RMSNorm.", "Wrong everywhere."),
+            "norm_eps_outside_root": flag("wrong formula", "eps added to the root, not under it.", "Small rows wrong."),
+            "norm_eps_1e-5": flag(
+                "wrong constant", "eps 1e-5 instead of 1e-6.", "Rows of mean square near 1e-5 wrong."
+            ),
         },
         "vectors": vectors,
     }
@@ -88,32 +90,40 @@ def layer_norm():
     level = {"x": equal, "gain": gain[:3], "bias": bias[:3], "eps": 1e-6}
     vectors = [
         vector("rows whose mean is not 0", large, truth),
-        vector("rows so small that eps has a say", small, small_truth, flags=["Eps1e5"]),
+        vector("rows so small that eps has a say", small, small_truth, flags=["layer_norm_eps_1e-5"]),
         vector("equal values become the bias", level, F.layer_norm(equal, (3,), gain[:3], bias[:3], 1e-6)),
     ]
     vectors += mistakes(
         large,
         truth,
         [
-            ("PlusOneOnLayerNorm", "1 + gain, as in Gemma's RMSNorm", F.layer_norm(x, (5,), 1 + gain, bias, 1e-6)),
+            ("layer_norm_plus_one", "1 + gain, as in Gemma's RMSNorm", F.layer_norm(x, (5,), 1 + gain, bias, 1e-6)),
             ("MissingBias", "no bias", F.layer_norm(x, (5,), gain, None, 1e-6)),
             ("RmsInsteadOfLayerNorm", "the mean not taken off", F.rms_norm(x, (5,), gain, 1e-6) + bias),
         ],
     )
-    rows = [("Eps1e5", "eps 1e-5, torch's default", F.layer_norm(tiny, (4,), small["gain"], small["bias"], 1e-5))]
+    rows = [
+        (
+            "layer_norm_eps_1e-5",
+            "eps 1e-5, torch's default",
+            F.layer_norm(tiny, (4,), small["gain"], small["bias"], 1e-5),
+        )
+    ]
     vectors += mistakes(small, small_truth, rows)
     return {
         "description": "y[t, d] = (x[t, d] - mean_d) / sqrt(mean_d((x[t, d] - mean_d)^2) + eps) * gain[d] + bias[d]",
         "axes": {"x": "T D", "gain": "D", "bias": "D", "expected": "T D"},
         "flags": {
-            "PlusOneOnLayerNorm": flag(
+            "layer_norm_plus_one": flag(
                 "wrong formula", "Gain used as 1 + w; SigLIP stores w itself.", "Image features are noise."
             ),
             "MissingBias": flag("missing step", "The bias left out.", "Image features are wrong."),
             "RmsInsteadOfLayerNorm": flag(
                 "wrong formula", "The text model's norm in the vision tower.", "Image features are wrong."
             ),
-            "Eps1e5": flag("wrong constant", "eps 1e-5 instead of 1e-6.", "Rows of variance near 1e-5 wrong."),
+            "layer_norm_eps_1e-5": flag(
+                "wrong constant", "eps 1e-5 instead of 1e-6.", "Rows of variance near 1e-5 wrong."
+            ),
         },
         "vectors": vectors,
     }
@@ -128,18 +138,18 @@ def embed_scale():
         vector("width 5: 2.23606797749979 times the row", inputs, truth),
         vector("width 4: exactly twice", {"ids": [1], "table": table[:2, :4]}, 2 * table[1:2, :4]),
     ]
-    rows = [("EmbedNotScaled", "the bare row", F.embedding(ids, table)),
-            ("EmbedScaleNotRoot", "times D", F.embedding(ids, table) * 5)]  # fmt: skip
+    rows = [("embed_unscaled", "the bare row", F.embedding(ids, table)),
+            ("embed_scaled_twice", "times D", F.embedding(ids, table) * 5)]  # fmt: skip
     vectors += mistakes(inputs, truth, rows)
-    may = [("EmbedScaleRounded", "sqrt(5) rounded to bfloat16: 2.234375", F.embedding(ids, table) * rounded)]
+    may = [("embed_scale_bfloat16", "sqrt(5) rounded to bfloat16: 2.234375", F.embedding(ids, table) * rounded)]
     vectors += mistakes(inputs, truth, may, result="may", source=TRANSFORMERS)
     return {
         "description": "h[t, d] = table[ids[t], d] * sqrt(D)",
         "axes": {"ids": "T", "table": "V D", "expected": "T D"},
         "flags": {
-            "EmbedNotScaled": flag("missing step", "No factor sqrt(D).", "Text degenerates."),
-            "EmbedScaleNotRoot": flag("wrong formula", "Factor D instead of its root.", "Text degenerates."),
-            "EmbedScaleRounded": flag(
+            "embed_unscaled": flag("missing step", "No factor sqrt(D).", "Text degenerates."),
+            "embed_scaled_twice": flag("wrong formula", "Factor D instead of its root.", "Text degenerates."),
+            "embed_scale_bfloat16": flag(
                 "convention",
                 "sqrt(D) rounded to bfloat16 first: transformers and google-deepmind/gemma in bfloat16 runs, "
                 "MLX and gemma.cpp always.",
@@ -171,13 +181,13 @@ def gelu_tanh():
     x = torch.tensor([-2.7, -1.0, -0.1, 0.0, 0.1, 1.0, 2.7]).double().round(decimals=1)
     inputs, truth = {"x": x}, F.gelu(x, approximate="tanh")
     far = torch.tensor([-40.0, -12.0, -6.0, 6.0, 12.0, 40.0]).double()
-    rows = [("ErfGelu", "x/2 (1 + erf(x / sqrt 2))", F.gelu(x)), ("SiluGate", "x * sigmoid(x)", F.silu(x))]
+    rows = [("gelu_erf", "x/2 (1 + erf(x / sqrt 2))", F.gelu(x)), ("ffn_silu", "x * sigmoid(x)", F.silu(x))]
     return {
         "description": "y = x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))",
         "axes": {"x": "F", "expected": "F"},
         "flags": {
-            "ErfGelu": flag("wrong function", "The exact GELU.", "Up to 4.73e-4, at |x| = 2.70."),
-            "SiluGate": flag("wrong function", "The activation of Llama.", "Text degenerates."),
+            "gelu_erf": flag("wrong function", "The exact GELU.", "Up to 4.73e-4, at |x| = 2.70."),
+            "ffn_silu": flag("wrong function", "The activation of Llama.", "Text degenerates."),
         },
         "vectors": [
             vector("around 0 and at +-2.7, where erf differs most", inputs, truth),
@@ -191,19 +201,19 @@ def geglu():
     gate, up = numbers(7, seed=9), numbers(7, seed=10)
     inputs, truth = {"gate": gate, "up": up}, F.gelu(gate, approximate="tanh") * up
     rows = [
-        ("GateUpSwapped", "gelu(up) * gate", F.gelu(up, approximate="tanh") * gate),
-        ("GateNotActivated", "gate * up", gate * up),
-        ("SiluGate", "silu(gate) * up", F.silu(gate) * up),
-        ("ErfGelu", "gate/2 (1 + erf(gate / sqrt 2)) * up", F.gelu(gate) * up),
+        ("gate_up_swapped", "gelu(up) * gate", F.gelu(up, approximate="tanh") * gate),
+        ("ffn_no_activation", "gate * up", gate * up),
+        ("ffn_silu", "silu(gate) * up", F.silu(gate) * up),
+        ("gelu_erf", "gate/2 (1 + erf(gate / sqrt 2)) * up", F.gelu(gate) * up),
     ]
     return {
         "description": "act[f] = gelu_tanh(gate[f]) * up[f]",
         "axes": {"gate": "F", "up": "F", "expected": "F"},
         "flags": {
-            "GateUpSwapped": flag("wrong order", "Activation on the wrong half of a fused weight.", "Noise."),
-            "GateNotActivated": flag("missing step", "No activation.", "Text degenerates."),
-            "SiluGate": flag("wrong function", "SwiGLU, as in Llama.", "Text degenerates."),
-            "ErfGelu": flag("wrong function", "The exact GELU.", "Up to 4.73e-4 of up, at |gate| = 2.70."),
+            "gate_up_swapped": flag("wrong order", "Activation on the wrong half of a fused weight.", "Noise."),
+            "ffn_no_activation": flag("missing step", "No activation.", "Text degenerates."),
+            "ffn_silu": flag("wrong function", "SwiGLU, as in Llama.", "Text degenerates."),
+            "gelu_erf": flag("wrong function", "The exact GELU.", "Up to 4.73e-4 of up, at |gate| = 2.70."),
         },
         "vectors": [vector("seven pairs", inputs, truth), *mistakes(inputs, truth, rows)],
     }

@@ -71,9 +71,11 @@ def vector(comment, inputs, expected, *, flags=(), result="must", source=WITNESS
 
 
 def mistakes(inputs, truth, rows, *, result="must_not", **more):
-    """Vectors of known wrong outputs for one input: rows of (flag, comment, output)."""
+    """Vectors of known wrong outputs for one input: rows of (flag or flags, comment, output)."""
     return [
-        vector(comment, inputs, output, flags=[flag], result=result, truth=truth, **more)
+        vector(
+            comment, inputs, output, flags=[flag] if isinstance(flag, str) else flag, result=result, truth=truth, **more
+        )
         for flag, comment, output in rows
     ]
 
@@ -85,7 +87,7 @@ def numbers(*shape, seed, unit=100):
 
 
 def flag(bug_type, description, effect, *links):
-    """One flag; links are threads where the bug was met."""
+    """One flag, called as the mistake is in `ref/mutants` if it is there; links are threads where the bug was met."""
     base = "https://github.com/"
     return {
         "bug_type": bug_type,

@@ -68,11 +68,11 @@ def _float_vectors():
     vectors.append(vector("9 x 8 to 4 x 5", larger, _torch(*sides, antialias=True), source=WITNESS, tolerance=SUMS))
     line, both = [tuple(inputs[at][key] for key in keys) for at in (0, 3)]
     rows = [
-        ("NoAntialias", "the triangle reaches one pixel", _torch(*both)),
-        ("AlignCorners", "corner pixels on corner pixels", _torch(*both, align_corners=True)),
-        ("Nearest", "nearest neighbour", _torch(*both, mode="nearest")),
-        ("Bicubic", "bicubic with antialias", _torch(*both, mode="bicubic", antialias=True)),
-        ("BoxFilter", "plain averages", _torch(*both, mode="area")),
+        ("pixels_no_antialias", "the triangle reaches one pixel", _torch(*both)),
+        ("pixels_align_corners", "corner pixels on corner pixels", _torch(*both, align_corners=True)),
+        ("pixels_nearest_corner", "nearest neighbour", _torch(*both, mode="nearest")),
+        ("pixels_bicubic", "bicubic with antialias", _torch(*both, mode="bicubic", antialias=True)),
+        ("pixels_box", "plain averages", _torch(*both, mode="area")),
         ("BlackEdges", "black outside the image", _black_edges(*both)),
     ]
     vectors += mistakes(inputs[3], truths[3], rows, source=WITNESS, tolerance=SUMS)
@@ -87,8 +87,8 @@ def _pillow_vectors():
         return inputs, truth, vector(comment, inputs, truth, source=PILLOW, tolerance=LEVELS, flags=flags)
 
     both_image, tall_image = _bytes(7, 9, 3, seed=1), _bytes(9, 3, 3, seed=SEED)
-    both, both_truth, both_vector = case("7 x 9 to 3 x 4", both_image, 3, 4, ["TwoRoundings"])
-    tall, tall_truth, tall_vector = case("9 x 3 to 3 x 2: rows first", tall_image, 3, 2, ["PassOrder"])
+    both, both_truth, both_vector = case("7 x 9 to 3 x 4", both_image, 3, 4, ["pixels_rounded_once"])
+    tall, tall_truth, tall_vector = case("9 x 3 to 3 x 2: rows first", tall_image, 3, 2, ["pixels_columns_first"])
     stripes = np.zeros((6, 10, 3), np.uint8)
     stripes[:, ::2] = 255
     vectors = [
@@ -102,14 +102,14 @@ def _pillow_vectors():
     ]  # fmt: skip
     once = _torch(both_image, 3, 4, antialias=True)
     rows = [
-        ("TwoRoundings", "rounded once, at the end", torch.floor(once + 0.5)),
-        ("Truncated", "rounded down", torch.floor(once)),
-        ("Nearest", "nearest neighbour", _pillow(both_image, 3, 4, Image.Resampling.NEAREST)),
-        ("Bicubic", "bicubic", _pillow(both_image, 3, 4, Image.Resampling.BICUBIC)),
-        ("NoAntialias", "the triangle reaches one pixel", torch.floor(_torch(both_image, 3, 4) + 0.5)),
+        ("pixels_rounded_once", "rounded once, at the end", torch.floor(once + 0.5)),
+        ("pixels_levels_cut_off", "rounded down", torch.floor(once)),
+        ("pixels_nearest", "nearest neighbour", _pillow(both_image, 3, 4, Image.Resampling.NEAREST)),
+        ("pixels_bicubic", "bicubic", _pillow(both_image, 3, 4, Image.Resampling.BICUBIC)),
+        ("pixels_no_antialias", "the triangle reaches one pixel", torch.floor(_torch(both_image, 3, 4) + 0.5)),
     ]
     vectors += mistakes(both, both_truth, rows, source=PILLOW, tolerance=LEVELS)
-    rows = [("PassOrder", "columns first, as Pillow up to 12.1 always", OLD_TALL)]
+    rows = [("pixels_columns_first", "columns first, as Pillow up to 12.1 always", OLD_TALL)]
     return vectors + mistakes(tall, tall_truth, rows, result="may", source=OLD_PILLOW, tolerance=LEVELS)
 
 
@@ -126,18 +126,21 @@ def resize():
         "Y > height.",
         "axes": {"image": "Y X C", "expected": "Y X C"},
         "flags": {
-            "NoAntialias": flag(
+            "pixels_no_antialias": flag(
                 "missing step", "The triangle does not grow as the image shrinks.", "Large pictures alias.",
                 "ggml-org/llama.cpp/pull/27594",
             ),
-            "AlignCorners": flag("wrong formula", "Places scaled by (n - 1) / (m - 1).", "Picture moves at its edges."),
-            "Nearest": flag("wrong filter", "One input pixel an output pixel.", "Aliasing."),
-            "Bicubic": flag("wrong filter", "The processor's file says resample 2, bilinear.", "Sharper edges."),
-            "BoxFilter": flag("wrong filter", "Averages over equal boxes.", "Blurs less."),
+            "pixels_align_corners": flag(
+                "wrong formula", "Places scaled by (n - 1) / (m - 1).", "Picture moves at its edges."
+            ),
+            "pixels_nearest": flag("wrong filter", "One input pixel an output pixel.", "Aliasing."),
+            "pixels_nearest_corner": flag("wrong filter", "The pixel at the corner, not the nearest.", "Aliasing."),
+            "pixels_bicubic": flag("wrong filter", "The processor's file says resample 2, bilinear.", "Sharper edges."),
+            "pixels_box": flag("wrong filter", "Averages over equal boxes.", "Blurs less."),
             "BlackEdges": flag("wrong formula", "Weights outside the image are lost.", "Dark rim."),
-            "TwoRoundings": flag("wrong rounding", "Pillow rounds after each pass.", "Levels off by one."),
-            "Truncated": flag("wrong rounding", "Halves are rounded up.", "Darker by half a level."),
-            "PassOrder": flag(
+            "pixels_rounded_once": flag("wrong rounding", "Pillow rounds after each pass.", "Levels off by one."),
+            "pixels_levels_cut_off": flag("wrong rounding", "Halves are rounded up.", "Darker by half a level."),
+            "pixels_columns_first": flag(
                 "other version", "Pillow 13 sums over rows first where the height shrinks by much more.",
                 "Levels off by one in portraits.", "python-pillow/Pillow/pull/9549",
             ),

@@ -35,31 +35,34 @@ def rope():
         vector("the end of the context", large, _rope(x[:1], [131_071], 1e6, 8), source=TRANSFORMERS),
     ]
     rows = [
-        ("InterleavedRope", "pairs (2j, 2j + 1)", _interleaved(x, p, 1e4, 1)),
-        ("RopeBaseSwapped", "base of the global layers", _rope(x, p, 1e6, 1)),
-        ("RopeFactorOnLocal", "angles divided by 8 in a local layer too", _rope(x, p, 1e4, 8)),
-        ("RopeBackwards", "sine with the other sign", _rope(x, [-q for q in p], 1e4, 1)),
-        ("PositionsFromOne", "first token at position 1", _rope(x, [q + 1 for q in p], 1e4, 1)),
+        ("rope_interleaved", "pairs (2j, 2j + 1)", _interleaved(x, p, 1e4, 1)),
+        ("rope_bases_swapped", "base of the global layers", _rope(x, p, 1e6, 1)),
+        ("rope_factor_everywhere", "angles divided by 8 in a local layer too", _rope(x, p, 1e4, 8)),
+        ("rope_backwards", "sine with the other sign", _rope(x, [-q for q in p], 1e4, 1)),
+        ("rope_positions_from_one", "first token at position 1", _rope(x, [q + 1 for q in p], 1e4, 1)),
     ]
     vectors += mistakes(local, truth, rows, source=TRANSFORMERS)
     rows = [
-        ("RopeFactorMissing", "angles not divided by 8", _rope(x, p, 1e6, 1)),
-        ("RopeFactorInverted", "angles times 8", _rope(x, p, 1e6, 1 / 8)),
-        ("RopeBaseSwapped", "base of the local layers", _rope(x, p, 1e4, 8)),
+        ("rope_factor_missing", "angles not divided by 8", _rope(x, p, 1e6, 1)),
+        ("rope_factor_inverse", "angles times 8", _rope(x, p, 1e6, 1 / 8)),
+        ("rope_bases_swapped", "base of the local layers", _rope(x, p, 1e4, 8)),
     ]
     vectors += mistakes(whole, whole_truth, rows, source=TRANSFORMERS)
-    missing = "Blaizzy/mlx-vlm/pull/1709", "ollama/ollama/pull/13452"
     return {
         "description": "Pairs (j, j + H/2) of x[t] turn by positions[t] / (factor * base^(2j/H)) radians.",
         "axes": {"x": "T H", "positions": "T", "expected": "T H"},
         "flags": {
-            "InterleavedRope": flag("wrong layout", "The pairing of GPT-J.", "Noise from position 1 on."),
-            "RopeBaseSwapped": flag("wrong constant", "One kind of layer has the other's base.", "Drifts."),
-            "RopeFactorMissing": flag("missing step", "No division by 8 in 4B, 12B, 27B.", "Drifts.", *missing),
-            "RopeFactorInverted": flag("wrong formula", "Times 8 instead of divided.", "Drifts fast."),
-            "RopeFactorOnLocal": flag("wrong scope", "The factor belongs to global layers only.", "Drifts."),
-            "RopeBackwards": flag("wrong formula", "Sign of the sine.", "Distances mirrored: degrades with length."),
-            "PositionsFromOne": flag("off by one", "Positions count from 0.", "None while q and k agree."),
+            "rope_interleaved": flag("wrong layout", "The pairing of GPT-J.", "Noise from position 1 on."),
+            "rope_bases_swapped": flag("wrong constant", "One kind of layer has the other's base.", "Drifts."),
+            "rope_factor_missing": flag(
+                "missing step", "No division by 8 in 4B, 12B, 27B.", "Drifts.", "Blaizzy/mlx-vlm/pull/1709"
+            ),
+            "rope_factor_inverse": flag("wrong formula", "Times 8 instead of divided.", "Drifts fast."),
+            "rope_factor_everywhere": flag(
+                "wrong scope", "The factor belongs to global layers only.", "Drifts.", "ollama/ollama/pull/13452"
+            ),
+            "rope_backwards": flag("wrong formula", "Sign of the sine.", "Distances mirrored: degrades with length."),
+            "rope_positions_from_one": flag("off by one", "Positions count from 0.", "None while q and k agree."),
         },
         "vectors": vectors,
     }
@@ -111,17 +114,17 @@ def visibility():
         case("a decode step: five keys cached, window 4", [0] * 6, 4, 5)[2],
         case("three queries on a cache of three, left pad, window 3", [-1, 0, 0, 0, 0, 0], 3, 3)[2],
     ]  # fmt: skip
-    wide = [("WindowOffByOne", "W + 1 keys", _mask(one, 5)), ("WindowOffByOne", "W - 1 keys", _mask(one, 3)),
-            ("WindowHalved", "W / 2 keys", _mask(one, 2)), ("WindowMissing", "all earlier", _mask(one, 0)),
-            ("FutureSeen", "window on both sides", _matrix(lambda q, k: abs(q - k) < 4, one))]  # fmt: skip
+    wide = [("window_plus_one", "W + 1 keys", _mask(one, 5)), ("window_minus_one", "W - 1 keys", _mask(one, 3)),
+            ("window_half", "W / 2 keys", _mask(one, 2)), ("window_ignored", "all earlier", _mask(one, 0)),
+            ("no_causal", "window on both sides", _matrix(lambda q, k: abs(q - k) < 4, one))]  # fmt: skip
     vectors += mistakes(local, local_truth, wide, source=TRANSFORMERS, tolerance=EXACT)
     seen = _matrix(lambda q, k: k <= q and q - k < 3, padded)
-    rows = [("PadAttended", "pads are keys like others", seen)]
+    rows = [("pads_visible", "pads are keys like others", seen)]
     vectors += mistakes(pads, pads_truth, rows, source=TRANSFORMERS, tolerance=EXACT)
     at = [0, 1, 2, 3, 0, 1, 2]
     rows = [
-        ("PackedByPosition", "restarted positions compared", _matrix(lambda q, k: at[k] <= at[q], packed)),
-        ("PackedLeak", "causal over the whole row", _matrix(lambda q, k: k <= q, packed)),
+        ("packed_by_restarted_positions", "restarted positions compared", _matrix(lambda q, k: at[k] <= at[q], packed)),
+        ("packed_leak", "causal over the whole row", _matrix(lambda q, k: k <= q, packed)),
     ]
     vectors += mistakes(pack, pack_truth, rows, source=TRANSFORMERS, tolerance=EXACT)
     return {
@@ -129,18 +132,25 @@ def visibility():
         "window is 0 or i - j < window; rows are the queries from start on.",
         "axes": {"prompt": "S", "expected": "T S"},
         "flags": {
-            "WindowOffByOne": flag(
+            "window_plus_one": flag(
                 "off by one",
                 "A window of W holds W keys, the query's own included.",
                 "Slightly wrong beyond W tokens.",
                 "ml-explore/mlx-lm/pull/390",
             ),
-            "WindowHalved": flag("wrong constant", "W/2 belongs to two-sided models.", "Wrong beyond W/2 tokens."),
-            "WindowMissing": flag("missing step", "Local layers see everything.", "Garbage beyond W tokens."),
-            "FutureSeen": flag("wrong rule", "Later tokens visible.", "Noise."),
-            "PadAttended": flag("wrong rule", "Padding visible.", "A prompt's output depends on its batch."),
-            "PackedByPosition": flag("wrong rule", "Positions of different prompts compared.", "Prompts mix."),
-            "PackedLeak": flag("missing step", "Borders of packed prompts ignored.", "Prompts mix."),
+            "window_minus_one": flag(
+                "off by one",
+                "A window of W holds W keys, the query's own included.",
+                "Slightly wrong from W tokens on.",
+            ),
+            "window_half": flag("wrong constant", "W/2 belongs to two-sided models.", "Wrong beyond W/2 tokens."),
+            "window_ignored": flag("missing step", "Local layers see everything.", "Garbage beyond W tokens."),
+            "no_causal": flag("wrong rule", "Later tokens visible.", "Noise."),
+            "pads_visible": flag("wrong rule", "Padding visible.", "A prompt's output depends on its batch."),
+            "packed_by_restarted_positions": flag(
+                "wrong rule", "Positions of different prompts compared.", "Prompts mix."
+            ),
+            "packed_leak": flag("missing step", "Borders of packed prompts ignored.", "Prompts mix."),
             "FullyMaskedRow": flag("edge case", "A padded query sees nothing.", "See softmax."),
         },
         "vectors": vectors,

@@ -44,19 +44,19 @@ def _q4_0_wrong(weight, change):
     out = []
     for block in weight.reshape(-1, 32):
         most = block[np.abs(block).argmax()]
-        d = np.float32((abs(most) if change == "Magnitude" else most) / np.float32(-8))
+        d = np.float32((abs(most) if change == "q4_0_magnitude" else most) / np.float32(-8))
         inverse = np.float32(0) if d == 0 else np.float32(1) / d
         turned = block * inverse + np.float32(8 if change == "Truncated" else 8.5)
         q = np.clip(np.trunc(turned), 0, 15).astype(np.uint8)
-        pairs = q[0::2] | q[1::2] << 4 if change == "NibblesInPairs" else q[:16] | q[16:] << 4
+        pairs = q[0::2] | q[1::2] << 4 if change == "q4_0_nibbles_in_pairs" else q[:16] | q[16:] << 4
         out.append(np.concatenate([np.array([d], "<f2").view(np.uint8), pairs]))
     return np.stack(out).reshape(len(weight), -1)
 
 
 def _int4_wrong(weight, change):
-    bound, axis = (8 if change == "ScaleOfEight" else 7), (0 if change == "WrongAxis" else 1)
+    bound, axis = (8 if change == "int4_of_8" else 7), (0 if change == "int4_wrong_axis" else 1)
     x = weight * (np.float32(bound) * (np.float32(1) / np.abs(weight).max(axis=axis, keepdims=True)))
-    turned = np.copysign(np.floor(np.abs(x) + 0.5), x) if change == "HalfAway" else np.rint(x)
+    turned = np.copysign(np.floor(np.abs(x) + 0.5), x) if change == "int4_half_away" else np.rint(x)
     return _packed(np.clip(turned, -8, 7).astype(int))
 
 
@@ -82,16 +82,16 @@ def quantise():
     weight = _weights()[1][1]
     truth = _gguf_codes(weight, "Q4_0").tolist()
     changes = [
-        ("NibblesInPairs", "neighbours share a byte"),
-        ("Magnitude", "d of the largest magnitude without its sign"),
+        ("q4_0_nibbles_in_pairs", "neighbours share a byte"),
+        ("q4_0_magnitude", "d of the largest magnitude without its sign"),
         ("Truncated", "cut off, not rounded"),
     ]
     vectors += _wrong_codes("Q4_0", weight, truth, _q4_0_wrong, changes, GGUF)
     truth = _packed(JAX_FILE["rows"][1]["int4_codes"]).tolist()
     changes = [
-        ("ScaleOfEight", "8 / max, clipped at 7"),
-        ("WrongAxis", "a scale an input"),
-        ("HalfAway", "halves away from zero"),
+        ("int4_of_8", "8 / max, clipped at 7"),
+        ("int4_wrong_axis", "a scale an input"),
+        ("int4_half_away", "halves away from zero"),
     ]
     vectors += _wrong_codes("INT4", weight, truth, _int4_wrong, changes, GEMMA)
     return {
@@ -101,14 +101,14 @@ def quantise():
         "2 j + 1.",
         "axes": {"weight": "O I", "expected": "O Q"},
         "flags": {
-            "NibblesInPairs": flag("wrong layout", "Value 16 + j is the upper half of byte j.", "Noise."),
-            "Magnitude": flag(
+            "q4_0_nibbles_in_pairs": flag("wrong layout", "Value 16 + j is the upper half of byte j.", "Noise."),
+            "q4_0_magnitude": flag(
                 "wrong sign", "d is the signed largest value over -8.", "Half of the blocks one step off."
             ),
             "Truncated": flag("wrong rounding", "8.5 is added before cutting off.", "Values drift by half a step."),
-            "ScaleOfEight": flag("wrong constant", "7 / max.", "The largest values are clipped."),
-            "WrongAxis": flag("wrong axis", "A channel is an output.", "Codes of another scale."),
-            "HalfAway": flag("wrong rounding", "Half to even.", "One step at ties."),
+            "int4_of_8": flag("wrong constant", "7 / max.", "The largest values are clipped."),
+            "int4_wrong_axis": flag("wrong axis", "A channel is an output.", "Codes of another scale."),
+            "int4_half_away": flag("wrong rounding", "Half to even.", "One step at ties."),
         },
         "vectors": vectors,
     }
@@ -132,8 +132,8 @@ def dequantise():
             paired = np.stack([blocks[:, :16], blocks[:, 16:]], axis=2).reshape(weight.shape).tolist()
             d = np.array(codes, np.uint8).reshape(-1, 18)[:, :2].copy().view("<f2").astype(float)
             shifted = (blocks + 8 * d).reshape(weight.shape).tolist()
-            rows = [("NibblesInPairs", "low and high half are neighbours", paired),
-                    ("OffsetMissing", "d * q", shifted)]  # fmt: skip
+            rows = [("q4_0_nibbles_in_pairs", "low and high half are neighbours", paired),
+                    ("q4_0_offset_missing", "d * q", shifted)]  # fmt: skip
             vectors += mistakes(inputs, truth, rows, source=GGUF, tolerance=VALUES)
     row = JAX_FILE["rows"][0]
     inputs = {"format": "INT4", "codes": _packed(row["int4_codes"]).tolist(), "scale": row["int4_scale"]}
@@ -145,10 +145,10 @@ def dequantise():
         "0, bit 7 the sign; then / scale.",
         "axes": {"codes": "O Q", "scale": "O", "expected": "O I"},
         "flags": {
-            "NibblesInPairs": flag("wrong layout", "Value 16 + j is the upper half of byte j.", "Noise."),
-            "OffsetMissing": flag("missing step", "8 is taken off.", "All weights of one sign."),
-            "WrongBias": flag("wrong constant", "Code 64 is 2^-7.", "Large weights halved."),
-            "NotSwitched": flag("missing step", "Two bits of mantissa below code 64.", "Small weights wrong."),
+            "q4_0_nibbles_in_pairs": flag("wrong layout", "Value 16 + j is the upper half of byte j.", "Noise."),
+            "q4_0_offset_missing": flag("missing step", "8 is taken off.", "All weights of one sign."),
+            "sfp8_bias": flag("wrong constant", "Code 64 is 2^-7.", "Large weights halved."),
+            "sfp8_not_switched": flag("missing step", "Two bits of mantissa below code 64.", "Small weights wrong."),
         },
         "vectors": vectors,
     }

@@ -39,9 +39,9 @@ def sfp8_codes():
     assert truth == [[_sfp8_value(code) for code in row] for row in codes]
     inputs = {"format": "SFP8", "codes": codes, "scale": [1.0, 1.0]}
     wrong = [
-        ("WrongBias", "large codes halved", [[_sfp8_value(c, bias=int(c & 64 > 0)) for c in row] for row in codes]),
+        ("sfp8_bias", "large codes halved", [[_sfp8_value(c, bias=int(c & 64 > 0)) for c in row] for row in codes]),
         (
-            "NotSwitched",
+            "sfp8_not_switched",
             "three bits of mantissa throughout",
             [[_sfp8_value(c, switched=False) for c in r] for r in codes],
         ),
@@ -86,10 +86,10 @@ def switching_float():
         "max first, and divided by it at the end, in float32.",
         "axes": {"weight": "O I", "expected": "O I"},
         "flags": {
-            "SmallestLost": flag(
+            "sfp8_smallest_lost": flag(
                 "wrong boundary", "2^-23 would be code 0; it becomes 1.25 * 2^-23.", "Tiny weights lost."
             ),
-            "HalfAway": flag("wrong rounding", "Half to even.", "One step at ties."),
+            "sfp8_half_away": flag("wrong rounding", "Half to even.", "One step at ties."),
         },
         "vectors": [
             vector(
@@ -105,10 +105,12 @@ def switching_float():
             *mistakes(
                 inputs,
                 truth.tolist(),
-                [("HalfAway", "halves away from zero", away.tolist())],
+                [("sfp8_half_away", "halves away from zero", away.tolist())],
                 source=GEMMA_CPP,
                 tolerance=VALUES,
             ),
-            *mistakes(smallest, kept, [("SmallestLost", "2^-23 becomes 0", lost)], source=GEMMA_CPP, tolerance=VALUES),
+            *mistakes(
+                smallest, kept, [("sfp8_smallest_lost", "2^-23 becomes 0", lost)], source=GEMMA_CPP, tolerance=VALUES
+            ),
         ],
     }

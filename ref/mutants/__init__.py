@@ -1,12 +1,11 @@
 """The catalogue of mutants: real mistakes, each runnable.
 
-Those inside the model are `tap_mutants()`; those of the rules without weights are `CROP_MUTANTS`, `PIXEL_MUTANTS`,
-`PROMPT_MUTANTS` and `VISIBILITY_MUTANTS` in the files of these names.
+Those inside the model are `tap_mutants()`; those of the rules without weights are `rule_mutants()`, by topic.
 """
 
 from functools import cache
 
-from ref.mutants.base import TapMutant
+from ref.mutants.base import RuleMutant, TapMutant
 
 
 @cache
@@ -38,3 +37,28 @@ def tap_mutants() -> dict[str, TapMutant]:
     every = [one for some in lists for one in some]
     assert len({one.name for one in every}) == len(every)
     return {one.name: one for one in every}
+
+
+@cache
+def rule_mutants() -> dict[str, list[RuleMutant]]:
+    """Return every mutant of a rule without weights, by topic. Those of visibility are inside the model, too."""
+    from ref.mutants.crops import CROP_MUTANTS
+    from ref.mutants.formats import FORMAT_MUTANTS
+    from ref.mutants.pixels import PIXEL_MUTANTS
+    from ref.mutants.prompts import PROMPT_MUTANTS
+    from ref.mutants.visibility import VISIBILITY_MUTANTS
+
+    formats = [one for some in FORMAT_MUTANTS.values() for one in some]
+    return {
+        "visibility": VISIBILITY_MUTANTS,
+        "crops": CROP_MUTANTS,
+        "pixels": PIXEL_MUTANTS,
+        "formats": formats,
+        "prompts": PROMPT_MUTANTS,
+    }
+
+
+def every_mutant() -> dict[str, TapMutant | RuleMutant]:
+    """Return every mutant there is, by name; of visibility those inside the model."""
+    rules = {one.name: one for some in rule_mutants().values() for one in some}
+    return rules | tap_mutants()

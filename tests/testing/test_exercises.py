@@ -30,8 +30,8 @@ def test_a_wrong_answer_is_told_its_vector_and_which_mistake_it_is():
     with pytest.raises(AssertionError) as refused:
         check_op(without_one, "rms_norm")
     said = str(refused.value)
-    assert "as ScaleNotOffset: " in said
-    assert "ScaleOffsetTwice" not in said
+    assert "as norm_without_plus_one: " in said
+    assert "norm_plus_one_twice" not in said
     row = next(row for row in vectors("rms_norm") if row["comment"] in said and row["result"] == "must")
     assert f"eps = {row['inputs']['eps']}" in said
 
