@@ -1,5 +1,10 @@
 """The one exception of bad input: a single line that names what, where, what was wanted and what was got."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+ALIKE = 0.5  # of difflib's ratio, from which a name is near enough to be shown
+
 
 class BadInput(ValueError):
     """Input that is refused. The command line prints its one line and exits with 2, without a traceback."""
@@ -26,6 +31,36 @@ def wanted(what: str, where: object, want: object, got: object) -> BadInput:
         got: what was found; cut at 120 characters.
     """
     return BadInput(f"{one_line(where)}: {one_line(what)}: wanted {_cut(want, 600)}, got {_cut(got, 120)}")
+
+
+def unknown(kind: str, where: object, name: object, known: Iterable[str]) -> BadInput:
+    """Build the one-line refusal of a name that does not exist: `where: no mistake is called X; near: A, B`.
+
+    Args:
+        kind: what is named, such as "mistake" or "tap".
+        where: the flag or function that was given it.
+        name: what was given.
+        known: the names there are.
+    """
+    names = list(known)
+    near = nearest(str(name), names)
+    hint = f"near: {', '.join(near)}" if near else f"there are {len(names)}, such as {', '.join(names[:2])}"
+    return BadInput(f"{one_line(where)}: no {kind} is called {_cut(name, 120)}; {hint}")
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return the names that are most like one, the most alike first, then those that hold it.
+
+    Args:
+        name: as somebody wrote it.
+        known: the names there are.
+        most: how many.
+    """
+    names = {one.casefold(): one for one in known}
+    short = name.casefold()
+    near = get_close_matches(short, names, most, ALIKE)
+    holding = [one for one in names if short and short in one and one not in near]
+    return [names[one] for one in [*near, *holding][:most]]
 
 
 def _cut(text: object, most: int) -> str:

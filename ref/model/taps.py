@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ref.errors import wanted
+from ref.errors import unknown, wanted
 
 
 class Taps(Protocol):
@@ -75,8 +75,10 @@ def check_patterns(patterns: Sequence[str], names: Iterable[str], where: object)
     Raises:
         BadInput: no tap matches.
     """
-    wants = Recorder(*patterns).wants
-    if not any(map(wants, names)):
+    recorder, names = Recorder(*patterns), list(names)
+    if not any(map(recorder.wants, names)):
+        if not recorder.patterns:
+            raise unknown("tap", where, patterns[0], names)
         raise wanted("taps", where, "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
 
 

@@ -13,7 +13,7 @@ from ref.emulate.graph import RULES, Run
 from ref.emulate.one_pass import pass_of
 from ref.emulate.policy import POLICIES
 from ref.emulate.stages import prepare_stage, stages_of, taps_of
-from ref.errors import wanted
+from ref.errors import unknown, wanted
 from ref.model.inputs import check_ids
 from ref.mutants import tap_mutants
 from ref.weights.resolve import Loaded
@@ -104,7 +104,7 @@ def _rules(mistake: str | None, layer: int | None, layers: int) -> dict[str, Any
     if mistake is None:
         return {}
     if mistake not in tap_mutants():
-        raise wanted("mistake", "break_port", "a name out of ref.mutants.tap_mutants()", mistake)
+        raise unknown("mistake", "break_port", mistake, tap_mutants())
     if layer is not None and not 0 <= layer < layers:
         raise wanted("layer", "break_port", f"0 .. {layers - 1}", layer)
     if not _can_be(mistake, layer):

@@ -180,7 +180,7 @@ def test_the_ports_of_notebook_14_are_answered_by_the_local_error_alone(tmp_path
 @pytest.mark.parametrize(
     ("how", "line"),
     [
-        ({"mistake": "norm"}, "mistake: wanted a name out of ref.mutants.tap_mutants"),
+        ({"mistake": "norm"}, "break_port: no mistake is called norm; near: "),
         ({"mistake": "gelu_erf", "layer": 7}, "layer: wanted 0 .. 6, got 7"),
         (
             {"mistake": "embed_unscaled", "layer": 3},

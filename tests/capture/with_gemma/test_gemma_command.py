@@ -72,7 +72,7 @@ REFUSED = {
     "right pad": ({"ids": [1, 2, 0]}, "token ids: wanted 0, which is padding there, on the left only"),
     "only pads": ({"ids": [0, 0]}, "token ids: wanted 0, which is padding there, on the left only"),
     "context": ({"ids": [1], "steps": 131_072}, "prompt and new tokens: wanted at most 131072, got 131073"),
-    "taps": ({"taps": ["no.such"]}, "taps: wanted a pattern that matches a tap"),
+    "taps": ({"taps": ["no.such"]}, "capture: no tap is called no.such; "),
     "cache": ({"taps": ["*.cache.k"]}, "taps: wanted a pattern that matches a tap"),
 }
 

@@ -37,7 +37,7 @@ REFUSED = {
     "no ids": ({"ids": []}, "token ids: wanted at least one prompt"),
     "id": ({"ids": [97]}, "token id: wanted 0 <= id < 97, got 97"),
     "context": ({"ids": [1], "steps": 1024}, "prompt and new tokens: wanted at most 1024, got 1025"),
-    "taps": ({"taps": ["no.such"]}, "taps: wanted a pattern that matches a tap"),
+    "taps": ({"taps": ["no.such"]}, "capture: no tap is called no.such; "),
     "cache": ({"taps": ["*.cache.k"]}, "taps: wanted a pattern that matches a tap"),
 }
 

@@ -20,7 +20,7 @@ REFUSED = {
     "ragged": ({"ids": [[1], [2, 3]]}, "token ids: wanted integers"),
     "large": ({"ids": [1, 97]}, "token id: wanted 0 to 96, got 97"),
     "negative": ({"ids": [-1]}, "token id: wanted 0 to 96, got -1"),
-    "taps": ({"taps": ["no.such"]}, "taps: wanted a pattern that matches a tap"),
+    "taps": ({"taps": ["no.such"]}, "capture: no tap is called no.such; "),
     "cache": ({"taps": ["*.cache.k"]}, "taps: wanted a pattern that matches a tap"),
     "steps": ({"steps": -1}, "steps: wanted 0 or more, got -1"),
     "pads": ({"left_pads": [11]}, "left_pads: wanted 1 numbers from 0 to 10"),
