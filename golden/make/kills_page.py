@@ -1,6 +1,7 @@
 """The text of golden/KILLS.md, of results that kills.py has."""
 
 import ref
+from ref.mutants import rule_mutants
 
 DTYPES = {"float32": "gemma-float32", "bfloat16": "transformers-bfloat16", "float16": "transformers-float16"}
 HEAD = """# Kill matrix
@@ -9,7 +10,7 @@ Made by `python golden/make/kills.py`; do not edit. Every mutant of the catalogu
 golden case in each dtype, and what it computes is judged as a dump. A cell has a letter for float32, bfloat16, float16:
 
     N  caught, and named alone        T  caught, and in the first class of several that these inputs cannot tell apart
-    C  caught, but called otherwise   -  differs from no mutant, but within the noise        .  no bit differs
+    C  caught, but called otherwise   -  changes bits, but stays within the noise            .  no bit differs
 
 """
 
@@ -37,38 +38,37 @@ def page(names, results):
 
 def rules():
     """Return the tables of the mutants without weights: how many goldens catch each, and one of them."""
-    from ref.mutants import crops, formats, pixels, prompts
     from ref.testing.catches import crops as caught_crops
     from ref.testing.catches import formats as caught_formats
     from ref.testing.catches import prompts as caught_prompts
 
-    tokenizer = ref.load("270m").tokenizer()
+    tokenizer, mutants = ref.load("270m").tokenizer(), rule_mutants()
     parts = [
-        ("Pan & Scan", "golden/vectors/pan_and_scan.json, golden/images", crops.CROP_MUTANTS, caught_crops.kills()),
+        ("Pan & Scan", "golden/vectors/pan_and_scan.json, golden/images", mutants["crops"], caught_crops.kills()),
         (
             "Pixels",
             "golden/vectors/resize.json, photographs of golden/images",
-            pixels.PIXEL_MUTANTS,
+            mutants["pixels"],
             pixel_kills(),
         ),
         (
             "Formats",
             "golden/vectors/quantise.json, switching_float.json",
-            [one for several in formats.FORMAT_MUTANTS.values() for one in several],
+            mutants["formats"],
             caught_formats.kills(),
         ),
         (
             "Prompts",
             "golden/tokens, golden/gemma_jax/expansion.json",
-            prompts.PROMPT_MUTANTS,
+            mutants["prompts"],
             caught_prompts.kills(tokenizer),
         ),
     ]
     lines = []
-    for title, where, mutants, kills in parts:
+    for title, where, several, kills in parts:
         lines += [f"\n## {title}\n", f"Against {where}: how many of them each mutant fails, and one.\n"]
         lines += ["| mutant | fails | such as |", "|---|---|---|"]
-        for one in mutants:
+        for one in several:
             failed = kills[one.name]
             lines.append(f"| `{one.name}` | {len(failed)} | {failed[0] if failed else ''} |")
     return "\n".join(lines) + "\n"
