@@ -63,8 +63,8 @@ class BelowFloor:
 
     def listen(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         """Look for every subtle mutant at a tap that matches and whose truth is known."""
-        row = found.row
-        if row["verdict"] != "match" or row["overflow"] or found.value is None or tap == "text.logits":
+        finding = found.finding
+        if finding.verdict != "match" or finding.overflow or found.value is None or tap == "text.logits":
             return
         here = [one for one in tap_mutants().values() if one.subtle and not one.wide and tap_group(tap) in one.rules]
         projections = side_by_side(lambda mutant: self._look(pass_runs, mutant, tap, found), here)

@@ -12,11 +12,12 @@ from ref.measure.distance import relative, sums_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import fitted
 from ref.measure.pass_runs import PassRuns
+from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
 
 
-def contradictions(all_runs: list[PassRuns], loaded, held: str, names: list[str], rows: list[dict[str, Any]]) -> dict:
+def contradictions(all_runs: list[PassRuns], loaded, held: str, names: list[str], findings: list[TapFinding]) -> dict:
     """Count the taps that match although a mutant would have changed them, or are bad although it would not have.
 
     Args:
@@ -24,12 +25,12 @@ def contradictions(all_runs: list[PassRuns], loaded, held: str, names: list[str]
         loaded: the weights.
         held: the dtype that the producer held them in.
         names: of mutants that explain the first bad tap equally well.
-        rows: of the report.
+        findings: at every tap.
 
     Returns:
         name -> number of contradictions.
     """
-    judged = {(row["pass"], row["tap"]): row for row in rows if row["verdict"] != "undetermined" and not row["span"]}
+    judged = {one.place: one for one in findings if one.verdict != "undetermined" and not one.span}
     mutants = {name: tap_mutants()[name] for name in names}
     groups = {group for mutant in mutants.values() for group in mutant.rules}
     count = dict.fromkeys(names, 0)
@@ -46,9 +47,9 @@ def contradictions(all_runs: list[PassRuns], loaded, held: str, names: list[str]
                 except Unknown:  # the keys of an earlier pass of which the dump has too little
                     continue
                 for name, mutant in mutants.items():
-                    row = judged[pass_runs.number, tap]
-                    shows = tap_group(tap) in mutant.rules and _shows(pass_runs, mutant, tap, row, truth)
-                    count[name] += shows != (row["verdict"] == "bug")
+                    finding = judged[pass_runs.number, tap]
+                    shows = tap_group(tap) in mutant.rules and _shows(pass_runs, mutant, finding, truth)
+                    count[name] += shows != (finding.verdict == "bug")
             for one in all_runs:  # those of earlier passes have made their keys
                 one.forget()
     return count
@@ -61,7 +62,8 @@ def _enter(pass_runs: PassRuns | None, stage: Stage, weights: Any) -> None:
         pass_runs = pass_runs.before
 
 
-def _shows(pass_runs: PassRuns, mutant, tap: str, row: dict[str, Any], truth) -> bool:
+def _shows(pass_runs: PassRuns, mutant, finding: TapFinding, truth) -> bool:
+    tap = finding.tap
     wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
     if wrong is None:
         return False
@@ -72,4 +74,5 @@ def _shows(pass_runs: PassRuns, mutant, tap: str, row: dict[str, Any], truth) ->
     value = pass_runs.stored[tap].load().astype(np.float64)
     value, truth, wrong, valid = fitted(pass_runs.one_pass, tap, value, truth, wrong)
     away = relative(sums_of(wrong, truth, tap, valid).tokens).max(initial=0)
-    return bool(away > 2 * LIMIT * max(row["distances"]["floor"]["worst_token"], 1e-12))
+    assert finding.distances is not None
+    return bool(away > 2 * LIMIT * max(finding.distances.local_floor.worst_token, 1e-12))

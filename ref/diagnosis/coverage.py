@@ -1,7 +1,5 @@
 """What a dump does not exercise, so that a green result is not read as more than it is."""
 
-from typing import Any
-
 import numpy as np
 
 from ref.config import BOS
@@ -10,6 +8,7 @@ from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
+from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant
@@ -28,15 +27,15 @@ class Coverage:
 
     def listen(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         """Try the mutants of a tap that have not shown yet: in the first layer of each kind, and at the ends."""
-        layer = found.row["layer"]
+        layer = found.finding.layer
         kind = (
             tap_group(tap) + str(pass_runs.number),
             layer is not None and pass_runs.one_pass.config.is_global(layer),
         )
-        if found.row["verdict"] == "undetermined" or (kind in self.groups and not row_of(tap).is_visibility):
+        if found.finding.verdict == "undetermined" or (kind in self.groups and not row_of(tap).is_visibility):
             return
         self.groups.add(kind)
-        several = [one for one in candidates(tap, found.row["span"]) if self._may_hide(one)]
+        several = [one for one in candidates(tap, found.finding.span) if self._may_hide(one)]
         if not several:
             return
         self.tried |= {mutant.name for mutant in several}
@@ -53,14 +52,14 @@ class Coverage:
     def _may_hide(self, mutant: TapMutant) -> bool:
         return mutant.name not in self.shown and not mutant.needs.is_usual
 
-    def lines(self, all_runs: list[PassRuns], rows: list[dict[str, Any]]) -> list[str]:
+    def lines(self, all_runs: list[PassRuns], findings: list[TapFinding]) -> list[str]:
         """Say in sentences what was not exercised.
 
         Args:
             all_runs: the passes.
-            rows: of the report.
+            findings: at every tap.
         """
-        told = _structure(all_runs, {row["group"] for row in rows})
+        told = _structure(all_runs, {one.group for one in findings})
         missing = {kind for kind, _ in told}
         hidden: dict[str, list[str]] = {}
         for name in sorted(self.tried - self.shown):

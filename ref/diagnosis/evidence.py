@@ -95,7 +95,7 @@ def compare_with(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measur
     """Run one mutant and measure the dump against it; None where it does not apply or changes nothing."""
     value, truth, floor = found.value, found.truth, found.floor
     wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
-    if wrong is None or value is None or truth is None or floor is None or found.row["overflow"]:
+    if wrong is None or value is None or truth is None or floor is None or found.finding.overflow:
         return None
     if row_of(tap).is_visibility:
         return _compare_seen(pass_runs, mutant, tap, found, wrong)
@@ -110,7 +110,7 @@ def compare_with(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measur
         own = mutant_floor(pass_runs, mutant, tap, found, wrong, valid)
     left = own.ratio(distance_of(value, wrong, tap, valid))
     power = floor.ratio(distance_of(wrong, truth, tap, valid))
-    return Evidence(mutant, tap, pass_runs.number, c, stderr, left, power, wrong, found.row["local_ratio"])
+    return Evidence(mutant, tap, pass_runs.number, c, stderr, left, power, wrong, found.finding.local_ratio or 0.0)
 
 
 def mutant_floor(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
@@ -124,7 +124,7 @@ def mutant_floor(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measur
 
     with np.errstate(all="ignore"):
         runs = [one for one in side_by_side(errors, pass_runs.locals) if one]
-        return floor_of(runs, wrong, found.row["dtype"], tap, valid)
+        return floor_of(runs, wrong, found.finding.dtype, tap, valid)
 
 
 def _compare_seen(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured, wrong) -> Evidence | None:
@@ -166,7 +166,7 @@ def evidence_at(pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence
         Evidence of each mutant that changes something there.
     """
     pass_runs = prepared(pass_runs, tap)
-    mutants = candidates(tap, found.row["span"])
+    mutants = candidates(tap, found.finding.span)
     several = side_by_side(lambda one: compare_with(pass_runs, one, tap, found), mutants)
     return sorted((one for one in several if one), key=lambda one: (one.left, abs(one.coefficient - 1)))
 

@@ -18,6 +18,7 @@ from ref.measure.distance import distance_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured, fitted
 from ref.measure.pass_runs import PassRuns
+from ref.measure.tap_finding import TapFinding
 from ref.model.taps import tap_group
 from ref.ops.linear import widen_jit
 
@@ -120,22 +121,22 @@ def explained_by(pass_runs: PassRuns, tap: str, found: Measured, tried: Iterable
     """
     findings = []
     for one in HYPOTHESES:
-        here = involves(found.row, one.groups) and found.row["dtype"] in one.stored and one.family not in tried
+        here = involves(found.finding, one.groups) and found.finding.dtype in one.stored and one.family not in tried
         seen = _compared(pass_runs, tap, found, one) if here else None
-        if seen and _explains(found.row, one, *seen):
+        if seen and _explains(found.finding, one, *seen):
             findings.append((seen[2], Finding(one, tap, pass_runs.number, *seen[:2])))
     least = min((left for left, _ in findings), default=0.0)
     tied = [finding for left, finding in findings if left <= TIED * max(least, LIMIT / 2)]
     return tied[0]._replace(also=tuple(one.hypothesis.operand for one in tied[1:])) if tied else None
 
 
-def _explains(row: dict[str, Any], one: Hypothesis, c: float, stderr: float, left: float) -> bool:
+def _explains(finding: TapFinding, one: Hypothesis, c: float, stderr: float, left: float) -> bool:
     """Tell whether a hypothesis explains a product; of a tap behind several, whether it has a part in it beyond doubt.
 
     Behind several products a rounding that falls the other way once is followed by others: most of the error is left.
     """
-    if row["group"] in one.groups:
-        return abs(c - 1) < max(NEAR, 4 * stderr) and left <= max(LEFT, row["local_ratio"] / MUCH)
+    if finding.group in one.groups:
+        return abs(c - 1) < max(NEAR, 4 * stderr) and left <= max(LEFT, (finding.local_ratio or 0.0) / MUCH)
     return c > HALF and c > SURE * stderr
 
 
@@ -185,34 +186,34 @@ def rounded_run(pass_runs: PassRuns, one: Hypothesis) -> Run:
     return beside(pass_runs, pass_runs.local, TRUTH._replace(**rounded_operations(one)))
 
 
-def products_off(rows: list[dict[str, Any]], groups: Iterable[str], tokens: list[int], least: float) -> bool:
+def products_off(findings: list[TapFinding], groups: Iterable[str], tokens: list[int], least: float) -> bool:
     """Tell whether every tap that some operations made is off by so many floors; of one row it need not be.
 
     Args:
-        rows: of the report.
+        findings: at every tap.
         groups: taps that count.
         tokens: of each pass, how many rows its products have.
         least: floors.
     """
-    here = [row["local_ratio"] for row in rows if involves(row, groups) and tokens[row["pass"]] > 1]
+    here = [one.local_ratio for one in findings if involves(one, groups) and tokens[one.pass_number] > 1]
     return all(ratio >= least for ratio in here if ratio is not None)
 
 
-def involves(row: dict[str, Any], groups: Iterable[str]) -> bool:
+def involves(finding: TapFinding, groups: Iterable[str]) -> bool:
     """Tell whether a tap is one of some operations, or was made on the way through one that the dump does not show."""
-    return any(tap_group(name) in groups for name in (row["tap"], *row["span"]))
+    return any(tap_group(name) in groups for name in (finding.tap, *finding.span))
 
 
-def summed_in_float16(rows: list[dict[str, Any]], tokens: list[int]) -> Finding | None:
+def summed_in_float16(findings: list[TapFinding], tokens: list[int]) -> Finding | None:
     """Tell whether all products of a float16 dump are off, and nothing else: their sums are then coarser than float32.
 
     Args:
-        rows: of the report.
+        findings: at every tap.
         tokens: of each pass.
     """
-    bad = [row for row in rows if row["verdict"] == "bug"]
-    only = bad and all(row["group"] in PRODUCTS | ATTENTION and row["dtype"] == "float16" for row in bad)
-    several = {row["group"] for row in bad} & PRODUCTS
-    if not only or len(several) < 3 or not products_off(rows, several, tokens, 1.0):
+    bad = [one for one in findings if one.verdict == "bug"]
+    only = bad and all(one.group in PRODUCTS | ATTENTION and one.dtype == "float16" for one in bad)
+    several = {one.group for one in bad} & PRODUCTS
+    if not only or len(several) < 3 or not products_off(findings, several, tokens, 1.0):
         return None
-    return Finding(FLOAT16_SUMS, bad[0]["tap"], bad[0]["pass"], None, None)
+    return Finding(FLOAT16_SUMS, bad[0].tap, bad[0].pass_number, None, None)

@@ -1,6 +1,7 @@
 """One judgement: the passes of a dump gone through by one arithmetic, and again by another where that explains more."""
 
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ref.diagnosis.below_floor import BelowFloor
@@ -27,6 +28,7 @@ from ref.judge.needed_memory import check_memory
 from ref.judge.walk import walk
 from ref.measure.measure_tap import Measured
 from ref.measure.pass_runs import PassRuns
+from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
 from ref.ops.visibility import Composition
 
@@ -49,7 +51,7 @@ class Question(NamedTuple):
 class Judgement(NamedTuple):
     """What was found."""
 
-    rows: list[dict[str, Any]]
+    findings: list[TapFinding]  # passes one after the other, each in the order of execution
     profiles: Profiles
     hearing: "Hearing"
     all_runs: list[PassRuns]
@@ -77,7 +79,7 @@ def judge_dump(question: Question, family: str) -> Judgement:
         except OtherArithmetic as other:
             finding = other.finding
         else:
-            sums = None if finding else summed_in_float16(found.rows, _tokens(found))
+            sums = None if finding else summed_in_float16(found.findings, _tokens(found))
             if sums is None:
                 break
             finding = sums
@@ -95,11 +97,11 @@ def _everywhere(found: Judgement) -> bool:
     assert found.finding is not None
     finding = found.finding
     groups = finding.hypothesis.groups - (ENDS if finding.hypothesis.groups == PRODUCTS else set())
-    rows = [row for row in found.rows if involves(row, groups)]
-    if not rows:  # the ends alone tell nothing of what lies between
+    here = [one for one in found.findings if involves(one, groups)]
+    if not here:  # the ends alone tell nothing of what lies between
         return tap_group(finding.tap) not in ENDS
-    sure = tap_group(finding.tap) in finding.hypothesis.groups or all(row["verdict"] != "bug" for row in rows)
-    return sure and products_off(rows, groups, _tokens(found), SAME)
+    sure = tap_group(finding.tap) in finding.hypothesis.groups or all(one.verdict != "bug" for one in here)
+    return sure and products_off(here, groups, _tokens(found), SAME)
 
 
 def _tokens(found: Judgement) -> list[int]:
@@ -113,8 +115,8 @@ def _go_through(question: Question, family: str, finding: Finding | None, tried:
     all_runs = _benches(question, family)
     check_memory(all_runs, question.memory)
     hearing = Hearing(family, tried)
-    rows, profiles = _measure(all_runs, question, hearing)
-    return Judgement(rows, profiles, hearing, all_runs, family, finding)
+    findings, profiles = _measure(all_runs, question, hearing)
+    return Judgement(findings, profiles, hearing, all_runs, family, finding)
 
 
 def known_taps(one_pass: OnePass) -> set[str]:
@@ -180,13 +182,13 @@ class Hearing:
 
     def __call__(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         """Take note of what was measured at a tap, while the runs still hold its inputs."""
-        row = found.row
-        if row["verdict"] == "bug" and found.value is not None and not row["nonfinite"]:
+        finding = found.finding
+        if finding.verdict == "bug" and found.value is not None and not finding.nonfinite:
             self._propose(pass_runs, tap, found)
             self._diagnose(pass_runs, tap, found)
         elif self.low:
             self.hidden.listen(pass_runs, tap, found)
-        if row["verdict"] == "match" and found.value is not None:
+        if finding.verdict == "match" and found.value is not None:
             self.coverage.listen(pass_runs, tap, found)
 
     def _propose(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
@@ -199,7 +201,7 @@ class Hearing:
             raise OtherArithmetic(finding)
 
     def _diagnose(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
-        group = found.row["group"]
+        group = found.finding.group
         self.diagnosed[group] = self.diagnosed.get(group, 0) + 1
         if self.diagnosed[group] > DIAGNOSED:
             return
@@ -210,23 +212,23 @@ class Hearing:
         unexplained = not evidence or not evidence[0].explains
         if unexplained and not row_of(tap).is_visibility and found.floor and found.value is not None:
             assert found.truth is not None
-            more = fits_of(found.value, found.truth, found.floor, tap, found.row["local_ratio"])
+            more = fits_of(found.value, found.truth, found.floor, tap, found.finding.local_ratio or 0.0)
             self.fits += [fit | {"tap": tap, "pass": pass_runs.number} for fit in more]
 
 
 def _measure(all_runs: list[PassRuns], question: Question, hearing: Hearing):
-    rows, profiles = [], {}
+    findings, profiles = [], {}
     total = sum(len(pass_runs.stored) + len(pass_runs.partial) for pass_runs in all_runs)
     begin = time.perf_counter()
     for found in walk(all_runs, question.loaded, all_runs[0].one_pass.held, hearing):
-        found.row["seconds"], begin = round(time.perf_counter() - begin, 3), time.perf_counter()
-        rows.append(found.row)
-        profiles[found.row["pass"], found.row["tap"]] = found.profile
+        findings.append(replace(found.finding, seconds=round(time.perf_counter() - begin, 3)))
+        begin = time.perf_counter()
+        profiles[found.finding.place] = found.profile
         if question.progress:
-            question.progress(len(rows), total)
+            question.progress(len(findings), total)
     order = {name: i for i, name in enumerate(_all_taps(all_runs))}
-    rows.sort(key=lambda row: (row["pass"], order[row["tap"]]))
-    return rows, profiles
+    findings.sort(key=lambda one: (one.pass_number, order[one.tap]))
+    return findings, profiles
 
 
 def _all_taps(all_runs) -> list[str]:

@@ -1,7 +1,8 @@
 """The logits: too many to hold in float64, so they are measured on some columns like any tap, and on all in tiles."""
 
+from dataclasses import replace
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,9 +10,10 @@ from ref.dump.align import values_of
 from ref.emulate.one_pass import Table, Unknown
 from ref.measure.distance import Sums, errors_of, metrics_of, sums_of
 from ref.measure.floor import in_floors
-from ref.measure.measure_tap import Measured, first_nonfinite, largest_error, measure_tap
+from ref.measure.measure_tap import Measured, conclude, first_nonfinite, largest_error, measure_tap
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
+from ref.measure.tap_finding import FirstNonfinite
 
 COLUMNS = 8_192  # of the vocabulary for which valid runs are made; a smaller one is taken whole
 TILE = 8_192
@@ -43,7 +45,7 @@ def measure_logits(pass_runs: PassRuns) -> Measured:
         pass_runs: the pass; its dump has `text.logits`.
 
     Returns:
-        Measured, whose row has `kl`, `top1` and `top5` among its metrics; value and truth are of the columns.
+        Measured, whose finding has `kl`, `top1` and `top5` among its metrics; value and truth are of the columns.
 
     Source: README, "Judging your implementation"; KL and top-k as llama.cpp's perplexity tool reports them.
     """
@@ -57,18 +59,19 @@ def measure_logits(pass_runs: PassRuns) -> Measured:
         return found
     sums, metrics, nonfinite = _all_columns(pass_runs)
     local = errors_of(sums).distance
-    found.row["metrics"] |= metrics
-    found.row["local"], found.row["nonfinite"] = local.whole, nonfinite
-    if found.floor:
+    of_some = found.finding
+    ratio = of_some.local_ratio
+    if found.floor and ratio is not None:
         # columns beyond those measured before: a wrong one shows in its tokens
         for name in ("whole", "tokens", "worst_token"):
-            ratio = in_floors(getattr(local, name), getattr(found.floor.distance, name))
-            found.row["local_ratio"] = max(found.row["local_ratio"], ratio)
-    found.conclude()
-    return found
+            ratio = max(ratio, in_floors(getattr(local, name), getattr(found.floor.distance, name)))
+    of_all = replace(
+        of_some, metrics=of_some.metrics | metrics, local=local.whole, local_ratio=ratio, nonfinite=nonfinite
+    )
+    return found._replace(finding=conclude(of_all, found.truth))
 
 
-def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], dict[str, Any] | None]:
+def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], FirstNonfinite | None]:
     """Compare all columns with the truth on the dump's own inputs, and distributions with those from the prompt.
 
     Returns:
@@ -82,12 +85,12 @@ def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], dict[str,
     except Unknown:  # there are images and no pixels
         own = np.full(local.shape, np.nan, np.float32)
 
-    def tile(start: int) -> tuple[Sums, float, dict[str, Any] | None, _Part]:
+    def tile(start: int) -> tuple[Sums, float, FirstNonfinite | None, _Part]:
         weight = table.take_rows(slice(start, start + TILE)).T
         value = values_of(stored[..., start : start + TILE])
         truth = local @ weight.astype(np.float64)
         sums, bad = sums_of(value, truth, tap, valid), first_nonfinite(value, truth, tap, valid)
-        bad = bad and bad | {"channel": bad["channel"] + start}
+        bad = bad and replace(bad, channel=bad.channel + start)
         part = _part((own @ weight.astype(np.float32))[0], value[0].astype(np.float32, copy=False), start)
         return sums, largest_error(value, truth, tap, valid), bad, part
 
@@ -98,8 +101,8 @@ def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], dict[str,
     cross, square = sum(part.cross for part in parts), sum(part.square for part in parts)
     sums = Sums(tokens, channels, cross, square, sum(part.count for part in parts))
     bad = [one for one in bad if one]
-    first = min(bad, key=lambda one: (one["token"], one["channel"]), default=None)
-    first = first and first | {"count": sum(one["count"] for one in bad)}
+    first = min(bad, key=lambda one: (one.token, one.channel), default=None)
+    first = first and replace(first, count=sum(one.count for one in bad))
     with np.errstate(all="ignore"):
         metrics = metrics_of(sums, float(np.max(largest)), pass_runs.stored[tap].dtype)
         return sums, metrics | _agreement(reduce(_joined, rows), valid), first

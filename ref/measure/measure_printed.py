@@ -1,11 +1,14 @@
 """Taps of which a text shows a few values only: compared with the run from the prompt, at those places."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ref.emulate.one_pass import Unknown
 from ref.measure.floor import LIMIT, WORST, in_floors, least
-from ref.measure.measure_tap import Measured, blank_row
+from ref.measure.measure_tap import Measured, undetermined
 from ref.measure.pass_runs import PassRuns
+from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of
 
 MOST = 2**25  # values of a tap that may be computed whole for the sake of a few of them
@@ -24,22 +27,26 @@ def measure_partial(pass_runs: PassRuns, tap: str) -> Measured:
     Differs: people compare such texts by eye.
     """
     shown = pass_runs.partial[tap]
-    row = blank_row(tap, pass_runs.number, shown.dtype) | {"why": f"{len(shown.values)} printed values"}
+    blank = TapFinding(tap, pass_runs.number, shown.dtype, why=f"{len(shown.values)} printed values")
     try:
         if _size(tap, shown.shape, pass_runs.one_pass.ids.shape[1]) > MOST:
             raise Unknown("too large to be computed whole for a few printed values")
         places = _places(shown, pass_runs.own.value(tap))
         truth, *runs = (run.value(tap)[places] for run in (pass_runs.own, *pass_runs.owns))
     except Unknown as error:
-        return Measured(row | {"verdict": "undetermined", "why": str(error)}, {}, None, None, None)
+        return undetermined(blank, str(error))
     size = _rms(truth)
     error = _rms(np.maximum(0, np.abs(shown.values - truth) - shown.step))
     floor = max(*(_rms(run - truth) for run in runs), size * least(truth, "float32", len(truth)))
-    row |= {"inherited": error / size if size else error, "floor": floor / size if size else floor}
-    row["inherited_ratio"] = in_floors(error, floor) * WORST
-    if not row["inherited_ratio"] <= LIMIT:
-        row["verdict"] = "bug"
-    return Measured(row, {}, None, None, None)
+    ratio = in_floors(error, floor) * WORST
+    finding = replace(
+        blank,
+        inherited=error / size if size else error,
+        floor=floor / size if size else floor,
+        inherited_ratio=ratio,
+        verdict="match" if ratio <= LIMIT else "bug",
+    )
+    return Measured(finding, {}, None, None, None)
 
 
 def _size(tap: str, shape, tokens: int) -> int:

@@ -1,32 +1,35 @@
 """One tap of one pass: its two errors, each in multiples of its noise floor, and the verdict."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.emulate.context import as_seen
 from ref.emulate.one_pass import OnePass, Unknown
-from ref.measure.distance import by_token, errors_of, metrics_of, profile, sums_of
+from ref.measure.distance import Sums, by_token, errors_of, metrics_of, profile, sums_of
 from ref.measure.floor import LIMIT, Floor, floor_of
 from ref.measure.overflow import blanked, described, overflow_of, why_hidden
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import layer_of, row_of, tap_group
+from ref.measure.tap_finding import FirstNonfinite, FiveDistances, TapFinding
+from ref.model.taps import row_of
 
 
 class Measured(NamedTuple):
     """What was found at one tap of one pass."""
 
-    row: dict[str, Any]  # of the report
+    finding: TapFinding
     profile: dict[str, list[float]]
     value: np.ndarray | None
     truth: np.ndarray | None
     floor: Floor | None
     runs: tuple[np.ndarray, ...] | list[np.ndarray] = ()  # what valid runs have there, on the dump's own inputs
 
-    def conclude(self) -> None:
-        """Write the verdict into the row."""
-        _conclude(self.row, self.truth)
+
+def undetermined(finding: TapFinding, why: str) -> Measured:
+    """Return a tap that cannot be judged."""
+    return Measured(replace(finding, verdict="undetermined", why=why), {}, None, None, None)
 
 
 def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
@@ -39,17 +42,18 @@ def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
     Source: README, "Judging your implementation".
     Differs: others compare with one run from the prompt, so that one wrong layer blames all that follow.
     """
-    row = blank_row(tap, pass_runs.number, pass_runs.stored[tap].dtype)
+    blank = TapFinding(tap, pass_runs.number, pass_runs.stored[tap].dtype)
     local, own = side_by_side(lambda make: _known(make, tap), [pass_runs.local.recompute, pass_runs.own.value])
     if isinstance(local, Unknown):
-        return Measured(row | {"verdict": "undetermined", "why": str(local)}, {}, None, None, None)
-    truth, row["span"] = local
+        return undetermined(blank, str(local))
+    truth, span = local
+    blank = replace(blank, span=tuple(span))
     value = pass_runs.load(tap)
     if row_of(tap).integers:
-        return _measure_exact(row, pass_runs.one_pass, tap, value, truth)
+        return _measure_exact(blank, pass_runs.one_pass, value, truth)
     from_prompt: Any = None if isinstance(own, Unknown) else own
     value, truth, *rest = fitted(pass_runs.one_pass, tap, value, truth, *([] if from_prompt is None else [from_prompt]))
-    return _measure_floats(pass_runs, row, value, truth, rest[0] if len(rest) > 1 else None, rest[-1])
+    return _measure_floats(pass_runs, blank, value, truth, rest[0] if len(rest) > 1 else None, rest[-1])
 
 
 def _known(make, tap: str):
@@ -60,45 +64,57 @@ def _known(make, tap: str):
         return error
 
 
-def _measure_floats(pass_runs: PassRuns, row: dict[str, Any], value, truth, own_truth, valid) -> Measured:
+def _measure_floats(pass_runs: PassRuns, blank: TapFinding, value, truth, own_truth, valid) -> Measured:
     """Measure a value against the truth on its own inputs, and where it is known against that from the prompt."""
-    tap, dtype = row["tap"], row["dtype"]
+    tap, beyond, why = blank.tap, None, ""
     with np.errstate(all="ignore"):
         runs = side_by_side(lambda run: fit_tail(tap, run.recompute(tap)[0], value), pass_runs.locals)
         owns = (
             [] if own_truth is None else side_by_side(lambda run: fit_tail(tap, run.value(tap), value), pass_runs.owns)
         )
-        over = overflow_of(value, truth, runs, dtype)
+        over = overflow_of(value, truth, runs, blank.dtype)
         if over is not None:
-            row["overflow"] = described(over, truth, tap, dtype) if over.format.any() else None
+            beyond = described(over, truth, tap, blank.dtype) if over.format.any() else None
             unjudged = int((by_token(over.inputs, tap).any(axis=(0, 2)) & valid).sum())
-            row["why"] = why_hidden(row, unjudged, int(valid.sum()))
+            why = why_hidden(beyond, unjudged, int(valid.sum()))
             if over.hidden.all():
-                why = row["why"] if row["overflow"] else "its inputs are not finite"
-                return Measured(row | {"verdict": "undetermined", "why": why}, {}, None, None, None)
+                return undetermined(replace(blank, overflow=beyond), why if beyond else "its inputs are not finite")
             value, truth, *runs = blanked(over.hidden, value, truth, *runs)
             own_truth, *owns = [None] if own_truth is None else blanked(over.hidden, own_truth, *owns)
-        row["nonfinite"] = first_nonfinite(value, truth, tap, valid)
         sums = sums_of(value, truth, tap, valid)
-        floor = _into(row, "local", ("local_floor", "local_ratio"), sums, truth, runs, valid)
-        row["distances"] = {"local": errors_of(sums).distance._asdict(), "floor": floor.distance._asdict()}
-        row["metrics"] = metrics_of(sums, largest_error(value, truth, tap, valid), dtype)
+        local = _compared(sums, truth, runs, blank, valid)
+        numbers: dict[str, Any] = {"local": local.error, "local_floor": local.floor.distance.whole}
+        numbers["local_ratio"] = local.ratio
         if own_truth is not None:
-            names = ("floor", "inherited_ratio")
-            _into(row, "inherited", names, sums_of(value, own_truth, tap, valid), own_truth, owns, valid)
-        _conclude(row, truth)
-        shapes = {axis: profile(sums, getattr(floor, axis), axis) for axis in ("tokens", "channels")}
+            own = _compared(sums_of(value, own_truth, tap, valid), own_truth, owns, blank, valid)
+            numbers |= {"inherited": own.error, "floor": own.floor.distance.whole, "inherited_ratio": own.ratio}
+        finding = replace(
+            blank,
+            **numbers,
+            why=why,
+            overflow=beyond,
+            nonfinite=first_nonfinite(value, truth, tap, valid),
+            distances=FiveDistances(errors_of(sums).distance, local.floor.distance),
+            metrics=metrics_of(sums, largest_error(value, truth, tap, valid), blank.dtype),
+        )
+        shapes = {axis: profile(sums, getattr(local.floor, axis), axis) for axis in ("tokens", "channels")}
         shapes["sizes"] = [float(len(sums.tokens)), float(len(sums.channels))]  # of what the profiles are bins
-    return Measured(row, shapes, value, truth, floor, runs)
+    return Measured(conclude(finding, truth), shapes, value, truth, local.floor, runs)
 
 
-def _into(row: dict[str, Any], error: str, names: tuple[str, str], sums, truth, runs, valid) -> Floor:
-    """Write an error, its floor and their ratio into a row, and return the floor."""
-    tap = row["tap"]
-    errors = side_by_side(lambda run: errors_of(sums_of(run, truth, tap, valid)), runs)
-    floor, distance = floor_of(errors, truth, row["dtype"], tap, valid), errors_of(sums).distance
-    row |= {error: distance.whole, names[0]: floor.distance.whole, names[1]: floor.ratio(distance)}
-    return floor
+class _Compared(NamedTuple):
+    """An error beside its floor."""
+
+    error: float  # relative L2 distance of the whole
+    ratio: float
+    floor: Floor
+
+
+def _compared(sums: Sums, truth, runs, blank: TapFinding, valid) -> _Compared:
+    """Measure an error against the errors of valid runs."""
+    errors = side_by_side(lambda run: errors_of(sums_of(run, truth, blank.tap, valid)), runs)
+    floor, distance = floor_of(errors, truth, blank.dtype, blank.tap, valid), errors_of(sums).distance
+    return _Compared(distance.whole, floor.ratio(distance), floor)
 
 
 def largest_error(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> float:
@@ -108,30 +124,21 @@ def largest_error(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndar
     return float((error if valid.all() else error[:, valid]).max(initial=0))
 
 
-def blank_row(tap: str, number: int, dtype: str) -> dict[str, Any]:
-    """Return a row of the report before anything is measured."""
-    numbers = dict.fromkeys(("local", "local_floor", "local_ratio", "inherited", "floor", "inherited_ratio"))
-    head = {"tap": tap, "group": tap_group(tap), "layer": layer_of(tap), "pass": number, "dtype": dtype}
-    tail = {"exact": row_of(tap).exact, "span": [], "metrics": {}, "nonfinite": None, "overflow": None}
-    return head | {"verdict": "match", "why": ""} | numbers | tail
+def conclude(finding: TapFinding, truth) -> TapFinding:
+    """Return a finding with the verdict that its numbers give."""
+    inputs_finite = bool(np.isfinite(truth).all())
+    if not inputs_finite:
+        return replace(finding, verdict="undetermined", why="its inputs are not finite")
+    if finding.nonfinite:
+        return replace(finding, verdict="bug", why=f"not finite at token {finding.nonfinite.token}")
+    if finding.local_ratio is not None and finding.local_ratio > LIMIT:
+        return replace(finding, verdict="bug")
+    return finding
 
 
-def _conclude(row: dict[str, Any], truth) -> None:
-    """Write the verdict of a tap into its row."""
-    if row["nonfinite"]:
-        inputs_finite = bool(np.isfinite(truth).all())
-        row["verdict"] = "bug" if inputs_finite else "undetermined"
-        where = row["nonfinite"]
-        row["why"] = f"not finite at token {where['token']}" if inputs_finite else "its inputs are not finite"
-    elif not np.isfinite(truth).all():
-        row["verdict"], row["why"] = "undetermined", "its inputs are not finite"
-    elif row["local_ratio"] > LIMIT:
-        row["verdict"] = "bug"
-
-
-def _measure_exact(row, one_pass: OnePass, tap: str, value, truth) -> Measured:
+def _measure_exact(blank: TapFinding, one_pass: OnePass, value, truth) -> Measured:
     """Compare integers: visibility as what each query sees, positions as they are."""
-    visibility = row_of(tap).is_visibility
+    visibility = row_of(blank.tap).is_visibility
     if visibility:
         keys = max(value.shape[-1] if value.dtype == bool else 0, min(one_pass.total, MOST_KEYS))
         origin = one_pass.total - keys
@@ -139,17 +146,18 @@ def _measure_exact(row, one_pass: OnePass, tap: str, value, truth) -> Measured:
     else:
         keys = min(value.shape[-1], truth.shape[-1])
         value, truth = value[:, value.shape[-1] - keys :], truth[:, truth.shape[-1] - keys :]
-    wrong = value != truth
+    wrong, why = value != truth, ""
     share = float(wrong.mean()) if wrong.size else 0.0
-    numbers = dict.fromkeys(("local", "inherited"), share) | dict.fromkeys(("local_floor", "floor"), 0.0)
-    ratio = float("inf") if share else 0.0
-    row |= numbers | {"local_ratio": ratio, "inherited_ratio": ratio, "verdict": "bug" if share else "match"}
     if share:
         token = int(np.argwhere(wrong)[0][1])
         token = int(np.flatnonzero(one_pass.valid)[token]) if visibility else token
-        row["why"] = f"{int(wrong.sum())} of {wrong.size} differ, first at token {token}"
+        why = f"{int(wrong.sum())} of {wrong.size} differ, first at token {token}"
+    numbers: dict[str, Any] = dict.fromkeys(("local", "inherited"), share)
+    numbers |= dict.fromkeys(("local_floor", "floor"), 0.0)
+    numbers |= dict.fromkeys(("local_ratio", "inherited_ratio"), float("inf") if share else 0.0)
+    finding = replace(blank, **numbers, verdict="bug" if share else "match", why=why)
     shapes = {"tokens": [], "channels": []}
-    return Measured(row, shapes, value.astype(np.float64), truth.astype(np.float64), Floor())
+    return Measured(finding, shapes, value.astype(np.float64), truth.astype(np.float64), Floor())
 
 
 MOST_KEYS = 4096  # for which visibility is compared key by key
@@ -186,7 +194,7 @@ def fitted(one_pass: OnePass, tap: str, value: np.ndarray, *truths: np.ndarray) 
     return (value, *truths, one_pass.valid)
 
 
-def first_nonfinite(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> dict[str, Any] | None:
+def first_nonfinite(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> FirstNonfinite | None:
     """Find the first value that is NaN or infinite; padding does not count."""
     if np.isfinite(value).all():
         return None
@@ -196,4 +204,4 @@ def first_nonfinite(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.nd
     token = int(np.flatnonzero(bad.any(axis=(0, 2)))[0])
     p, q = np.argwhere(bad[:, token])[0]
     there = float(by_token(np.ascontiguousarray(truth), tap)[p, token, q])
-    return {"count": int(bad.sum()), "token": token, "channel": int(q if bad.shape[0] == 1 else p), "truth": there}
+    return FirstNonfinite(int(bad.sum()), token, int(q if bad.shape[0] == 1 else p), there)

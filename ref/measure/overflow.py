@@ -1,10 +1,11 @@
 """Values beyond a number format: where valid runs of the same arithmetic overflow too, it is the format's fault."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ref.measure.distance import by_token
+from ref.measure.tap_finding import Beyond
 
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.4028234663852886e38}
 WRITTEN = {"float16": "65,504", "bfloat16": "3.39e38", "float32": "3.40e38"}
@@ -51,7 +52,7 @@ def blanked(hidden: np.ndarray, *values: np.ndarray) -> list[np.ndarray]:
     return [np.where(hidden, 0, value).astype(value.dtype, copy=False) for value in values]
 
 
-def described(found: Overflow, truth: np.ndarray, tap: str, dtype: str) -> dict[str, Any]:
+def described(found: Overflow, truth: np.ndarray, tap: str, dtype: str) -> Beyond:
     """Say how many values overflow, where the first stands and what it ought to be.
 
     Args:
@@ -64,14 +65,14 @@ def described(found: Overflow, truth: np.ndarray, tap: str, dtype: str) -> dict[
     token = int(np.flatnonzero(places.any(axis=(0, 2)))[0])
     p, q = np.argwhere(places[:, token])[0]
     there = float(by_token(np.ascontiguousarray(truth), tap)[p, token, q])
-    numbers = {"count": int(places.sum()), "token": token, "channel": int(q if places.shape[0] == 1 else p)}
-    return numbers | {"truth": there, "format": dtype, "largest": LARGEST[dtype]}
+    channel = int(q if places.shape[0] == 1 else p)
+    return Beyond(int(places.sum()), token, channel, there, dtype, LARGEST[dtype])
 
 
-def why_hidden(row: dict[str, Any], unjudged: int, tokens: int) -> str:
+def why_hidden(beyond: Beyond | None, unjudged: int, tokens: int) -> str:
     """Say in a sentence what was not judged, and whose fault it is."""
-    if one := row["overflow"]:
-        much = "1 value is" if one["count"] == 1 else f"{one['count']} values are"
-        limit = f"{much} beyond {one['format']}, which ends at {WRITTEN[one['format']]}"
-        return f"{limit}: {one['truth']:.4g} at token {one['token']}: the format's fault, no operation's"
+    if beyond:
+        much = "1 value is" if beyond.count == 1 else f"{beyond.count} values are"
+        limit = f"{much} beyond {beyond.format}, which ends at {WRITTEN[beyond.format]}"
+        return f"{limit}: {beyond.truth:.4g} at token {beyond.token}: the format's fault, no operation's"
     return f"not judged at {unjudged} of {tokens} tokens, whose inputs are not finite"

@@ -131,7 +131,7 @@ def test_narrow_values_stored_as_float32_are_told_by_their_bits(stored):
     passes = cached_passes(LENGTHS, stored)
     dump = as_dump(passes._replace(dtype="float32"), [list(one) for one in passes.taps])
     report = compare(dump._replace(weights=dump.weights | {"dtype": "not said"}), loaded=ref.load("tiny"))
-    assert (report["policy"]["judged_as"], report["weights"]["held"]) == (stored, stored)
+    assert (report["policy"]["judged_as"], report["weights"]["held_as"]) == (stored, stored)
     assert report["verdict"] == "match"
     assert any(f"stored wider, are {stored}'s; declared float32" in note for note in report["notes"])
 
@@ -192,7 +192,7 @@ def test_a_bfloat16_run_with_one_wide_kind_is_one_of_bfloat16():
     ]
     dump = as_dump(passes._replace(taps=taps, dtype="float32"), [list(one) for one in taps])
     report = compare(dump._replace(weights=dump.weights | {"dtype": "not said"}), loaded=ref.load("tiny"))
-    assert (report["policy"]["judged_as"], report["weights"]["held"]) == ("bfloat16", "bfloat16")
+    assert (report["policy"]["judged_as"], report["weights"]["held_as"]) == ("bfloat16", "bfloat16")
 
 
 def test_float32_values_stored_as_float64_are_float32s():

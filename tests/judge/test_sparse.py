@@ -76,4 +76,4 @@ def test_a_pass_without_images_behind_one_with_images_has_no_part_in_the_tower()
     one = PassRuns(0, first, shown, members, None)
     two = PassRuns(1, later, {}, members, one)
     found = list(walk([one, two], loaded, "file", lambda *_: None))
-    assert [each.row["tap"] for each in found] == ["vision.pool"]
+    assert [each.finding.tap for each in found] == ["vision.pool"]

@@ -7,7 +7,7 @@ from ref.model.taps import tap_group, tap_names, tap_row
 POLICY = {"compute_dtype": "float32", "matmul_activations": "float32", "kv_dtype": "float32"}
 POLICY |= {"rope_angle": "float32", "attention_impl": "eager", "judged_as": "float32"}
 PRODUCER = {"name": "transformers", "version": "5.23.0"}
-WEIGHTS = {"name": "270m", "dtype": "float32", "sha256": None, "judged_against": "270m", "held": "file"}
+WEIGHTS = {"name": "270m", "dtype": "float32", "sha256": None, "judged_against": "270m", "held_as": "file"}
 WRONG = "text.layer.3.attn.q_rope"
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>"\'&{{x}}%{y}'
 STRANGE = "a\x1b[31m\x00\x07\u202eb\ud800\x85\n\ufffe"

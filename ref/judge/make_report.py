@@ -1,0 +1,127 @@
+"""The report: from what was measured at each tap to a verdict, the first divergence and the mistake it looks like."""
+
+from dataclasses import replace
+from typing import Any
+
+from ref.diagnosis.break_ties import contradictions
+from ref.diagnosis.evidence import conclusions
+from ref.dump.opened import Dump
+from ref.judge.judgement import Judgement, known_taps, possible_taps
+from ref.measure.floor import LIMIT
+from ref.measure.tap_finding import TapFinding
+
+DRIFT = 2 * LIMIT  # floors that what is inherited may be off by while every operation matches
+
+
+def count_taps(opened: Dump, judged: Judgement) -> dict[str, Any]:
+    """Count taps: those compared, those that the dump holds, those that the model has in passes of these kinds."""
+    ours = sum(len(possible_taps(pass_runs.one_pass)) for pass_runs in judged.all_runs)
+    theirs = len(judged.findings) + len(opened.unaligned) + len(impossible_tensors(opened, judged))
+    return {"taps": len(judged.findings), "of_dump": theirs, "of_model": ours}
+
+
+def impossible_tensors(opened: Dump, judged: Judgement) -> list[dict[str, str]]:
+    """List tensors that this model has no place for in their pass."""
+    why = "no such value in this pass of this model"
+    return [
+        {"name": tap, "why": why}
+        for one, pass_runs in zip(opened.passes, judged.all_runs, strict=True)
+        for tap in sorted((one.tensors.keys() | opened.partial.get(one.number, {})) - known_taps(pass_runs.one_pass))
+    ]
+
+
+def other_arithmetic(judged: Judgement, declared: str) -> dict[str, Any] | None:
+    """Return the arithmetic that all products have and the dump does not declare."""
+    return judged.finding.row(declared) if judged.finding and not judged.partly else None
+
+
+def found_in(judged: Judgement, loaded) -> dict[str, Any]:
+    """Return what a report says of a judgement: the verdict, the taps, and the diagnosis of the first divergence.
+
+    Args:
+        judged: all taps, and what was heard of mistakes on the way.
+        loaded: the weights, to run tied mistakes once more.
+    """
+    hidden = judged.hearing.hidden.found()
+    findings = _with_hidden(judged.findings, hidden)
+    first = next((one for one in findings if one.verdict == "bug"), None)
+    diagnosis = _first_diagnosis(judged, findings, loaded, first) or hidden
+    if first is None:
+        findings = _with_drift(findings)
+    undetermined = not findings or any(one.verdict == "undetermined" for one in findings)
+    return {
+        "verdict": "bug" if first else "undetermined" if undetermined else "match",
+        "first": first and {"tap": first.tap, "layer": first.layer, "pass": first.pass_number},
+        "taps": [one.as_json() for one in findings],
+        "diagnosis": diagnosis,
+        "fits": [fit for fit in judged.hearing.fits if first and fit["tap"] == first.tap],
+        "decide": _decide(diagnosis, first is not None),
+    }
+
+
+def _with_hidden(findings: list[TapFinding], hidden: list[dict[str, Any]]) -> list[TapFinding]:
+    """Call the taps a bug that hold a mistake below the noise floor."""
+    whys = {
+        place: f"below the noise floor: {one['mutant']}"
+        for one in hidden
+        for place in zip(one["passes"], one["taps"], strict=True)
+    }
+    return [replace(one, verdict="bug", why=whys[one.place]) if one.place in whys else one for one in findings]
+
+
+def _with_drift(findings: list[TapFinding]) -> list[TapFinding]:
+    """Call a tap undetermined that is far off although no operation on the way is: something was not measured.
+
+    What follows a value beyond the format is far off by the format alone.
+    """
+    why = "each operation matches, but what has gathered does not"
+    for number, one in enumerate(findings):
+        if one.overflow:
+            break
+        if one.verdict == "match" and one.inherited_ratio is not None and one.inherited_ratio > DRIFT:
+            return [*findings[:number], replace(one, verdict="undetermined", why=why), *findings[number + 1 :]]
+    return findings
+
+
+def _first_diagnosis(
+    judged: Judgement, findings: list[TapFinding], loaded, first: TapFinding | None
+) -> list[dict[str, Any]]:
+    """Return the conclusions at the first bad tap; ties are broken by the taps that match."""
+    if first is None:
+        return []
+    if judged.partly and judged.finding and first.tap == judged.finding.tap:
+        return [judged.finding.mistake()]
+    for found, evidence, classes in judged.hearing.evidence:
+        if found.finding.place == first.place:
+            return _without_ties(judged, findings, loaded, conclusions(evidence, classes))
+    return []
+
+
+def _without_ties(judged: Judgement, findings: list[TapFinding], loaded, rows: list[dict[str, Any]]):
+    """Clear the tied mistakes that contradict other taps more than the best of them does."""
+    tied = [row for row in rows if row["class"] == 0 and row["verdict"] == "tied"]
+    if len(tied) < 2:
+        return rows
+    held = judged.all_runs[0].one_pass.held
+    counts = contradictions(judged.all_runs, loaded, held, [row["mutant"] for row in tied], findings)
+    least = min(counts.values())
+    for row in tied:
+        row["contradictions"] = counts[row["mutant"]]
+        if row["contradictions"] > least:
+            row["verdict"], row["class"] = "cleared", len(rows) + row["contradictions"]
+    left = [row for row in tied if row["contradictions"] == least]
+    if len(left) == 1:
+        left[0]["verdict"] = "named"
+    return sorted(rows, key=lambda row: row["class"])
+
+
+def _decide(diagnosis: list[dict[str, Any]], bug: bool) -> str:
+    """Say what input would decide between what is left."""
+    if not bug:
+        return ""
+    tied = [row for row in diagnosis if row["verdict"] == "tied"]
+    if tied:
+        return "; ".join(f"{row['mutant']} shows with: {row['needs']}" for row in tied)
+    if any(row["verdict"] == "named" for row in diagnosis):
+        return ""
+    return "no mutant explains it: dump the taps between this one and the last that matches, in float32"
