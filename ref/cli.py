@@ -5,7 +5,6 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
 
 from ref.commands import (
     BAD_INPUT,
@@ -26,6 +25,8 @@ from ref.commands import (
     trace,
     verify,
 )
+from ref.commands.about import exit_codes
+from ref.commands.parser import OneLineParser
 from ref.errors import BadInput, one_line
 
 COMMANDS = (
@@ -48,40 +49,6 @@ COMMANDS = (
 
 
 MOST_SAID = 300  # characters of a message that is not ours
-EXIT_CODES = """\
-exit codes:
-  0  fine: done, or what was judged matches
-  1  a bug was found, and nothing else
-  2  bad usage or bad input, in one line: what, where, wanted, got
-  3  undetermined: what was given cannot decide it
-  4  the program itself failed, in one line; --debug shows the traceback
-"""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose refusals are one line, as all others here; it takes --debug, before and after the command.
-
-    A command may set `complete`, which is called before its arguments are read: it adds what takes time to find.
-    """
-
-    complete: Callable[[], None] | None = None
-
-    def __init__(self, *args, **settings):
-        super().__init__(*args, **settings)
-        about = "show the traceback of what ends in exit code 4"
-        # no default: that of a command would undo the flag before it
-        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=about)
-
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
-        """Read arguments, after `complete`."""
-        complete, self.complete = self.complete, None
-        if complete:
-            complete()
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str):
-        """Print the refusal and exit with 2."""
-        self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,8 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = OneLineParser(
         prog="gemma3-ref",
-        description="The NumPy/Numba reference of Gemma 3.",
-        epilog=EXIT_CODES,
+        description="find what is wrong in a port of Gemma 3, beside a readable NumPy/Numba reference",
+        epilog=exit_codes(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gemma3-ref {ref.__version__}")
@@ -103,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code, one of EXIT_CODES; 130 after an interrupt.
+    """Run a command and return its exit code, one of those that `--help` lists; 130 after an interrupt.
 
     Args:
         argv: the arguments; None takes the program's own.

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 ALIKE = 0.5  # of difflib's ratio, from which a name is near enough to be shown
+LONGEST = 200  # characters of a name that are compared: it takes the square of its length
 
 
 class BadInput(ValueError):
@@ -43,13 +44,13 @@ def unknown(kind: str, where: object, name: object, known: Iterable[str]) -> Bad
         known: the names there are.
     """
     names = list(known)
-    near = nearest(str(name), names)
-    hint = f"near: {', '.join(near)}" if near else f"there are {len(names)}, such as {', '.join(names[:2])}"
+    near = nearest(name, names)
+    hint = f"near: {near}" if near else f"there are {len(names)}, such as {', '.join(names[:2])}"
     return BadInput(f"{one_line(where)}: no {kind} is called {_cut(name, 120)}; {hint}")
 
 
-def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return the names that are most like one, the most alike first, then those that hold it.
+def nearest(name: object, known: Iterable[str], most: int = 3) -> str:
+    """List the names that somebody may have meant: `A, B`, the most alike first; empty where none is like it.
 
     Args:
         name: as somebody wrote it.
@@ -57,10 +58,10 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
         most: how many.
     """
     names = {one.casefold(): one for one in known}
-    short = name.casefold()
+    short = str(name)[:LONGEST].casefold()
     near = get_close_matches(short, names, most, ALIKE)
     holding = [one for one in names if short and short in one and one not in near]
-    return [names[one] for one in [*near, *holding][:most]]
+    return ", ".join(names[one] for one in [*near, *holding][:most])
 
 
 def _cut(text: object, most: int) -> str:

@@ -4,14 +4,22 @@ import re
 from pathlib import Path
 
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.shared import json_flag, note, print_json
 from ref.config import CROPS, CropConfig
 from ref.errors import wanted
 
+ABOUT = About(
+    "crops",
+    "show the crops that Pan & Scan makes of a picture",
+    "",
+    ("gemma3-ref crops 2500x1000",),
+)
+
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser("crops", parents=[json_flag()], help="show the crops that Pan & Scan makes")
+    parser = add_command(subparsers, ABOUT, run, [json_flag()])
     parser.add_argument("image", help="a picture, or its size as WIDTHxHEIGHT, such as 2500x1000")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="draw the boxes on the picture")
     parser.add_argument("--policy", choices=CROPS, default="transformers", help="default: transformers")
@@ -19,11 +27,10 @@ def add(subparsers) -> None:
     group.add_argument("--min-ratio", type=float, metavar="R", help="of the sides, from which on there are crops")
     group.add_argument("--min-crop", type=int, metavar="N", help="pixels; no crops where one would be narrower")
     group.add_argument("--max-crops", type=int, metavar="N")
-    parser.set_defaults(run=run)
 
 
 def run(args) -> int:
-    """Print one line a box, or draw them."""
+    """Print one line per box, or draw them."""
     from ref.commands.output import refuse_overwriting
     from ref.prompt.images import find_boxes, read_image
 

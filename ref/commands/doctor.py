@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import ref
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.shared import json_flag, print_json
 from ref.errors import BadInput, pip_install
 from ref.kernel_cache import describe_kernel_cache
@@ -28,14 +29,21 @@ EXTRAS = {
 }
 
 
+ABOUT = About(
+    "doctor",
+    "show what is installed and what is missing: versions, threads, caches, extras",
+    "",
+    ("gemma3-ref doctor",),
+)
+
+
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser("doctor", parents=[json_flag()], help="versions, threads, caches, what is missing")
-    parser.set_defaults(run=run)
+    add_command(subparsers, ABOUT, run, [json_flag()])
 
 
 def run(args) -> int:
-    """Print one fact a line."""
+    """Print one fact per line."""
     facts = collect()
     if args.json:
         print_json(facts)

@@ -3,20 +3,23 @@
 from pathlib import Path
 
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.generate import find_tokenizer
 from ref.commands.images import image_flags, read_multimodal, read_pictures
 from ref.commands.shared import json_flag, load_weights, note, print_json, run_settings, text_flags, weights_flags
 
+ABOUT = About(
+    "explore",
+    "draw a page of predictions, attention and norms of every layer",
+    "The page needs no network. Up to 1,280 tokens.",
+    ("gemma3-ref explore 'The sky is' -o page.html",),
+)
+
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "explore",
-        parents=[text_flags(), image_flags(), weights_flags(), json_flag()],
-        help="a page of predictions, attention and norms of every layer; up to 1,280 tokens",
-    )
+    parser = add_command(subparsers, ABOUT, run, [text_flags(), image_flags(), weights_flags(), json_flag()])
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the page, such as page.html")
-    parser.set_defaults(run=run)
 
 
 def run(args) -> int:

@@ -1,6 +1,7 @@
 """`gemma3-ref generate`: continue text, streaming."""
 
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.images import image_flags, read_multimodal
 from ref.commands.shared import (
     json_flag,
@@ -13,14 +14,17 @@ from ref.commands.shared import (
 )
 from ref.errors import BadInput
 
+ABOUT = About(
+    "generate",
+    "continue text and images with the model's words",
+    "",
+    ("gemma3-ref generate 'The sky is' --greedy --max-new-tokens 8",),
+)
+
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "generate",
-        parents=[text_flags(), image_flags(), weights_flags(), json_flag()],
-        help="continue text and images with the model's words",
-    )
+    parser = add_command(subparsers, ABOUT, run, [text_flags(), image_flags(), weights_flags(), json_flag()])
     group = parser.add_argument_group("sampling", "defaults: the released generation_config")
     group.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
     group.add_argument("--greedy", action="store_true", help="always the most probable token")
@@ -28,7 +32,6 @@ def add(subparsers) -> None:
     group.add_argument("--top-k", type=int, default=64, help="0 keeps all")
     group.add_argument("--top-p", type=float, default=0.95, help="1 keeps all")
     group.add_argument("--seed", type=int, default=0)
-    parser.set_defaults(run=run)
 
 
 def run(args) -> int:

@@ -6,25 +6,45 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ref.commands import BUG, FINE
+from ref.commands.about import About, add_command
 from ref.commands.shared import json_flag, print_json
 from ref.errors import pip_install, wanted
+
+ABOUT = About(
+    "golden",
+    "make or check the golden files, which hold what other implementations compute",
+    "",
+    ("gemma3-ref golden check",),
+    (FINE, BUG),
+)
+CHECK = About(
+    "check",
+    "check schemas and digests of the golden files; no arithmetic",
+    "",
+    ("gemma3-ref golden check",),
+    (FINE, BUG),
+)
+MAKE = About(
+    "make",
+    "run the witness and write golden cases",
+    "Needs the extra [witness].",
+    ("gemma3-ref golden make --weights tiny --out new-goldens",),
+)
 
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser("golden", help="make or check the golden files")
+    parser = add_command(subparsers, ABOUT, None)
     actions = parser.add_subparsers(dest="action", required=True, metavar="{make,check}")
-    check = actions.add_parser("check", parents=[json_flag()], help="schemas and digests only; no arithmetic")
+    check = add_command(actions, CHECK, run_check, [json_flag()])
     check.add_argument("--golden", type=Path, metavar="DIR", help="default: the goldens that came along")
-    check.set_defaults(run=run_check)
-    make = actions.add_parser("make", help="run the witness (extra [witness]) and write cases")
+    make = add_command(actions, MAKE, run_make)
     make.add_argument(
         "--weights", action="append", help="tiny, tiny-long, synthetic:4b-pair, 270m (default: these) or a folder"
     )
     make.add_argument("--out", help="the goldens' folder; default: the clone's")
     make.add_argument("--only", metavar="ID", help="only cases whose id contains this")
     make.add_argument("--json", action="store_true", help="print the ids of what was made")
-    make.set_defaults(run=run_make)
 
 
 def run_check(args) -> int:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.shared import json_flag, print_json
 from ref.errors import wanted
 
@@ -10,9 +11,17 @@ REPORTED = ("bfloat16", "int4", "q4_0", "sfp8")
 MOST_CONTEXT = 2**63 - 1  # tokens; gigabytes are printed as floats, which end somewhere, though counting does not
 
 
+ABOUT = About(
+    "memory",
+    "count the bytes of weights and of the KV cache",
+    "",
+    ("gemma3-ref memory 1b 27b --context 8192",),
+)
+
+
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser("memory", parents=[json_flag()], help="bytes of weights and of the KV cache")
+    parser = add_command(subparsers, ABOUT, run, [json_flag()])
     parser.add_argument("size", nargs="*", help="270m 1b 4b 12b 27b; default: every released size")
     parser.add_argument("--context", type=int, default=32_768, metavar="N", help="tokens in the cache (32768)")
     parser.add_argument(
@@ -28,7 +37,6 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw KV memory of the first size: .png, .svg or .pdf (extra [plot])"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args) -> int:
@@ -53,7 +61,7 @@ def run(args) -> int:
         print_json(rows[0] if len(rows) == 1 else rows)
         return FINE
     layers = "all layers global" if args.all_global else "rings in local layers"
-    beside = "; in brackets: the report's figure, and ours less it" if any(row["report"] for row in rows) else ""
+    beside = "; (report's figure, difference)" if any(row["report"] for row in rows) else ""
     print(f"context {args.context:,}, cache {kv}, {layers}; GB of 10^9 bytes{beside}")
     print(f"{'':>5} {'format':<9}{'text':>20}{'with vision':>22}{'KV cache':>24}{'sum':>8}")
     for row in rows:

@@ -1,18 +1,25 @@
 """`gemma3-ref params`: exact parameter counts beside the technical report's."""
 
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.shared import json_flag, print_json
+
+ABOUT = About(
+    "params",
+    "count the parameters of each size, next to the figures of the technical report",
+    "",
+    ("gemma3-ref params 270m 4b",),
+)
 
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser("params", parents=[json_flag()], help="count the parameters of each size")
+    parser = add_command(subparsers, ABOUT, run, [json_flag()])
     parser.add_argument("size", nargs="*", help="270m 1b 4b 12b 27b tiny; default: every released size")
-    parser.set_defaults(run=run)
 
 
 def run(args) -> int:
-    """Print one row a size, then what differs from the report and why."""
+    """Print one row per size, then what differs from the report and why."""
     from ref.config import RELEASED, find_size
     from ref.model.count import count_params
 

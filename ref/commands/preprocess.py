@@ -3,14 +3,22 @@
 from pathlib import Path
 
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.shared import json_flag, print_json
 from ref.config import CROPS
 from ref.errors import wanted
 
+ABOUT = About(
+    "preprocess",
+    "turn a picture into the vision tower's pixels",
+    "",
+    ("gemma3-ref preprocess photo.png -o pixels.safetensors",),
+)
+
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser("preprocess", parents=[json_flag()], help="turn a picture into the tower's pixels")
+    parser = add_command(subparsers, ABOUT, run, [json_flag()])
     parser.add_argument("image", help="a picture that Pillow reads")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="safetensors, tensor `pixels`")
     parser.add_argument("--pan-and-scan", action="store_true", help="the whole picture, then its crops")
@@ -21,7 +29,6 @@ def add(subparsers) -> None:
         default="pillow",
         help="bytes as Pillow 13, as Pillow up to 12.1, or floats as google-deepmind/gemma",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args) -> int:

@@ -3,15 +3,21 @@
 from pathlib import Path
 
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.shared import json_flag, print_json
+
+ABOUT = About(
+    "quantize",
+    "write weights as int4, q4_0, q8_0 or sfp8, to see what they lose",
+    "",
+    ("gemma3-ref quantize --weights tiny --format int4 -o tiny-int4",),
+)
 
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "quantize", parents=[json_flag()], help="write the weights as int4, q4_0, q8_0 or sfp8"
-    )
-    parser.add_argument("--weights", default="270m", metavar="W", help="as of the other commands")
+    parser = add_command(subparsers, ABOUT, run, [json_flag()])
+    parser.add_argument("--weights", default="270m", metavar="W", help="as for the other commands")
     parser.add_argument(
         "--format", required=True, metavar="F", help="int4, q4_0, q8_0 (GGUF, also for llama.cpp), sfp8"
     )
@@ -22,7 +28,6 @@ def add(subparsers) -> None:
         "format; in a GGUF: int4, sfp8) become float32, 4 bytes a value",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="an empty or new folder")
-    parser.set_defaults(run=run)
 
 
 def run(args) -> int:

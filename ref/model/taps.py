@@ -65,7 +65,7 @@ class Recorder:
 
 
 def check_patterns(patterns: Sequence[str], names: Iterable[str], where: object) -> None:
-    """Refuse patterns of which none matches a tap.
+    """Refuse patterns of which none matches a tap, and names that no tap has.
 
     Args:
         patterns: as `Recorder`.
@@ -73,12 +73,13 @@ def check_patterns(patterns: Sequence[str], names: Iterable[str], where: object)
         where: what was asked, for the refusal.
 
     Raises:
-        BadInput: no tap matches.
+        BadInput: no tap matches, or a name without `*` is of no tap. The nearest names are in the refusal.
     """
-    recorder, names = Recorder(*patterns), list(names)
-    if not any(map(recorder.wants, names)):
-        if not recorder.patterns:
-            raise unknown("tap", where, patterns[0], names)
+    names = list(names)
+    wrong = [one for one in patterns if not set(one) & set("*?[") and tap_row(one) is None and one not in names]
+    if wrong:
+        raise unknown("tap", where, wrong[0], dict.fromkeys([*names, *map(tap_group, names)]))
+    if not any(map(Recorder(*patterns).wants, names)):
         raise wanted("taps", where, "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
 
 
