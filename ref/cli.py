@@ -21,6 +21,7 @@ from ref.commands import (
     params,
     preprocess,
     quantize,
+    report,
     tokens,
     trace,
     verify,
@@ -32,6 +33,7 @@ from ref.errors import BadInput, one_line
 COMMANDS = (
     compare,
     capture,
+    report,
     verify,
     check_rule,
     generate,

@@ -9,27 +9,39 @@ from typing import Any
 
 from ref.capture.adapters import ADAPTERS, Adapter, installed_adapters, load_adapter
 from ref.commands import FINE
+from ref.commands.about import About, add_command
 from ref.commands.images import image_flags, read_multimodal
-from ref.commands.shared import json_flag, note, print_json, text_flags
+from ref.commands.output import report_written
+from ref.commands.shared import json_flag, note, text_flags
 from ref.errors import wanted
 
 DTYPES = ("float32", "bfloat16", "float16", "float64", "file", "q8_0")
 ATTENTION = ("eager", "sdpa", "flash")
 
 
+ABOUT = About(
+    "capture",
+    "write a dump of another implementation's run on the same weights",
+    "The implementation must be installed. The dump is what `compare` judges.",
+    ("gemma3-ref capture transformers --weights tiny --ids 2,33,5,80 -o dump",),
+)
+
+
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser("capture", help="write a dump of another implementation's run")
+    parser = add_command(subparsers, ABOUT, None)
     witnesses = parser.add_subparsers(dest="witness", required=True, metavar="WITNESS")
     _add(witnesses, ADAPTERS)
-    parser.complete = lambda: _add(witnesses, installed_adapters())
+    parser.complete = lambda: _add(witnesses, installed_adapters())  # type: ignore[attr-defined]
 
 
 def _add(witnesses, adapters: dict[str, Adapter]) -> None:
     for name, adapter in adapters.items():
+        weights = "270m" if name == "llama.cpp" else "tiny"
+        example = f"gemma3-ref capture {name} --weights {weights} --ids 2,33,5,80 -o dump"
+        about = About(name, f"write a dump of a run of {adapter.what}", "", (example,))
         flags = [text_flags(), image_flags(), _flags(), json_flag()]
-        one = witnesses.add_parser(name, parents=flags, help=adapter.what)
-        one.set_defaults(run=run, adapter=adapter)
+        add_command(witnesses, about, run, flags).set_defaults(adapter=adapter)
 
 
 def _flags() -> argparse.ArgumentParser:
@@ -73,13 +85,10 @@ def run(args) -> int:
     }
     more = _understood(witness, args.witness, asked)
     taps = args.taps or default_taps(loaded, images)
+    place = args.out.absolute()
     with _noting_left_out():
         witness(args.weights, prompts, args.out, steps=args.max_new_tokens, taps=taps, **more)
-    written = _measure(args.out)
-    if args.json:
-        print_json(written)
-    else:
-        note(f"{args.out}: {written['passes']} passes, {written['tensors']} tensors, {written['bytes'] / 1e6:.1f} MB")
+    report_written("capture", place, args.out, args.json)
     return FINE
 
 
@@ -109,15 +118,3 @@ def _understood(witness: Any, name: str, asked: dict[str, tuple[str, Any]]) -> d
     for key in given.keys() - known.keys():
         raise wanted(asked[key][0], "capture", f"a witness that takes it; {name} does not", given[key])
     return given
-
-
-def _measure(folder: Path) -> dict[str, int]:
-    """Count what was written, as `trace` does."""
-    from ref.dump.write import read_dump
-
-    passes = read_dump(folder)["passes"]
-    return {
-        "passes": len(passes),
-        "tensors": sum(len(one["tensors"]) for one in passes),
-        "bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-    }

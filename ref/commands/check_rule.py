@@ -4,13 +4,14 @@ import argparse
 from tempfile import TemporaryDirectory
 
 from ref.commands import BUG, FINE
+from ref.commands.about import About, add_command
 from ref.commands.shared import json_flag, note, print_json
 from ref.config import CROPS
 
 PROTOCOL = """\
-The program is started once. It reads one case a line on its stdin, as JSON, and writes one answer a line on its stdout,
-as JSON, and flushes it before it reads on (mawk: -W interactive). It ends when its stdin ends. Of what it prints on
-stderr only the last line is shown, if it dies.
+The program is started once. It reads one case per line on its stdin, as JSON, and writes one answer per line on its
+stdout, as JSON, and flushes it before it reads on (mawk: -W interactive). It ends when its stdin ends. Of what it
+prints on stderr only the last line is shown, if it dies.
 
 crops
   case    {"width": 2500, "height": 1000, "min_ratio": 1.2, "min_crop": 256, "max_crops": 4, "past_edge": "clip"}
@@ -21,7 +22,7 @@ visibility
   case    {"soft": [0, 1, 1], "first": [0, 0, 0], "start": 1, "window": 3, "keys": 4, "pads": 0,
            "prompts": [0, 0, 0, 0], "positions": [1, 2, 3], "local_window": 3}
   answer  [[1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1]]  or ["1100", "1111", "0111"]  or [[0, 2], [0, 4], [1, 4]]
-  One row a token: what it sees of the keys, 0 or 1 each, or start and stop of the range of keys it sees, half-open.
+  One row per token: what it sees of the keys, 0 or 1 each, or start and stop of the range of keys it sees, half-open.
   The first case is three tokens of text after nothing, and tells by its answer which form you use. What pads see is
   not judged.
     soft          for each of the T tokens of this pass: 1 if it stands for a row of image features
@@ -38,17 +39,22 @@ Instead of an answer, {"error": "why"} is a wrong answer, reported with its case
 than cases, an end before the end: exit code 2 and one line.
 """
 
+ABOUT = About(
+    "check-rule",
+    "find what a program's masks or crops get wrong, in any language",
+    "Ask the program about many cases, shrink what it gets wrong, and name the known mistake it makes.",
+    (
+        "gemma3-ref check-rule crops --exec ./crops",
+        "gemma3-ref check-rule visibility --without packed --exec node mask.js",
+    ),
+    (FINE, BUG),
+    PROTOCOL,
+)
+
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "check-rule",
-        parents=[json_flag()],
-        help="check a program's masks or crops, in any language, against the rules",
-        description="Ask a program about many cases, shrink what it gets wrong, and name the known mistake it makes.",
-        epilog=PROTOCOL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(subparsers, ABOUT, run, [json_flag()])
     parser.add_argument("rule", choices=("visibility", "crops"))
     parser.add_argument(
         "--exec",
@@ -70,7 +76,7 @@ def add(subparsers) -> None:
         "--composition",
         choices=("current", "before_46850", "two_sided"),
         default="current",
-        help="of image block and window; they differ only where a block is longer than the window",
+        help="how window and image block combine; they differ only where a block is longer than the window",
     )
     group.add_argument(
         "--without",
@@ -80,7 +86,6 @@ def add(subparsers) -> None:
         help="cases without images, long-images (longer than the window), pads, packed, cached, local or global "
         "(repeatable)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args) -> int:
@@ -94,7 +99,7 @@ def run(args) -> int:
     if outcome.found:
         _ask_again(args, rule, outcome.found)
     if args.json:
-        print_json(_report(rule, outcome))
+        print_json(_report(args.rule, rule, outcome))
     elif outcome.found:
         print(explain(rule, outcome))
     else:
@@ -150,20 +155,27 @@ def _ask_again(args, rule, found) -> None:
         raise wanted("answer", args.program[0], "the same whatever was asked before", "another from a fresh child")
 
 
-def _report(rule, outcome) -> dict:
+def _report(name: str, rule, outcome) -> dict:
+    """Make the report: see golden/schema/report.schema.json."""
+    from ref.golden_files.report_format import headed
+
     found = outcome.found
+    nothing = dict.fromkeys(("case", "expected", "got", "problem", "mutant"))
     if found is None:
-        return {"verdict": "match", "cases": outcome.asked, "case": None, "expected": None, "got": None, "mutant": None}
-    return {
+        content = {"rule": name, "verdict": "match", "cases": outcome.asked, "wrong": 0, **nothing, "diagnosis": []}
+        return headed("check-rule", content)
+    content = {
+        "rule": name,
         "verdict": "bug",
         "cases": outcome.asked,
         "wrong": found.wrong,
         "case": rule.question(found.case),
         "expected": rule.plain(found.expected),
         "got": None if found.problem else rule.plain(found.got),
-        "problem": found.problem,
+        "problem": found.problem or None,
         "mutant": found.mutants[0].name if found.mutants else None,
-        "mutants": [
-            {"name": m.name, "what": m.what, "seen_in": [one.where for one in m.seen_in]} for m in found.mutants
+        "diagnosis": [
+            {"mutant": m.name, "what": m.what, "seen_in": [one.where for one in m.seen_in]} for m in found.mutants
         ],
     }
+    return headed("check-rule", content)

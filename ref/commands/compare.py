@@ -4,37 +4,39 @@ import sys
 from pathlib import Path
 
 from ref.commands import BUG, FINE, UNDETERMINED
+from ref.commands.about import About, add_command
 from ref.commands.output import refuse_overwriting
 from ref.commands.shared import encode_prompt, json_flag, note, print_json, read_ids, set_threads
 from ref.errors import BadInput, wanted
 
 REPORTS = (".html", ".htm", ".xml")
+ABOUT = About(
+    "compare",
+    "find the first wrong operation of a port, and which known mistake it is",
+    "Give it a dump of the port's activations. Errors are measured in multiples of rounding noise.",
+    ("gemma3-ref compare golden/dumps/tiny-bug", "gemma3-ref compare golden/dumps/tiny-bug --html report.html"),
+    (FINE, BUG, UNDETERMINED),
+)
 
 
 def add(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "compare",
-        parents=[json_flag()],
-        help="judge another implementation's dump: which operation is wrong first, and which known mistake it is",
-    )
+    parser = add_command(subparsers, ABOUT, run, [json_flag()])
     parser.add_argument("dump", metavar="DUMP", help="a dump's folder, or .npz, .safetensors, llama.cpp text, JSON")
-    parser.add_argument("other", nargs="?", metavar="DUMP_B", help="a second dump: both beside the truth")
-    group = parser.add_argument_group("what the dump is of")
+    parser.add_argument("other", nargs="?", metavar="DUMP_B", help="second dump, judged next to the first")
+    group = parser.add_argument_group("the weights that the dump was made with")
     group.add_argument("--weights", metavar="W", help="default: those that the dump names")
     group.add_argument("--mmproj", metavar="FILE", help="the vision tower that goes with a .gguf file of text weights")
     group.add_argument(
         "--held-as", choices=("file", "float32", "bfloat16", "float16"), help="default: as the dump says"
     )
+    group = parser.add_argument_group("the port's arithmetic and tensor names")
     group.add_argument("--policy", metavar="NAME", help="whose noise floor: float32, bfloat16, llama.cpp, ...")
-    group.add_argument(
-        "--composition", choices=("current", "before_46850", "two_sided"), help="of window and image block"
-    )
-    group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
-    group.add_argument("--memory", metavar="SIZE", help="that may be used, such as 6GB; default: what is available")
-    group = parser.add_argument_group("the prompt it claims to be of")
-    group.add_argument("--ids", metavar="FILE_OR_LIST", help="token ids: of a bare file, or to check a dump's")
+    about = "how window and image block combine"
+    group.add_argument("--composition", choices=("current", "before_46850", "two_sided"), help=about)
     group.add_argument("--names", metavar="TABLE", help="whose tensor names a bare file has: transformers, gemma, ...")
+    group = parser.add_argument_group("the prompt that the dump claims to be of")
+    group.add_argument("--ids", metavar="FILE_OR_LIST", help="token ids: of a bare file, or to check a dump's")
     group.add_argument("--prompt", metavar="TEXT", help="the text that the dump's ids must be of")
     group.add_argument("--chat", action="store_true", help="the text is a user's turn")
     group.add_argument("--system", metavar="TEXT", help="system text, folded into the user's turn (with --chat)")
@@ -43,8 +45,11 @@ def add(subparsers) -> None:
     group.add_argument(
         "--html", type=Path, metavar="FILE", help="one offline page: heat map, tokens, channels, evidence"
     )
-    group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML, a test case a tap")
-    parser.set_defaults(run=run, forbid_control=False, image_layout=None)
+    group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML, one test case per tap")
+    group = parser.add_argument_group("this machine")
+    group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    group.add_argument("--memory", metavar="SIZE", help="that may be used, such as 6GB; default: what is available")
+    parser.set_defaults(forbid_control=False, image_layout=None)
 
 
 def run(args) -> int:
@@ -159,25 +164,11 @@ def _check_prompt(args, dump: str) -> None:
 
 def show(args, report: dict, other: dict | None) -> None:
     """Print the table; of two dumps both, then where they part."""
-    from ref.report.text import render_text
+    from ref.report.text import render_text, render_two
 
     if other is None:
         print(render_text(report, everything=args.all))
         return
-    for name, one in ((args.dump, report), (args.other, other)):
-        print(f"{name}:")
-        print(render_text(one, everything=args.all))
-    a, b = ({(row["pass"], row["tap"]): row for row in one["taps"]} for one in (report, other))
-    both = [key for key in a if key in b]
-    print(f"{'tap':<40}{'pass':>5}  {'first: x floor':>15}{'second: x floor':>17}")
-    for key in both:
-        if a[key]["verdict"] != b[key]["verdict"]:
-            x, y = (one[key]["local_ratio"] for one in (a, b))
-            print(
-                f"{key[1]:<40}{key[0]:>5}  {_number(x):>15}{_number(y):>17}  {a[key]['verdict']} | {b[key]['verdict']}"
-            )
-    note(f"{len(both)} taps are in both; those above have different verdicts")
-
-
-def _number(value) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    *lines, last = render_two(report, other, (args.dump, args.other), args.all).split("\n")
+    print("\n".join(lines))
+    note(last)

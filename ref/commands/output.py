@@ -1,4 +1,4 @@
-"""Writing one file: under a temporary name beside it, then renamed, so that nobody meets half of it."""
+"""Writing one file: under a temporary name, then renamed, so that nobody meets half of it; and what a dump holds."""
 
 import os
 from collections.abc import Callable
@@ -47,3 +47,28 @@ def refuse_overwriting(source: str, out: Path) -> None:
     with suppress(OSError):  # a name that cannot be is refused when it is written to
         if out.exists() and Path(source).exists() and out.samefile(source):
             raise wanted("output file", out, "another file than what is read", "the same")
+
+
+def report_written(kind: str, folder: Path, shown: Path, as_json: bool) -> None:
+    """Say what a dump that was written holds: its passes, how many tensors and bytes.
+
+    Args:
+        kind: the command that wrote it.
+        folder: of the dump; absolute, since a new folder may have taken the place of the one we stand in.
+        shown: its name as it was given.
+        as_json: one JSON document on stdout, else a line on stderr.
+    """
+    from ref.commands.shared import note, print_json
+    from ref.dump.write import read_dump
+    from ref.golden_files.report_format import headed
+
+    passes = read_dump(folder)["passes"]
+    content = {
+        "passes": [{"ids": len(one["ids"]), "cached": one["cached"]} for one in passes],
+        "tensors": sum(len(one["tensors"]) for one in passes),
+        "bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+    }
+    if as_json:
+        print_json(headed(kind, content))
+    else:
+        note(f"{shown}: {len(passes)} passes, {content['tensors']} tensors, {content['bytes'] / 1e6:.1f} MB")

@@ -1,6 +1,6 @@
 """Run the reference over golden cases and measure every tap in multiples of the float32 noise floor."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,20 @@ class Finding(NamedTuple):
     verdict: str  # match | bug
 
 
+class GroupFinding(NamedTuple):
+    """What the taps of one group measured, layers folded, in all cases and passes."""
+
+    group: str
+    worst: Finding  # that with the largest ratio
+    count: int  # of findings
+    first: tuple[int, Finding] | None  # the first bug: its index in the order of execution, and itself
+
+    @property
+    def verdict(self) -> str:
+        """Whether any is a bug."""
+        return "bug" if self.first else "match"
+
+
 def run_golden(
     params: TextParams, case: Case, how: How, tapped: bool, vision: VisionParams | None = None
 ) -> list[Finding]:
@@ -43,7 +57,7 @@ def run_golden(
             the fused attention that users run is what is measured.
 
     Returns:
-        One Finding a tap and pass, in the order of execution; `text.logits.top` and `argmax` end each pass.
+        One Finding per tap and pass, in the order of execution; `text.logits.top` and `argmax` end each pass.
 
     Source: own; README, "What `verify` shows".
     Differs: fixed thresholds elsewhere; here the limit is twice what valid float32 runs of the witness make.
@@ -152,25 +166,26 @@ def _word(good) -> str:
     return "match" if good else "bug"
 
 
-def by_group(findings: list[Finding]) -> dict[str, dict[str, Any]]:
-    """Reduce findings to one row a tap group (layers folded): the worst ratio and where it is.
+def by_group(findings: list[Finding]) -> dict[str, GroupFinding]:
+    """Reduce findings to one per tap group (layers folded): the worst ratio and where it is.
 
     Args:
         findings: of any number of cases.
 
     Returns:
-        group -> {ratio, error, floor, verdict, count, worst: Finding, first}, in the order of execution; `first` is
-        (index, Finding) of its first bug in the order of execution, or None.
+        group -> its finding, in the order of execution.
     """
     from ref.model.taps import tap_group
 
-    rows: dict[str, dict[str, Any]] = {}
+    groups: dict[str, list[tuple[int, Finding]]] = {}
     for index, one in enumerate(findings):
-        row = rows.setdefault(tap_group(one.tap), {"ratio": -1.0, "count": 0, "verdict": "match", "first": None})
-        row["count"] += 1
-        if one.ratio > row["ratio"]:
-            row |= {"ratio": one.ratio, "error": one.error, "floor": one.floor, "worst": one}
-        if one.verdict != "match":
-            row["verdict"] = one.verdict
-            row["first"] = row["first"] or (index, one)
-    return rows
+        groups.setdefault(tap_group(one.tap), []).append((index, one))
+    return {
+        group: GroupFinding(
+            group,
+            max((one for _, one in ones), key=lambda one: one.ratio),
+            len(ones),
+            next(((index, one) for index, one in ones if one.verdict != "match"), None),
+        )
+        for group, ones in groups.items()
+    }

@@ -1,12 +1,12 @@
 """Everything `verify` runs on one set of weights: golden cases both ways, greedy texts, official facts."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from ref.golden_files.against_golden import Finding, by_group, run_golden
+from ref.golden_files.against_golden import Finding, GroupFinding, by_group, run_golden
 from ref.golden_files.files import find_cases, golden_root, read_case, read_checked
 from ref.golden_files.official import Fact, run_official
 from ref.model.generate import Sampling, generate
@@ -31,7 +31,7 @@ class SuiteResult(NamedTuple):
     weights: str
     dtype: str
     cases: list[str]
-    groups: dict[str, dict[str, Any]]
+    groups: dict[str, GroupFinding]
     texts: dict[str, bool]
     facts: list[Fact]  # official facts that ran
     not_run: dict[str, int]  # checkpoint -> how many facts did not

@@ -8,7 +8,8 @@ from typing import Any
 from ref.dump.claims import check_model, check_prompt, differing_settings
 from ref.dump.open import Dump, arrays_as_dump, open_dump
 from ref.emulate.policy import FAMILIES, POLICIES
-from ref.errors import BadInput, wanted
+from ref.errors import BadInput, nearest, wanted
+from ref.golden_files.report_format import headed
 from ref.judge.family import family_of
 from ref.judge.judgement import Profiles, Question, judge_dump
 from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic
@@ -82,7 +83,9 @@ def compare_with_profiles(
     heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
     family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)
     if family not in FAMILIES and family not in POLICIES:
-        raise wanted("--policy", "compare", f"one of {', '.join([*FAMILIES, *POLICIES])}", family)
+        near = nearest(family, [*FAMILIES, *POLICIES])
+        want = f"one of {', '.join(dict.fromkeys([*FAMILIES, *POLICIES]))}"
+        raise wanted("--policy", "compare", f"{near}, or another {want}" if near else want, family)
     held = held or held_as(opened)
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
     question = Question(opened, loaded, held, composition, progress, memory)
@@ -107,7 +110,7 @@ def compare_with_profiles(
         ],
         "seconds": round(time.perf_counter() - start, 2),
     }
-    return report, judged.profiles
+    return headed("compare", report), judged.profiles
 
 
 def _open(dump, ids, names, loaded) -> Dump:

@@ -25,13 +25,14 @@ PARTS = Path(__file__).parent
 
 
 def write_html(
-    report: dict[str, Any], profiles: Profiles, path: str | Path, dump_b: dict[str, Any] | None = None
+    report: dict[str, Any], profiles: Profiles | None, path: str | Path, dump_b: dict[str, Any] | None = None
 ) -> Path:
     """Write a report as one self-contained page.
 
     Args:
         report: what `compare` returns.
-        profiles: of each (pass, tap) {"tokens", "channels"}: errors in floors of the noise.
+        profiles: of each (pass, tap) {"tokens", "channels"}: errors in floors of the noise. None: a saved report, which
+            holds none; the page says so.
         path: where; under a temporary name first, then renamed.
         dump_b: the report of a second dump, shown beside the first.
 
@@ -46,12 +47,12 @@ def write_html(
     return write_page(path, render_html(report, profiles, dump_b))
 
 
-def render_html(report: dict[str, Any], profiles: Profiles, dump_b: dict[str, Any] | None = None) -> str:
+def render_html(report: dict[str, Any], profiles: Profiles | None, dump_b: dict[str, Any] | None = None) -> str:
     """Return the page of `write_html` as text of at most 8 MB.
 
     Args:
         report: what `compare` returns.
-        profiles: of each (pass, tap) {"tokens", "channels"}.
+        profiles: of each (pass, tap) {"tokens", "channels"}; None of a saved report.
         dump_b: the report of a second dump, or None.
 
     Raises:
@@ -107,7 +108,7 @@ def _verdict(report, other) -> str:
     return page.text()
 
 
-COLUMNS = ("mistake", "coefficient", "left, floors", "", "what it is, and who made it")
+COLUMNS = ("mistake", "coefficient", "floors left", "verdict", "what it is, and where it was seen")
 
 
 def _diagnosis(report) -> str:

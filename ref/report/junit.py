@@ -1,4 +1,4 @@
-"""The report as JUnit XML, for the test tables of build servers: a test case a tap."""
+"""The report as JUnit XML, for the test tables of build servers: one test case per tap."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,10 +16,10 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
         dump: what to call the dump; None takes its producer's name.
 
     Returns:
-        An XML document: one test suite; a test case a tap, of class `dump/pass 0`. Its time is what passed since the
-        tap before, weights that were made ready for it included; a report that lacks it has none. A bug is a failure
-        with its numbers, an undetermined tap is skipped with its reason. Properties say what was judged, `system-out`
-        is what the terminal shows. Characters that XML does not allow are written as escapes.
+        An XML document: one test suite; one test case per tap, of class `dump/pass 0`. Its time is what passed since
+        the tap before, weights that were made ready for it included; a report that lacks it has none. A bug is a
+        failure with its numbers, an undetermined tap is skipped with its reason. Properties say what was judged,
+        `system-out` is what the terminal shows. Characters that XML does not allow are written as escapes.
 
     Raises:
         BadInput: junitparser is not installed.
@@ -76,7 +76,7 @@ def _case(row: dict[str, Any], classname: str):
 
 
 def numbers(row: dict[str, Any]) -> str:
-    """Write a tap's numbers, a line each.
+    """Write a tap's numbers, one per line.
 
     Args:
         row: an item of a report's `taps`.

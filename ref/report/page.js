@@ -201,6 +201,7 @@
       drawProfile(id, noun, shape[i], shape[2], bins, total);
     }
     if (shape) notes.push(`Lines: 1 floor and ${data.limit} floors. The verdict goes by the whole tap; single ones scatter more.`);
+    else if (data.saved) notes.push("A saved report holds no errors of tokens and channels: compare --html draws them.");
     else notes.push(shape === null ? "Its tokens and channels are left out to keep the page small." : "It has no errors of tokens and channels.");
     byId("bins").textContent = notes.join(" ");
   }

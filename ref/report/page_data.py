@@ -19,12 +19,12 @@ STEPS = ((1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (32, 1), (0, 1), (0, 4), (0, 3
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
 
 
-def packed(report: dict[str, Any], profiles: Profiles, other: dict[str, Any] | None, room: int) -> str:
+def packed(report: dict[str, Any], profiles: Profiles | None, other: dict[str, Any] | None, room: int) -> str:
     """Return the page's data as JSON that fits a number of bytes.
 
     Args:
         report: what `compare` returns, its texts printable.
-        profiles: errors of tokens and channels of each (pass, tap), in floors.
+        profiles: errors of tokens and channels of each (pass, tap), in floors; None of a saved report.
         other: the report of a second dump, or None.
         room: bytes. What does not fit is made coarser, taps that match first: neighbours are joined, their maximum
             is kept; then profiles are left out; then passes, those without a bug first.
@@ -44,7 +44,8 @@ def packed(report: dict[str, Any], profiles: Profiles, other: dict[str, Any] | N
     parts = ",".join(f"[{','.join(line for _, line in one)}]" for one in lines)
     rows = [row for row in report["taps"] if not kept or row["pass"] in kept]
     room -= len(head) + len(parts) + 40
-    return f'{head[:-1]},"dumps":[{parts}],"profiles":[{_shapes(rows, profiles, room)}]}}'
+    saved = str(profiles is None).lower()
+    return f'{head[:-1]},"saved":{saved},"dumps":[{parts}],"profiles":[{_shapes(rows, profiles or {}, room)}]}}'
 
 
 def producer_of(report: dict[str, Any]) -> str:

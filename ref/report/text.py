@@ -33,7 +33,8 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
         everything: a line for every tap, not only for the groups and for taps that are a bug or undetermined.
 
     Returns:
-        Lines without a newline at the end. Columns `x floor` are errors in multiples of the noise floor.
+        Lines without a newline at the end. `error` is the relative L2 distance of an operation on the dump's own
+        inputs; `floors` are errors in multiples of the noise floor, on the dump's own inputs and from the prompt on.
 
     Source: own; README, "Judging your implementation".
     """
@@ -49,14 +50,34 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(report)])
 
 
+def render_two(report: dict[str, Any], other: dict[str, Any], names: tuple[str, str], everything: bool = False) -> str:
+    """Render the reports of two dumps, one below the other, then the taps where their verdicts differ.
+
+    Args:
+        report, other: what `compare` returns.
+        names: of the dumps.
+        everything: as `render_text`.
+    """
+    lines = []
+    for name, one in zip(names, (report, other), strict=True):
+        lines += [f"{printable(name)}:", render_text(one, everything=everything)]
+    a, b = ({(row["pass"], row["tap"]): row for row in printable(one)["taps"]} for one in (report, other))
+    both = [key for key in a if key in b]
+    lines.append(f"{'tap':<40}{'pass':>5}  {'first: floors':>15}{'second: floors':>17}")
+    for key in both:
+        x, y = a[key], b[key]
+        if x["verdict"] != y["verdict"]:
+            ratios = f"{floors(x['local_ratio']):>15}{floors(y['local_ratio']):>17}"
+            lines.append(f"{key[1]:<40}{key[0]:>5}  {ratios}  {x['verdict']} | {y['verdict']}")
+    return "\n".join([*lines, f"{len(both)} taps are in both; those above have different verdicts"])
+
+
 def _wrap(text: str, width: int, first: str = "  ", rest: str = "    ") -> list[str]:
     return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-HEAD = (
-    f"  {'tap':<31}{'local':>8}{'floor':>8}{'x floor':>8}{'inherited':>10}{'floor':>8}{'x floor':>8}  {'verdict':<13}"
-)
-NARROW = f"  {'tap; errors in floors':<31}{'local':>8}{'inherited':>10}  {'verdict':<13}"
+HEAD = f"  {'tap':<31}{'error':>8}{'floors (own inputs)':>20}{'floors (from prompt)':>21}  {'verdict':<12} "
+NARROW = f"  {'tap; errors in floors:':<31}{'own inputs':>11}{'from prompt':>12}  {'verdict':<12} "
 
 
 def _table(report, width: int, everything: bool) -> Iterator[str]:
@@ -77,26 +98,16 @@ def _table(report, width: int, everything: bool) -> Iterator[str]:
                 yield f"    and {len(singles) - most} more"
 
 
-def _narrowed(line: str, width: int) -> str:
-    """Leave out distances and floors where a terminal is narrow: only their ratios and the verdict fit."""
-    return line if width >= WIDTH else f"{line[:33]}{line[49:57]}  {line[75:]}"
-
-
 def _line(name: str, local, inherited, word: str, place: str, width: int, why: str = "") -> Iterator[str]:
-    numbers = _numbers(local, "local", "local_floor", "local_ratio", 8)
-    numbers += _numbers(inherited, "inherited", "floor", "inherited_ratio", 10)
+    own, prompt = floors(local["local_ratio"]), floors(inherited["inherited_ratio"])
+    error = "-" if local["local"] is None else f"{local['local']:.1e}"
+    # a narrow terminal has room for ratios only
+    numbers = f"{error:>8}{own:>20}{prompt:>21}" if width >= WIDTH else f"{own:>11}{prompt:>12}"
     name = name if len(name) <= 31 else name[:30] + "…"
-    line = _narrowed(f"  {name:<31}{numbers}  {word:<13}", width)
+    line = f"  {name:<31}{numbers}  {word:<12} "
     yield line + textwrap.shorten(place, max(8, width - len(line)), placeholder="")
     if why:
         yield from _wrap(why, width, "      ", "      ")
-
-
-def _numbers(row, distance: str, floor: str, ratio: str, columns: int) -> str:
-    if row.get(distance) is None:
-        return f"{'-':>{columns}}{'-':>8}{floors(row.get(ratio)):>8}"
-    least = f"{row[floor]:.1e}" if row[floor] else "exact"
-    return f"{row[distance]:>{columns}.1e}{least:>8}{floors(row[ratio]):>8}"
 
 
 def _judged(report, width: int) -> Iterator[str]:
@@ -141,13 +152,13 @@ def _diagnosis(report, width: int) -> Iterator[str]:
     yield f"diagnosis of {where}"
     how = "each known mistake was run on the dump's own inputs: a coefficient of 1 is this mistake, 0 is none of it"
     yield from _wrap(how, width, rest="  ")
-    yield f"  {'mistake':<32}{'coefficient':>22}{'left':>9}  verdict"
+    yield f"  {'mistake':<31}{'coefficient':>21}{'floors left':>12}  verdict"
     shown = [row for row in rows if row["verdict"] in ("named", "tied")]
     other = [row for row in rows if row["verdict"] == "undetermined"]
     for row in [*shown, *other[: MOST_ROWS if not shown else 2]]:
         word = row["verdict"] if row["verdict"] != "tied" else f"tied ({row['class']})"
-        name = row["mutant"] if len(row["mutant"]) <= 31 else row["mutant"][:30] + "…"
-        yield f"  {name:<32}{coefficient(row):>22}{floors(row['left']):>9}  {word}"
+        name = row["mutant"] if len(row["mutant"]) <= 30 else row["mutant"][:29] + "…"
+        yield f"  {name:<31}{coefficient(row):>21}{floors(row['left']):>12}  {word}"
         yield from _wrap(f"{sentence(row['what'])} {seen_in_words(row['seen_in'])}", width, "      ", "      ")
     cleared = [row["mutant"] for row in rows if row["verdict"] == "cleared"]
     if len(tied := [row for row in shown if row["verdict"] == "tied"]) > 1:

@@ -74,13 +74,18 @@ def sentence(text: str) -> str:
 
 
 def coefficient(row: dict[str, Any]) -> str:
-    """Write a coefficient and its standard error, to the error's own digits: `0.9998 +- 0.0003`, `0.94 +- 0.11`."""
+    """Write a coefficient and its standard error, to the error's own digits: `0.9998 +- 0.0003`, `0.94 +- 0.11`.
+
+    An error below half a millionth tells no more than that there is next to none: `1.000000`.
+    """
     c, stderr = row.get("coefficient"), row.get("stderr")
     if c is None:
         return "-"
     if stderr is None or not 0 < stderr < 1e5 or abs(c) >= 1e5:
         return f"{c:.4g}" if not stderr else f"{c:.4g} +- {stderr:.1g}"
-    digits = min(8, max(0, math.ceil(-math.log10(stderr / 2))))  # one more where the error begins with a 1
+    if stderr < 5e-7:
+        return f"{c:.6f}"
+    digits = min(6, max(0, math.ceil(-math.log10(stderr / 2))))  # one more where the error begins with a 1
     return f"{c:.{digits}f} +- {stderr:.{digits}f}"
 
 

@@ -5,6 +5,7 @@ import json
 import jsonschema
 import numpy as np
 import pytest
+from support.reports import report_of
 from support.tiny import TINY, params
 
 import ref
@@ -47,10 +48,10 @@ def test_a_dump_has_every_tap_once_and_their_values(tmp_path, capsys):
 
 def test_decoding_steps_are_passes_of_one_token_and_show_the_cache(tmp_path, capsys):
     assert trace(tmp_path / "dump", "--max-new-tokens", "3", "--json") == 0
-    written = json.loads(capsys.readouterr().out)
+    written = report_of(capsys.readouterr().out, "trace")
     content = read_dump(tmp_path / "dump")
     names = tap_names(TINY.layers, cached=True)
-    assert (written["passes"], written["tensors"]) == (4, 4 * len(names))
+    assert (len(written["passes"]), written["tensors"]) == (4, 4 * len(names))
     assert written["bytes"] == sum(path.stat().st_size for path in (tmp_path / "dump").glob("*.safetensors"))
     ids = list(IDS)
     for number, one in enumerate(content["passes"]):

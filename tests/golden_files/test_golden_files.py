@@ -125,7 +125,7 @@ def test_groups_tell_the_worst_and_the_first():
     findings = run_golden(params(), read_case(ROOT / "cases" / "tiny" / "packed"), How(), tapped=True)
     bad = [one._replace(verdict="bug", ratio=9.0) if one.tap.endswith("2.mid") else one for one in findings]
     rows = by_group(bad)
-    assert [group for group, row in rows.items() if row["verdict"] == "bug"] == ["text.layer.*.mid"]
+    assert [group for group, row in rows.items() if row.verdict == "bug"] == ["text.layer.*.mid"]
     row = rows["text.layer.*.mid"]
-    assert (row["count"], row["worst"].tap) == (7, "text.layer.2.mid")
-    assert row["first"] == (bad.index(row["worst"]), row["worst"])
+    assert (row.count, row.worst.tap) == (7, "text.layer.2.mid")
+    assert row.first == (bad.index(row.worst), row.worst)

@@ -24,8 +24,8 @@ def test_verify_tiny_matches(capsys, flags):
     report = json_of(capsys, "verify", "--weights", "tiny", *flags)
     assert (report["verdict"], report["first"], report["diagnosis"]) == ("match", None, [])
     assert {row["verdict"] for row in report["taps"]} == {"match"}
-    assert all(row["ratio"] <= 2 and {"tap", "local", "inherited", "floor"} <= set(row) for row in report["taps"])
-    taps = [row["tap"] for row in report["taps"]]
+    assert all(row["inherited_ratio"] <= 2 and row["local"] is None for row in report["taps"])
+    taps = [row["group"] for row in report["taps"]]
     assert {"text.embed", "text.layer.*.attn.probs", "text.logits (untapped)", "argmax"} <= set(taps)
     assert report["weights"] == {"name": "tiny", "held_as": "float32" if "float32" in flags else "file", "tensors": 132}
     assert isinstance(report["coverage"], list)
@@ -107,7 +107,7 @@ def test_verify_finds_an_error_that_only_the_fused_kernel_makes(capsys, monkeypa
     monkeypatch.setattr("ref.ops.KERNEL", broken)
     report = json_of(capsys, "verify", "--weights", "tiny", "--case", "packed", code=1)
     assert report["first"]["tap"] == "text.logits (untapped)"
-    assert {row["verdict"] for row in report["taps"] if "untapped" not in row["tap"]} == {"match"}
+    assert {row["verdict"] for row in report["taps"] if "untapped" not in row["group"]} == {"match"}
 
 
 def test_a_greedy_text_that_differs_is_a_bug(capsys, tmp_path):
@@ -131,7 +131,7 @@ def test_definition_and_kernel_are_what_the_flag_says(capsys, monkeypatch):
     monkeypatch.setattr(suite, "run_suite", lambda loaded, name, how, *rest: seen.append(how.ops) or empty(name))
 
     def empty(name):
-        return suite.SuiteResult(name, "float32", ["x"], {}, {}, [], [])
+        return suite.SuiteResult(name, "float32", ["x"], {}, {}, [], {})
 
     for flag in ("definition", "kernel"):
         json_of(capsys, "verify", "--weights", "tiny", "--ops", flag)

@@ -1,6 +1,5 @@
 """The official-checkpoint path, end to end with the real witness: make goldens from a folder, then judge by them."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.checkpoints import save_seeing
+from support.reports import report_of
 
 from ref.cli import main
 from ref.golden_files.files import golden_root
@@ -40,9 +40,9 @@ def make_goldens(place, save):
 def test_verify_agrees_with_the_witness_on_an_official_checkpoint(official, flags, capsys):
     folder, golden = official
     code = main(["verify", "--weights", str(folder), "--golden", str(golden), "--json", *flags])
-    report = json.loads(capsys.readouterr().out)
+    report = report_of(capsys.readouterr().out, "verify")
     assert (code, report["verdict"]) == (0, "match")
-    assert {row["tap"] for row in report["taps"]} >= {"text.embed", "text.layer.*.cache.k", "text.logits (untapped)"}
+    assert {row["group"] for row in report["taps"]} >= {"text.embed", "text.layer.*.cache.k", "text.logits (untapped)"}
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def seeing(tmp_path_factory):
 def test_verify_agrees_with_the_witness_on_a_multimodal_checkpoint(seeing, flags, capsys):
     folder, golden = seeing
     code = main(["verify", "--weights", str(folder), "--golden", str(golden), "--json", *flags])
-    report = json.loads(capsys.readouterr().out)
+    report = report_of(capsys.readouterr().out, "verify")
     assert (code, report["verdict"]) == (0, "match")
-    taps = {row["tap"] for row in report["taps"]}
+    taps = {row["group"] for row in report["taps"]}
     assert taps >= {"vision.layer.*.attn.probs", "vision.soft_tokens", "model.merged", "text.layer.*.cache.k"}
 
 
@@ -67,7 +67,7 @@ def test_other_weights_of_the_same_shape_do_not_pass(official, tmp_path, capsys)
     other = tmp_path / folder.name
     save_hugging_face(load("synthetic:tiny:1").params, other)
     assert main(["verify", "--weights", str(other), "--golden", str(golden), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["first"]["tap"] == "text.embed"
+    assert report_of(capsys.readouterr().out, "verify")["first"]["tap"] == "text.embed"
 
 
 def test_the_made_goldens_are_whole(official, capsys):

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from support.checkpoints import save_tiny
 from support.dumps_on_disk import CONFIG, IDS, MODEL, ROW, VALUE, Q, T, row, written
 from support.judged import captured, dumped
+from support.reports import report_of
 
 import ref
 from ref.cli import main
@@ -218,6 +219,6 @@ def test_printed_values_of_layers_that_the_model_has_not_are_listed():
 def test_notes_are_in_the_json_of_the_command(tmp_path, capsys):
     dump = written(tmp_path / "d", (row(T, 0, positions=list(range(1, T + 1))), {"text.embed": embedded(IDS)}))
     assert main(["compare", str(dump), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+    report = report_of(capsys.readouterr().out, "compare")
     assert report["notes"][0].startswith("positions of pass 0 are 1..7")
     assert report["weights"]["from"] == "the dump"

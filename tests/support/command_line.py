@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
+from support.reports import report_of
+
 from ref.cli import main
+from ref.golden_files.report_format import KINDS
 from ref.model.generate import Sampling, generate
 from ref.weights.resolve import load
 
@@ -20,7 +23,8 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
 def json_of(capsys, *arguments: str, code=0):
     """Run a command with --json in this process and return its one document."""
     assert main([*arguments, "--json"]) == code
-    return json.loads(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    return report_of(out, arguments[0]) if arguments[0] in KINDS else json.loads(out)
 
 
 def greedy(count, **settings):

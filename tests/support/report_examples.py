@@ -7,7 +7,14 @@ from ref.model.taps import tap_group, tap_names, tap_row
 POLICY = {"compute_dtype": "float32", "matmul_activations": "float32", "kv_dtype": "float32"}
 POLICY |= {"rope_angle": "float32", "attention_impl": "eager", "judged_as": "float32"}
 PRODUCER = {"name": "transformers", "version": "5.23.0"}
-WEIGHTS = {"name": "270m", "dtype": "float32", "sha256": None, "judged_against": "270m", "held_as": "file"}
+WEIGHTS = {
+    "name": "270m",
+    "dtype": "float32",
+    "sha256": None,
+    "judged_against": "270m",
+    "held_as": "file",
+    "from": "default",
+}
 WRONG = "text.layer.3.attn.q_rope"
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>"\'&{{x}}%{y}'
 STRANGE = "a\x1b[31m\x00\x07\u202eb\ud800\x85\n\ufffe"
@@ -44,6 +51,9 @@ def example(layers=18, vision_layers=0, tokens=40, passes=1, seed=0):
             count = tokens if number == 0 else 1
             profiles[number, tap] = profile_of(rng, count, 640)
     report = {
+        "format": "gemma3-ref report",
+        "format_version": 1,
+        "kind": "compare",
         "verdict": "match",
         "first": None,
         "taps": rows,
@@ -59,6 +69,10 @@ def example(layers=18, vision_layers=0, tokens=40, passes=1, seed=0):
         "policy": dict(POLICY),
         "weights": dict(WEIGHTS),
         "passes": [{"ids": 1 if n else tokens, "cached": tokens + n - 1 if n else 0} for n in range(passes)],
+        "compared": {"taps": len(rows), "of_dump": len(rows), "of_model": len(rows)},
+        "arithmetic": None,
+        "settings": [],
+        "notes": [],
         "seconds": 12.3,
     }
     return report, profiles
@@ -79,7 +93,13 @@ def row_of(tap, number, rng):
     metrics |= {"worst_token": int(rng.integers(40)), "worst_channel": int(rng.integers(640))}
     if tap == "text.logits":
         metrics |= {"kl": 1.3e-7, "top1": 1.0, "top5": 0.995}
-    return row | {"span": [], "metrics": metrics, "nonfinite": None, "seconds": round(rng.uniform(0.001, 2), 3)}
+    return row | {
+        "span": [],
+        "metrics": metrics,
+        "nonfinite": None,
+        "overflow": None,
+        "seconds": round(rng.uniform(0.001, 2), 3),
+    }
 
 
 def profile_of(rng, tokens, channels):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.captures import distance, gemma3_ref, passes_of
 from support.gemma_captures import IDS, Pair, needs_gemma
+from support.reports import report_of
 
 import ref
 from ref.capture.common import check_prompts
@@ -57,9 +58,9 @@ def test_the_270m_is_near_ours_in_float64_and_goes_on_as_transformers_does(tmp_p
 def test_the_command_writes_a_dump_and_counts_it(tmp_path, capsys):
     flags = ["--weights", "tiny", "--ids", ",".join(map(str, IDS)), "--taps", "text.*.attn.q", "--max-new-tokens", 1]
     assert gemma3_ref("gemma", *flags, "--json", "-o", tmp_path / "dump") == 0
-    written = json.loads(capsys.readouterr().out)
+    written = report_of(capsys.readouterr().out, "capture")
     size = sum(file.stat().st_size for file in (tmp_path / "dump").glob("*.safetensors"))
-    assert written == {"passes": 2, "tensors": 14, "bytes": size}
+    assert (len(written["passes"]), written["tensors"], written["bytes"]) == (2, 14, size)
 
 
 # Refusals

@@ -1,12 +1,12 @@
 """Models of transformers by name, and the command that captures them."""
 
-import json
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from support.captures import gemma3_ref
 from support.checkpoints import save_seeing, save_tiny
+from support.reports import report_of
 from support.transformers_captures import IDS, SEEING, assert_same, only_pass, plain
 
 import ref
@@ -70,9 +70,10 @@ def test_the_command_writes_a_dump_and_counts_it(tmp_path, capsys):
     flags = ["--weights", "tiny", "--ids", ",".join(map(str, IDS)), "--dtype", "bfloat16", "--attention", "sdpa"]
     more = ["--taps", "text.logits", "--taps", "text.embed", "--max-new-tokens", 2, "--threads", 1, "--json"]
     assert gemma3_ref("transformers", *flags, *more, "-o", tmp_path / "dump") == 0
-    written = json.loads(capsys.readouterr().out)
+    written = report_of(capsys.readouterr().out, "capture")
     size = sum(file.stat().st_size for file in (tmp_path / "dump").glob("*.safetensors"))
-    assert written == {"passes": 3, "tensors": 6, "bytes": size}
+    passes = [{"ids": len(IDS), "cached": 0}, {"ids": 1, "cached": len(IDS)}, {"ids": 1, "cached": len(IDS) + 1}]
+    assert (written["passes"], written["tensors"], written["bytes"]) == (passes, 6, size)
     content = read_dump(tmp_path / "dump")
     assert content["model"]["weights"] == {"name": "tiny", "dtype": "bfloat16", "sha256": None}
     assert content["policy"]["attention_impl"] == "sdpa"
