@@ -1,6 +1,6 @@
 """Which of several tied mistakes fits all other taps best: those that match, and those that are bad as well."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,13 @@ from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
 
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
 
-def contradictions(all_runs: list[PassRuns], loaded, held: str, names: list[str], findings: list[TapFinding]) -> dict:
+
+def contradictions(
+    all_runs: list[PassRuns], loaded: "Loaded", held: str, names: list[str], findings: list[TapFinding]
+) -> dict:
     """Count the taps that match although a mutant would have changed them, or are bad although it would not have.
 
     Args:

@@ -113,7 +113,9 @@ def compare_with(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measur
     return Evidence(mutant, tap, pass_runs.number, c, stderr, left, power, wrong, found.finding.local_ratio or 0.0)
 
 
-def mutant_floor(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured, wrong, valid) -> Floor:
+def mutant_floor(
+    pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured, wrong: np.ndarray, valid: np.ndarray
+) -> Floor:
     """Measure how far valid runs of the same mistake are from it: some mistakes make noise larger."""
 
     def errors(run: Run) -> Errors | None:
@@ -141,7 +143,7 @@ def _compare_seen(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measu
     return Evidence(mutant, tap, pass_runs.number, c, stderr, left, float("inf"), wrong, 0.0)
 
 
-def without_pads(x, valid, tap: str):
+def without_pads(x: np.ndarray, valid: np.ndarray, tap: str) -> np.ndarray:
     """Return a value's tokens that are no padding."""
     if valid.all():
         return x

@@ -1,7 +1,7 @@
 """Claims: whether a dump is of the model and of the prompt that it is said to be of."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,11 +10,14 @@ from ref.dump.layouts import SIZES, VISION_SIZES
 from ref.errors import one_line, wanted
 from ref.untrusted import LARGEST
 
+if TYPE_CHECKING:  # which imports this module
+    from ref.dump.opened import Dump
+
 # the settings that change no shape: a producer may have got them wrong, which is for the judge to find
 SETTINGS = ("query_scale", "window", "rope_factor", "rope_base_local", "rope_base_global", "global_every", "rms_eps")
 
 
-def check_model(dump, config: TextConfig, vision: VisionConfig | None = None) -> None:
+def check_model(dump: "Dump", config: TextConfig, vision: VisionConfig | None = None) -> None:
     """Refuse a dump of another model than the weights it is to be judged against.
 
     Args:
@@ -41,7 +44,7 @@ def check_model(dump, config: TextConfig, vision: VisionConfig | None = None) ->
         check_vocabulary(one.ids, one.image_blocks, one.cached, config.vocabulary, where)
 
 
-def differing_settings(dump, config: TextConfig) -> list[str]:
+def differing_settings(dump: "Dump", config: TextConfig) -> list[str]:
     """List the settings that a dump's configuration has otherwise than the weights', which are no other sizes.
 
     Args:
@@ -54,8 +57,9 @@ def differing_settings(dump, config: TextConfig) -> list[str]:
     lines = []
     for field in SETTINGS:
         theirs, ours = dump.config.get(field), getattr(config, field)
-        number = isinstance(theirs, int | float) and not isinstance(theirs, bool)
-        near = number and abs(theirs) < 1e300 and abs(theirs - ours) <= 1e-6 * abs(ours)  # an integer may be any
+        near = False
+        if isinstance(theirs, int | float) and not isinstance(theirs, bool):
+            near = abs(theirs) < 1e300 and abs(theirs - ours) <= 1e-6 * abs(ours)  # an integer may be any
         if theirs is not None and not near:
             lines.append(f"{field}: {one_line(theirs)[:100]} in the dump, {ours} in the weights")
     return lines
@@ -93,7 +97,13 @@ def rows_of_ids(ids: Any, where: object) -> list[np.ndarray]:
     return [row.astype(np.int64) for row in rows]
 
 
-def check_vocabulary(ids, image_blocks, cached: int, vocabulary: int, where: object) -> None:
+def check_vocabulary(
+    ids: Sequence[int] | np.ndarray,
+    image_blocks: Sequence[Sequence[int]] | np.ndarray,
+    cached: int,
+    vocabulary: int,
+    where: object,
+) -> None:
     """Refuse token ids outside the vocabulary, but in the places of image features.
 
     Args:
@@ -115,7 +125,7 @@ def check_vocabulary(ids, image_blocks, cached: int, vocabulary: int, where: obj
         raise wanted(f"token id at {place}", where, f"0 <= id < {vocabulary}", int(ids[place]))
 
 
-def check_prompt(dump, ids) -> None:
+def check_prompt(dump: "Dump", ids: Sequence[Any] | np.ndarray) -> None:
     """Refuse a dump whose tokens are not those of the prompt that it is claimed to be of.
 
     Args:

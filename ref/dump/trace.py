@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +17,14 @@ from ref.model.text import How, forward
 from ref.ops import KERNEL
 from ref.ops.visibility import image_blocks
 
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
+
+
 MOST_PATCHES = 1024  # a layer's scores of 4,096 patches are a gigabyte: they are written only if asked for by name
 
 
-def default_taps(loaded, images: Images | None) -> list[str]:
+def default_taps(loaded: "Loaded", images: Images | None) -> list[str]:
     """List what a trace records when nobody says: every tap, but of a large tower no scores and probs."""
     if images is None or images.vision.config.side**2 <= MOST_PATCHES:
         return ["*"]
@@ -28,7 +33,7 @@ def default_taps(loaded, images: Images | None) -> list[str]:
 
 
 def trace(
-    loaded,
+    loaded: "Loaded",
     prompts: Sequence[Sequence[int]],
     folder: Path,
     how: How,

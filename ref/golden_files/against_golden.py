@@ -1,5 +1,6 @@
 """Run the reference over golden cases and measure every tap in multiples of the float32 noise floor."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -91,12 +92,12 @@ def _images(vision: VisionParams | None, one: Pass) -> Images:
     return Images(vision, made_pixels(one.images, vision.config.image))
 
 
-def starts(one: Pass):
+def starts(one: Pass) -> np.ndarray:
     """Return `first` of a pass without a cache: left pads, or where each packed prompt starts."""
     return prompt_starts([one.packed], one.left_pads)[0] if one.packed else one.left_pads
 
 
-def in_order(taps: list[str], reported) -> list[str]:
+def in_order(taps: list[str], reported: Iterable[str]) -> list[str]:
     """Put taps in the order they were reported in; what was never reported comes last, and is a bug."""
     return [tap for tap in reported if tap in taps] + [tap for tap in taps if tap not in reported]
 
@@ -109,7 +110,7 @@ class Kept(NamedTuple):
     norm: float
 
 
-def as_kept(name: str, value, one: Pass) -> Kept:
+def as_kept(name: str, value: np.ndarray, one: Pass) -> Kept:
     """Zero padding, then keep all of the value or its samples, as the golden does."""
     value = blank_padding(name, value, one.left_pads, one.cached + one.ids.shape[1])
     if one.rows[name]["kept"] != "samples":
@@ -141,7 +142,7 @@ def judge(case: Case, one: Pass, tap: str, kept: Kept | None) -> Finding:
     return Finding(case.id, one.number, tap, error, floor, float(ratio), _word(ratio <= LIMIT))
 
 
-def judge_top(case: Case, one: Pass, logits) -> list[Finding]:
+def judge_top(case: Case, one: Pass, logits: np.ndarray) -> list[Finding]:
     """Judge the largest logits of every position, and the arg-max.
 
     The floor is the ensemble's largest error over the pass: at one position twelve runs can agree by chance, and among

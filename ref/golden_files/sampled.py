@@ -33,7 +33,7 @@ def take_samples(value: np.ndarray, count: int = SAMPLES) -> np.ndarray:
     return np.ascontiguousarray(value).reshape(-1)[sample_places(value.size, count)]
 
 
-def relative_l2(value, truth) -> float:
+def relative_l2(value: np.ndarray, truth: np.ndarray) -> float:
     """Return the distance from truth relative to truth's length.
 
         ||value - truth|| / ||truth||,    in float64; 0 where equal; infinite where only truth is 0, or a value is NaN

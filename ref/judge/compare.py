@@ -1,9 +1,9 @@
 """`compare`: a dump in, the report out."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ref.dump.claims import check_model, check_prompt, differing_settings
 from ref.dump.open import Dump, arrays_as_dump, open_dump
@@ -18,6 +18,9 @@ from ref.judge.trust import check_arithmetic, check_digests, position_notes, sou
 from ref.measure.parallel import blas_for_runs
 from ref.ops.visibility import Composition
 
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
+
 TWO_SIDED = ("gemma", "keras")
 
 
@@ -30,16 +33,16 @@ def compare_with_profiles(
     dump: str | Path | Mapping[str, Any] | Dump,
     weights: str | None = None,
     *,
-    ids=None,
+    ids: Sequence[Any] | None = None,
     names: str | None = None,
-    prompt=None,
+    prompt: Any = None,
     mmproj: str | None = None,
     family: str | None = None,
     held: str | None = None,
     composition: Composition | None = None,
-    loaded=None,
+    loaded: "Loaded | None" = None,
     memory: str | int | None = None,
-    progress=None,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> tuple[dict[str, Any], Profiles]:
     """Judge a dump: every tap locally and as inherited, the first divergence, and which known mistake it is.
 

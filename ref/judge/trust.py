@@ -8,13 +8,18 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ref.dump.layouts import FLOATS
+from ref.dump.opened import Dump
 from ref.errors import one_line, wanted
 from ref.untrusted import quoted
+
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
+
 
 NOT_SAID = "not said"
 HELD = ("as in the file", "file", NOT_SAID, *FLOATS)
@@ -23,7 +28,7 @@ FIELDS += ("matmul_operands", "conv_operands", "products", "accumulate")
 MOST_RUNS = 3  # of positions that a note shows
 
 
-def check_arithmetic(dump, family: str | None = None, held: str | None = None) -> None:
+def check_arithmetic(dump: Dump, family: str | None = None, held: str | None = None) -> None:
     """Refuse a dump of an arithmetic that is not known here: judged as another, all of it would look wrong.
 
     Args:
@@ -49,7 +54,7 @@ def check_arithmetic(dump, family: str | None = None, held: str | None = None) -
         raise wanted("weights.dtype", dump.where, want, quoted(said))
 
 
-def check_digests(dump, loaded) -> list[str]:
+def check_digests(dump: Dump, loaded: "Loaded") -> list[str]:
     """Compare the digests that a dump gives of its weights with the weights that it is judged against.
 
     Args:
@@ -81,7 +86,7 @@ def check_digests(dump, loaded) -> list[str]:
     return notes
 
 
-def source_notes(weights: str | None, dump, given: bool) -> tuple[str, list[str]]:
+def source_notes(weights: str | None, dump: Dump, given: bool) -> tuple[str, list[str]]:
     """Tell where the weights came from that a dump was judged against.
 
     Args:

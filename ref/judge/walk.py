@@ -1,6 +1,7 @@
 """The judge: goes through a dump stage by stage, and measures each tap twice, from the prompt and on its own inputs."""
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,10 +11,14 @@ from ref.measure.measure_printed import measure_partial
 from ref.measure.measure_tap import Measured, measure_tap
 from ref.measure.pass_runs import PassRuns, left_by
 
+if TYPE_CHECKING:
+    from ref.weights.resolve import Loaded
+
+
 Listener = Callable[[PassRuns, str, Measured], None]
 
 
-def walk(all_runs: list[PassRuns], loaded, held: str, listen: Listener) -> Iterator[Measured]:
+def walk(all_runs: list[PassRuns], loaded: "Loaded", held: str, listen: Listener) -> Iterator[Measured]:
     """Measure every tap that a dump has, stage by stage through all its passes.
 
     Args:

@@ -1,6 +1,6 @@
 """Ports that are wrong on purpose: dumps of the model with a known mistake in it, for the judge to find."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,7 +86,9 @@ def break_port_blindly(folder: str | Path, loaded: Loaded, ids: Sequence[int], s
     raise wanted("ids", "break_port_blindly", "a prompt in which some mistake shows", "one in which none does")
 
 
-def broken_taps(loaded, ids, rules: dict[str, Any], dtype: str = "float32"):
+def broken_taps(
+    loaded: "Loaded", ids: Sequence[int] | np.ndarray, rules: dict[str, Any], dtype: str = "float32"
+) -> Iterator[tuple[str, np.ndarray]]:
     """Run the graph from the prompt, stage by stage, with rules in the place of some; yields (tap, value)."""
     held = "file" if dtype == "float32" else dtype
     one_pass = pass_of(loaded, ids, held=held)

@@ -139,7 +139,12 @@ def by_keyword(fn: Callable[..., Any]) -> tuple[Callable[[dict], Any], set[str]]
     return (lambda told: fn(**{name: told[name] for name in names})), names
 
 
-def visibility_rule(ask: Callable[[Any], Any], composition: Composition, without, windows=WINDOWS) -> Rule:
+def visibility_rule(
+    ask: Callable[[Any], Any],
+    composition: Composition,
+    without: Sequence[str],
+    windows: Sequence[int] = WINDOWS,
+) -> Rule:
     """Put together what `find_counterexample` needs to know of visibility.
 
     Args:
@@ -153,7 +158,7 @@ def visibility_rule(ask: Callable[[Any], Any], composition: Composition, without
         raise wanted("composition", "visibility", " ".join(COMPOSITIONS), composition)
     if not windows or min(windows) < 1:
         raise wanted("windows", "visibility", "at least one, each of 1 or more", list(windows))
-    without = check_without(without)
+    left_out = tuple(check_without(without))
     try:
         kind = find_kind(ask(PROBE))
     except Ended:
@@ -162,7 +167,7 @@ def visibility_rule(ask: Callable[[Any], Any], composition: Composition, without
         kind = MATRIX
     return Rule(
         name="visibility",
-        cases=layouts(without=tuple(without), windows=windows, composition=composition),
+        cases=layouts(without=left_out, windows=windows, composition=composition),
         known=(),
         truth=visible,
         read=lambda layout, answer: read_mask(kind, layout, answer),

@@ -8,18 +8,8 @@ import pytest
 
 import ref
 
-# not done yet
-EXCUSED = (
-    "ref.capture",
-    "ref.cli",
-    "ref.commands",
-    "ref.diagnosis",
-    "ref.dump",
-    "ref.golden_files",
-    "ref.judge",
-    "ref.mutants",
-    "ref.testing",
-)
+# what argparse and frameworks hand over has no types of ours; the mistakes are given a Context
+EXCUSED = ("ref.capture", "ref.commands", "ref.mutants")
 MODULES = sorted(one.name for one in pkgutil.walk_packages(ref.__path__, "ref.") if not one.name.endswith("__main__"))
 
 
@@ -66,7 +56,9 @@ def test_compiled_functions_and_methods_are_looked_at():
 def test_every_public_function_is_annotated(name):
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "ref":
+            raise
         pytest.skip(f"an extra is missing: {error}")
     missing = {function: unannotated(value) for function, value in functions_of(module)}
     assert {function: names for function, names in missing.items() if names} == {}
