@@ -18,7 +18,8 @@ from generated import ROOT, made_line, table, write_or_check
 sys.path.insert(0, str(ROOT))
 
 import ref.ops
-from ref.model.taps import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS, tap_row
+from ref.model.tap_rows import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS
+from ref.model.taps import tap_row
 from ref.mutants import tap_mutants
 
 MACHINE = ("simd", "blas")  # the machine's side: no operation of the model

@@ -6,7 +6,8 @@ from functools import cache
 from typing import NamedTuple
 
 from ref.dump.aliases import TABLES, Alias, Part, Table
-from ref.model.taps import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS, tap_row
+from ref.model.tap_rows import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS
+from ref.model.taps import tap_row
 
 ALIKE = 0.6  # of difflib's ratio, from which a name is near enough to be shown
 NUMBER = r"(?<![0-9A-Za-z]){}(?![0-9A-Za-z])"

@@ -15,7 +15,8 @@ from ref.emulate.one_pass import OnePass, Unknown
 from ref.emulate.operands import ROUND
 from ref.emulate.text_rules import LAYER, TEXT_RULES
 from ref.emulate.tower_rules import TOWER, VISION_RULES
-from ref.model.taps import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS, tap_group
+from ref.model.tap_rows import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS
+from ref.model.taps import tap_group
 
 NARROW = ("bfloat16", "float16")
 

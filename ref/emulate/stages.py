@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import DTypeLike
 
 from ref.emulate.one_pass import OnePass, prepare
-from ref.model.taps import LAYER_TAPS, MERGED, VISION_LAYER_TAPS, VISION_TAPS
+from ref.model.tap_rows import LAYER_TAPS, MERGED, VISION_LAYER_TAPS, VISION_TAPS
 
 if TYPE_CHECKING:
     from ref.weights.resolve import Loaded

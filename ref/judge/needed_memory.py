@@ -24,7 +24,7 @@ from ref.errors import wanted
 from ref.measure.measure_logits import COLUMNS
 from ref.measure.parallel import at_once
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import LAYER_TAPS
+from ref.model.tap_rows import LAYER_TAPS
 
 UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from ref.dump.write import DumpWriter, axes_of, load_pass, read_dump
 from ref.errors import BadInput
-from ref.model.taps import LAYER_TAPS, TEXT_TAPS
+from ref.model.tap_rows import LAYER_TAPS, TEXT_TAPS
 
 MODEL = {"config": {}, "weights": {"name": "x", "dtype": "float32", "sha256": None}}
 POLICY = dict.fromkeys(["compute_dtype", "matmul_activations", "kv_dtype", "rope_angle", "attention_impl"], "float32")

@@ -13,7 +13,8 @@ from support.tiny import BOTH
 from ref.config import SIZES, SOFT_TOKEN, VISION
 from ref.golden_files.files import golden_root, read_checked
 from ref.golden_files.sampled import made_pixels, relative_l2
-from ref.model.taps import VISION_LAYER_TAPS, VISION_TAPS, Recorder
+from ref.model.tap_rows import VISION_LAYER_TAPS, VISION_TAPS
+from ref.model.taps import Recorder
 from ref.model.text import How
 from ref.model.vision import encode_images
 from ref.ops.patches import split_patches

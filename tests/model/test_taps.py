@@ -6,7 +6,8 @@ from support import naive
 from support.tiny import BOTH, TINY, assert_close, logits, params, random_ids
 
 from ref.model.cache import empty_cache
-from ref.model.taps import LAYER_TAPS, TEXT_TAPS, Recorder, row_of, tap_group, tap_names
+from ref.model.tap_rows import LAYER_TAPS, TEXT_TAPS
+from ref.model.taps import Recorder, row_of, tap_group, tap_names
 from ref.model.text import How, forward
 from ref.ops import DEFINITION, KERNEL
 

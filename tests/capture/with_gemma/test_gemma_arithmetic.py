@@ -11,7 +11,7 @@ from support.captures import distance, passes_of
 from support.gemma_captures import IDS, needs_gemma, only_pass, running
 
 from ref.config import SIZES
-from ref.model.taps import LAYER_TAPS
+from ref.model.tap_rows import LAYER_TAPS
 from ref.ops.linear import widen
 from ref.weights.synthetic import synthetic_params
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from support.keras_captures import IDS, TINY, needs_keras, only_pass, running
 
-from ref.model.taps import LAYER_TAPS
+from ref.model.tap_rows import LAYER_TAPS
 from ref.ops.linear import widen
 from ref.weights.synthetic import synthetic_params
 

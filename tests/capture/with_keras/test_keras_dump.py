@@ -12,7 +12,8 @@ import ref
 from ref.capture.keras import capture, capture_weights
 from ref.capture.keras.listen import LAYERS, Listener
 from ref.dump.write import read_dump
-from ref.model.taps import LAYER_TAPS, Recorder
+from ref.model.tap_rows import LAYER_TAPS
+from ref.model.taps import Recorder
 from ref.weights.export import save_hugging_face
 from ref.weights.synthetic import synthetic_params
 

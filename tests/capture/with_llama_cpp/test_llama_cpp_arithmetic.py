@@ -13,7 +13,7 @@ import ref
 from ref.capture.llama_cpp import capture, capture_weights
 from ref.config import TextConfig
 from ref.dump.write import read_dump
-from ref.model.taps import LAYER_TAPS
+from ref.model.tap_rows import LAYER_TAPS
 from ref.ops.linear import widen
 from ref.weights.gguf import open_gguf
 from ref.weights.names import gguf_name

@@ -12,7 +12,8 @@ from ref.capture.llama_cpp import capture
 from ref.capture.llama_cpp.listen import visible_keys
 from ref.dump.llama_cpp_names import LAYER_NODES, OTHER_NODES, tap_of
 from ref.dump.write import load_pass, read_dump
-from ref.model.taps import LAYER_TAPS, tap_names
+from ref.model.tap_rows import LAYER_TAPS
+from ref.model.taps import tap_names
 
 
 @pytest.mark.parametrize("flash", [False, True], ids=["eager", "flash"])
