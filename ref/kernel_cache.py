@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 
 SOURCES = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (pathlib would slow `import ref` down)
-WITH_KERNELS = ("ops", "verify", os.path.join("verify", "mutants"), "weights")  # noqa: PTH118
+WITH_KERNELS = ("emulate", "measure", "mutants", "ops", "weights")
 VARIABLE = "NUMBA_CACHE_DIR"
 _given = ""  # the temporary folder, once this process has named one
 
