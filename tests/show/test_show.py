@@ -47,7 +47,7 @@ def test_source_is_the_functions_own_with_or_without_its_docstring():
     assert inspect.getsource(rms_norm).rstrip() in source(rms_norm).data
     short = source(rms_norm, doc=False).data
     assert '"""' not in short
-    assert "def rms_norm(x, scale, eps):\n    wide = " in short
+    assert "def rms_norm(x: np.ndarray, scale: np.ndarray, eps: float) -> np.ndarray:\n    wide = " in short
     assert short.endswith("astype(x.dtype)\n```")
     assert source(render_chat, doc=False).data.count('"""') == 0  # its docstring is a raw one
     assert "r\n" not in source(render_chat, doc=False).data.splitlines()
