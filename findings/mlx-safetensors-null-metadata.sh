@@ -11,7 +11,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 extra=""; [ "$(uname)" = Linux ] && extra="[cpu]"
-"$folder/venv/bin/pip" install -q "mlx$extra==0.32.4" safetensors==0.8.0 numpy
+"$folder/venv/bin/pip" install -q "mlx$extra==0.32.4" safetensors==0.8.0 numpy==2.4.6
 "$folder/venv/bin/python" - "$folder/a.safetensors" <<'PY'
 import json, struct, sys
 
