@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pillow 13.0.0 resizes tall images in another order of passes than 12.2.0, so that pixels differ.
 #
-# Guessed before running: resize has given the same bytes for years, and no major version changes them in silence. Seen: up to
+# Guessed before running: resize gives the same bytes for years, and no version changes them in silence. Seen: up to
 # 12.2.0 the pass along rows comes first. In 13.0.0 the one along columns does where the image is much higher than wide;
 # since a pass rounds to 8 bits, some pixels move. Wide images are equal, so that a test with a landscape photo shows
 # nothing. Golden images of a processor hold for one version of Pillow only.
