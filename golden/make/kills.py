@@ -6,6 +6,7 @@ A mutant runs the whole model on a golden case's inputs, in the arithmetic of a 
 dump would be. The truth of these cases is the witness's: `gemma3-ref verify --dtype float64` holds ours to 1e-10 of it.
 """
 
+import argparse
 import json
 import sys
 import tempfile
@@ -181,7 +182,10 @@ def jobs_of(names):
 
 def main(argv):
     """Run the jobs and write the file; their results are kept in a folder, by default a temporary one."""
-    folder = Path(argv[0] if argv else Path(tempfile.gettempdir()) / "gemma3-ref-kills")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(tempfile.gettempdir()) / "gemma3-ref-kills"
+    parser.add_argument("folder", nargs="?", type=Path, default=default, help="keeps the results, to go on later")
+    folder = parser.parse_args(argv).folder
     folder.mkdir(parents=True, exist_ok=True)
     names, results = list(tap_mutants()), {}
     with ProcessPoolExecutor(2) as pool:

@@ -9,6 +9,7 @@ from ref.dump.opened import Dump
 from ref.judge.judgement import Judgement, known_taps, possible_taps
 from ref.measure.floor import LIMIT
 from ref.measure.tap_finding import TapFinding
+from ref.weights.resolve import Loaded
 
 DRIFT = 2 * LIMIT  # floors that what is inherited may be off by while every operation matches
 
@@ -35,7 +36,7 @@ def other_arithmetic(judged: Judgement, declared: str) -> dict[str, Any] | None:
     return judged.finding.row(declared) if judged.finding and not judged.partly else None
 
 
-def found_in(judged: Judgement, loaded) -> dict[str, Any]:
+def found_in(judged: Judgement, loaded: Loaded) -> dict[str, Any]:
     """Return what a report says of a judgement: the verdict, the taps, and the diagnosis of the first divergence.
 
     Args:

@@ -124,7 +124,7 @@ def largest_error(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndar
     return float((error if valid.all() else error[:, valid]).max(initial=0))
 
 
-def conclude(finding: TapFinding, truth) -> TapFinding:
+def conclude(finding: TapFinding, truth: np.ndarray) -> TapFinding:
     """Return a finding with the verdict that its numbers give."""
     inputs_finite = bool(np.isfinite(truth).all())
     if not inputs_finite:

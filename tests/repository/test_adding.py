@@ -120,7 +120,7 @@ def test_the_adapter_runs_through_the_command_and_its_dump_matches(package):
     [command] = re.findall(r"`gemma3-ref (capture mine [^`]+)`", PAGE)
     done = ran(package, *command.split(), "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["passes"] == 1
+    assert json.loads(done.stdout)["passes"] == [{"ids": 4, "cached": 0}]
     report = ref.compare(package.parent / "dump", loaded=ref.load("tiny"))
     assert report["verdict"] == "match"
     assert [row["tap"] for row in report["taps"]] == ["text.embed"]
@@ -128,7 +128,7 @@ def test_the_adapter_runs_through_the_command_and_its_dump_matches(package):
 
 def test_the_help_names_the_adapter_and_its_package(package):
     told = ran(package, "capture", "--help").stdout
-    assert re.search(r"mine\s+an adapter of my-gemma 1.0", told)
+    assert re.search(r"mine\s+write a dump of a run of an adapter of\s+my-gemma 1.0", told)
     assert "keras-hub" in told
 
 
