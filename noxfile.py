@@ -53,6 +53,7 @@ def docs(session: nox.Session) -> None:
     install(session, "docs")
     session.run("python", "docs/make_status.py")
     session.run("python", "docs/make_paper.py")
+    session.run("python", "docs/make_mistakes.py")
     session.run("python", "-m", "sphinx", "-q", "-W", "-b", "html", "docs", "build/site")
 
 

@@ -19,7 +19,7 @@ from report_statements import STATEMENTS, Statement
 
 sys.path.insert(0, str(ROOT))
 
-from ref.mutants import tap_mutants
+from ref.mutants import every_mutant
 
 MOST = 4  # names in a cell
 CITES = re.compile(r"Gemma 3 (?:Technical Report|report)", re.I)
@@ -81,7 +81,7 @@ def notebooks_of(function: str) -> list[str]:
 
 def mistakes_of(statement: Statement) -> list[str]:
     """Return the mistakes that break a statement: of the catalogue, or else flags of its functions' vectors."""
-    names = [name for name in tap_mutants() if any(fnmatchcase(name, pattern) for pattern in statement.mistakes)]
+    names = [name for name in every_mutant() if any(fnmatchcase(name, pattern) for pattern in statement.mistakes)]
     if names:
         return names
     files = set().union(*(vectors_by_name().get(one.rpartition(".")[2], set()) for one in statement.functions))

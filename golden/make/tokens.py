@@ -33,7 +33,7 @@ WHY = {
 def corpus(given: dict) -> list[str]:
     """Build the texts from golden/tokens/texts.json: always the same, each once."""
     rng = random.Random("gemma3-ref tokens 1")
-    texts = ["", "Hello one_pass!", " Hello", "What is the capital of France?", "The capital of France is"]
+    texts = ["", "Hello world!", " Hello", "What is the capital of France?", "The capital of France is"]
     for text in (text for sentences in given["sentences"].values() for text in sentences):
         forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC")]
         texts += [text, *forms, text.upper(), f"  {text}\n", text.replace(" ", ""), text[::-1]]

@@ -84,7 +84,7 @@ def key_ranges(seen: np.ndarray) -> np.ndarray:
     Returns:
         [1, T, 2] int64, half-open; (0, 0) where a query sees none. [1, T, S] bool where one sees no contiguous range.
 
-    Source: ARCHITECTURE, visibility is an interval.
+    Source: docs/decisions.md: visibility is an interval.
     """
     found = intervals(seen)
     return seen[None] if found is None else np.stack(found, 1)[None].astype(np.int64)

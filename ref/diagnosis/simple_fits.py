@@ -26,7 +26,6 @@ def fits_of(value: np.ndarray, truth: np.ndarray, floor: Floor, tap: str, before
     Returns:
         Rows {kind, what, left}, the best first; only changes that leave less than half.
 
-    Source: ECOSYSTEM 1.3 (4).
     """
     rows = []
     for kind, what, changed in _changes(value, truth):

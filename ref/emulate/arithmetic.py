@@ -86,7 +86,7 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
         order: 0 sums as the axes lie; any other number permutes each summed axis, consistently. Odd ones also write
             softmax, norm, GELU and angles in the other usual way.
 
-    Source: `ref.emulate.policy`; ARCHITECTURE, noise floor.
+    Source: `ref.emulate.policy`; docs/judging.md, the noise floor.
     Differs: permuting the axes of a model's weights instead gives the same sums.
     """
     if policy.stored == "float64":

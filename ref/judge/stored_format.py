@@ -67,7 +67,9 @@ def _narrowed(tensors: dict[str, Any], narrow: dict[str, str]) -> dict[str, Any]
 def held_as(dump: Dump) -> str:
     """Return the dtype that a producer held its weights in; where it does not say, that of its arithmetic."""
     said, compute = str(dump.weights.get("dtype")), str(dump.policy.get("compute_dtype"))
-    return compute if said == NOT_SAID and compute in ("bfloat16", "float16") else said
+    if said != NOT_SAID:
+        return said
+    return compute if compute in ("bfloat16", "float16") else "file"
 
 
 def _formats(dump: Dump) -> dict[str, str | None]:

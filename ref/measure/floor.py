@@ -85,7 +85,7 @@ def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, v
     Returns:
         Floor, of which no distance is 0 where the operation computes.
 
-    Source: ARCHITECTURE, noise floor.
+    Source: docs/judging.md, the noise floor.
     Differs: fixed tolerances elsewhere.
     """
     floor = Floor(0.0 if row_of(tap).exact else least(truth, stored, max(1, int(np.sum(valid)))))

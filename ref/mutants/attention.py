@@ -36,10 +36,6 @@ def _softcapped(at):
     return 50 * np.tanh(scores_of(at) / 50)
 
 
-def _probs_of(at, scores):
-    return at.ops.softmax(scores, at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1]))
-
-
 def _coarse_probs(at):
     """Softmax in float16: the exponential and the sum are rounded."""
     scores = at["attn.scores"]

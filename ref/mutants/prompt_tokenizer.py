@@ -49,7 +49,7 @@ def _remade(tokenizer: Tokenizer, change: Callable[[Any], None]) -> SentencePiec
     """Make the same SentencePiece model with something changed."""
     from sentencepiece import sentencepiece_model_pb2 as proto  # here: only this needs protobuf
 
-    model = proto.ModelProto.FromString(alone(tokenizer).serialized_model_proto())
+    model = proto.ModelProto.FromString(alone(tokenizer).serialized_model_proto())  # type: ignore[reportAttributeAccessIssue]
     change(model)
     return SentencePieceProcessor(model_proto=model.SerializeToString())
 

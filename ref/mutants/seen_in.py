@@ -17,7 +17,8 @@ class Sighting(NamedTuple):
     url: str
     what: str  # one sentence: who made it, and how it showed
     model: str
-    same: Literal["exact", "another model"]  # "another model": the same mistake, made in a port of another model
+    # "another model": the same mistake in a port of another one; "convention": right there, wrong in a port of others
+    same: Literal["exact", "another model", "convention"]
 
 
 @cache
