@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ref.errors import unknown, wanted
+from ref.errors import nearest, unknown, wanted
 from ref.model.tap_rows import LAYER_TAPS, MERGED, TEXT_TAPS, UNREGISTERED, VISION_LAYER_TAPS, VISION_TAPS, TapRow
 
 
@@ -78,10 +78,13 @@ def check_patterns(patterns: Sequence[str], names: Iterable[str], where: object)
     """
     names = list(names)
     wrong = [one for one in patterns if not set(one) & set("*?[") and tap_row(one) is None and one not in names]
+    known = dict.fromkeys([*names, *map(tap_group, names)])
     if wrong:
-        raise unknown("tap", where, wrong[0], dict.fromkeys([*names, *map(tap_group, names)]))
+        raise unknown("tap", where, wrong[0], known)
     if not any(map(Recorder(*patterns).wants, names)):
-        raise wanted("taps", where, "a pattern that matches a tap, such as 'text.layer.0.*'", list(patterns))
+        near = nearest(patterns[0], known) if patterns else ""
+        want = "a pattern that matches a tap, such as 'text.layer.0.*'" + (f"; near: {near}" if near else "")
+        raise wanted("taps", where, want, list(patterns))
 
 
 class Scope:

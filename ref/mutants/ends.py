@@ -61,7 +61,7 @@ END_MUTANTS = [
     TapMutant(
         name="embed_scale_bfloat16",
         what="sqrt(D) is rounded to bfloat16 in a float32 run: 640 gives 25.25, not 25.298.",
-        needs=Needs(float32=True),
+        needs=Needs(float32=True, note="a width whose root bfloat16 does not hold"),
         rules={"text.embed": _rounded_scale},
         subtle=True,
         wide=True,

@@ -40,7 +40,7 @@ def test_json_of_a_counterexample(capsys, compiled):
     }  # fmt: skip
     assert report["expected"] == [[0, 0, 430, 258], [0, 258, 430, 516]]
     assert report["got"] == []
-    assert {"mutant", "mutants", "cases", "wrong", "problem"} <= set(report)
+    assert {"mutant", "diagnosis", "cases", "wrong", "problem"} <= set(report)
 
 
 @needs("node")
@@ -51,7 +51,7 @@ def test_visibility_in_javascript(capsys, tmp_path):
         check(capsys, "visibility", "--json", "--exec", "node", str(tmp_path / "rule.js"), "1", code=1).out
     )
     assert report["mutant"] == "window_plus_one"
-    assert [m["name"] for m in report["mutants"]] == ["window_plus_one"]
+    assert [m["mutant"] for m in report["diagnosis"]] == ["window_plus_one"]
     assert report["case"]["window"] == 2
     assert report["expected"] == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     assert report["got"] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]

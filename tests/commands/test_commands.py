@@ -56,7 +56,9 @@ def test_a_reader_that_leaves_early_is_no_error():
 def test_help_is_printed(capsys, help_of):
     with pytest.raises(SystemExit, match="0"):
         main([*help_of, "--help"])
-    assert capsys.readouterr().out.startswith("usage: ")
+    purpose, _, rest = capsys.readouterr().out.partition("\n\n")
+    assert purpose
+    assert "\nusage: gemma3-ref" in f"\n{rest}"
 
 
 def test_ids_are_printed_where_there_is_no_text(capsys):

@@ -73,7 +73,7 @@ def test_other_kinds_are_drawn_as_text_only(capsys, save, tmp_path):
     assert main(["report", str(path)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("crops: wrong on 2 of 9 inputs")
-    assert out.endswith("as if: crops_one_more: one crop too many.\n  seen in owner/port#1\n")
+    assert out.endswith("as if: crops_one_more: one crop too many.\n  Seen in owner/port#1.\n")
     assert main(["report", str(save(RULE | {"verdict": "match", "diagnosis": []}))]) == 0
     assert capsys.readouterr().out == "crops: all 9 cases are right\n"
     said = refusal(capsys, "report", str(path), "--html", str(tmp_path / "page.html"))

@@ -63,8 +63,8 @@ def test_where_a_mistake_was_seen_is_printed():
     report, _ = rope_bug()
     report["diagnosis"][1]["seen_in"] = []
     text = render_text(report)
-    assert "RoPE pairs channels 2j and 2j + 1. seen in owner/port#7" in text.replace("\n      ", " ")
-    assert "The sign of the sine is wrong. plausible, not seen yet" in text.replace("\n      ", " ")
+    assert "RoPE pairs channels 2j and 2j + 1. Seen in owner/port#7." in text.replace("\n      ", " ")
+    assert "The sign of the sine is wrong. Plausible, not seen yet." in text.replace("\n      ", " ")
 
 
 def test_everything_asks_for_a_line_of_every_tap():

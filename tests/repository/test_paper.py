@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ref.mutants import tap_mutants
+from ref.mutants import every_mutant, tap_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -54,7 +54,7 @@ def test_its_functions_are_there_and_one_has_a_test(statement):
 @EVERY
 def test_each_pattern_of_mistakes_is_one_or_more(statement):
     for pattern in statement.mistakes:
-        assert [name for name in tap_mutants() if fnmatchcase(name, pattern)], pattern
+        assert [name for name in every_mutant() if fnmatchcase(name, pattern)], pattern
 
 
 def test_nearly_every_mistake_in_the_text_model_breaks_a_statement():
