@@ -8,7 +8,10 @@ Axis letters, one meaning each, everywhere:
     P  image patches    M  soft tokens per image    C, Y, X  channel, row, column    O, I  outputs, inputs of a linear
 
 The small letter of an axis is one place on it: t a query position, n a query head. Of other names of one letter only
-these are used: x in, y out, q k v queries, keys and values, w a weight, i j counters, a b any two alike, W the window.
+these are used: x y z what goes in and comes out, q k v queries, keys and values, w a weight, c a configuration, p the
+parameters of a layer, h the residual stream, d a difference or a block's scale, i j r counters, a b any two alike,
+W the window; inside a formula the letters of its source; inside a comprehension the first letter of what it goes
+through.
 
 Three kinds of function: a float op is a NumPy *definition* (plain name, the formula) with its Numba *kernel* (`_jit`)
 below it in the same file, tested equal; an integer rule is one function, proved by properties; composition is written

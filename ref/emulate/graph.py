@@ -146,7 +146,7 @@ class Run:
             self.memo[name + ".k"], self.memo[name + ".v"] = k, v
         return self.memo[name + ".k"], self.memo[name + ".v"]
 
-    def with_world(self, one_pass: OnePass, stored: Mapping[str, Any]) -> "Run":
+    def with_pass(self, one_pass: OnePass, stored: Mapping[str, Any]) -> "Run":
         """Return a run of another pass that knows what this one knows; what `stored` holds is given from there."""
         given = {name: load for name, load in self.given.items() if name not in stored}
         more = {name: one.load for name, one in stored.items()} if self.given else {}

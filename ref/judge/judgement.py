@@ -112,7 +112,7 @@ def _tokens(found: Judgement) -> list[int]:
 
 
 def _go_through(question: Question, family: str, finding: Finding | None, tried: list[str] | None) -> Judgement:
-    all_runs = _benches(question, family)
+    all_runs = _runs_of_passes(question, family)
     check_memory(all_runs, question.memory)
     hearing = Hearing(family, tried)
     findings, profiles = _measure(all_runs, question, hearing)
@@ -131,12 +131,12 @@ def possible_taps(one_pass: OnePass) -> set[str]:
     return {tap for stage in stages_of(one_pass) for tap in taps_of(stage, cached, images)}
 
 
-def _benches(question: Question, family: str) -> list[PassRuns]:
+def _runs_of_passes(question: Question, family: str) -> list[PassRuns]:
     all_runs: list[PassRuns] = []
     members = [emulate(policy, order) for policy, order in members_of(family)]  # they share what they make of weights
     for one in question.dump.passes:
         before = all_runs[-1] if one.cached else None
-        one_pass = _world(one, question, before.one_pass if before else None)
+        one_pass = _one_pass(one, question, before.one_pass if before else None)
         known = known_taps(one_pass)
         stored = {tap: tensor for tap, tensor in one.tensors.items() if tap in known}
         pass_runs = PassRuns(one.number, one_pass, stored, members, before)
@@ -147,7 +147,7 @@ def _benches(question: Question, family: str) -> list[PassRuns]:
     return all_runs
 
 
-def _world(one, question: Question, before: OnePass | None) -> OnePass:
+def _one_pass(one, question: Question, before: OnePass | None) -> OnePass:
     return pass_of(
         question.loaded,
         one.ids,

@@ -34,7 +34,7 @@ def narrowed(pass_runs: PassRuns, columns: np.ndarray) -> PassRuns:
     text = one_pass.text._replace(embedding=held)
     stored = pass_runs.stored["text.logits"]
     part = stored._replace(read=lambda: np.take(stored.read(), columns, axis=-1))
-    other = pass_runs.with_world(one_pass._replace(text=text, held="file"), {"text.logits": part})
+    other = pass_runs.with_pass(one_pass._replace(text=text, held="file"), {"text.logits": part})
     return other
 
 

@@ -122,10 +122,10 @@ class PassRuns:
         self.loaded.clear()
         self.carried = set(left)
 
-    def with_world(self, one_pass: OnePass, stored: dict[str, Any]) -> "PassRuns":
+    def with_pass(self, one_pass: OnePass, stored: dict[str, Any]) -> "PassRuns":
         """Return the same runs with another head: they know what these know, and have the dump's taps given."""
         other = copy(self)
         other.one_pass, other.stored, other.loaded = one_pass, stored, {}
-        other.own, other.local, *rest = (run.with_world(one_pass, stored) for run in self.all_runs())
+        other.own, other.local, *rest = (run.with_pass(one_pass, stored) for run in self.all_runs())
         other.owns, other.locals = rest[: len(self.owns)], rest[len(self.owns) :]
         return other

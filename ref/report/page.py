@@ -21,7 +21,7 @@ def assemble(title: str, folder: Path, stem: str, fill: dict[str, str], data: Ca
 
     Args:
         title: of the page.
-        folder: where `{stem}.html`, `.css` and `.js` lie.
+        folder: where `{stem}.html`, `.css` and `{stem}*.js` lie; the scripts are one, in the order of their names.
         stem: of their names.
         fill: what stands in the place of each `@@NAME@@` of the template, besides the frame's own.
         data: called with the bytes that are left for it; returns JSON as `as_json` writes it.
@@ -29,9 +29,15 @@ def assemble(title: str, folder: Path, stem: str, fill: dict[str, str], data: Ca
     Raises:
         BadInput: plotly is not installed.
     """
-    parts = {name: (folder / f"{stem}.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
+    parts = {name: (folder / f"{stem}.{name}").read_text(encoding="utf-8") for name in ("html", "css")}
+    script = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"{stem}*.js")))
     template = FRAME.read_text(encoding="utf-8").replace("@@BODY@@", parts["html"])
-    fill = fill | {"TITLE": title, "CSS": parts["css"], "JS": parts["js"], "PLOTLY": plotly_js()}
+    fill = fill | {
+        "TITLE": title,
+        "CSS": parts["css"],
+        "JS": f'"use strict";\n(async () => {{\n{script}}})();\n',
+        "PLOTLY": plotly_js(),
+    }
     hashes = (base64.b64encode(hashlib.sha256(fill[name].encode()).digest()).decode() for name in ("PLOTLY", "JS"))
     fill["SCRIPTS"] = " ".join(f"'sha256-{digest}'" for digest in hashes)  # no other script may run
     fill["DATA"] = data(MOST_BYTES - sum(len(text.encode()) for text in (template, *fill.values())))
