@@ -185,7 +185,7 @@ def test_the_command_says_what_was_left_out_in_a_line(tmp_path, capsys, monkeypa
         say_left_out({"text.layer.0.attn.q": "of another width", "text.layer.1.attn.q": "of another width"})
         return capture(text_only(), prompts[0], out, taps=["text.logits"])
 
-    monkeypatch.setattr(command, "_witness", lambda name: witness)
+    monkeypatch.setattr(command, "load_adapter", lambda adapter: witness)
     parser = argparse.ArgumentParser()
     command.add(parser.add_subparsers())
     flags = ["--weights", "tiny", "--ids", "1,2", "-o", str(tmp_path / "dump")]
