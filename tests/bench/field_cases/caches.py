@@ -101,10 +101,11 @@ def cache_trimmed(scene: Scene) -> Planted:
     return Planted((text_tap(i, "cache.k"), text_tap(i, "attn.visible")), answers, f"n={n}")
 
 
-@case(prompt="cached", on=("270m",))
-def rejected_drafts_seen(scene: Scene) -> Planted:
-    """Overwrite n keys of one layer with zeros, as of slots that were reserved and never written."""
-    i, n = scene.layer(), scene.draw.randint(2, 6)
+@case(prompt="cached")
+def reserved_slots_read(scene: Scene) -> Planted:
+    """Read n slots of one layer that were reserved and never written: zeros."""
+    i = scene.layer()
+    n = scene.draw.randint(2, min(6, held(scene, i) - 1))
 
     def change(cached, number):
         if number == i:
@@ -112,9 +113,9 @@ def rejected_drafts_seen(scene: Scene) -> Planted:
                 setattr(cached, name, torch.cat([getattr(cached, name)[:, :, :-n], 0 * cached.keys[:, :, -n:]], 2))
 
     change_cache(scene.model, change)
-    start = scene.tokens - n
+    start = held(scene, i) - n
     answers = (
         Answer("cache_stale_of", {"n": n}),
-        Answer("part_missing", {"start": start, "stop": scene.tokens}),
+        Answer("part_missing", {"start": start, "stop": held(scene, i)}),
     )
     return Planted((text_tap(i, "cache.k"),), answers, f"n={n}")

@@ -1,6 +1,6 @@
 """What a case of the field is: a mistake whose numbers are drawn, where it must be found, and by what name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -86,6 +86,10 @@ class Scene(NamedTuple):
             order = self.draw.sample(right, length)
             if order not in (right, right[::-1], *but):
                 return order
+
+    def some(self, things: Sequence[int], count: int) -> list[int]:
+        """Draw so many, in their order."""
+        return sorted(self.draw.sample(things, count))
 
     def span(self, length: int) -> tuple[int, int]:
         """Draw a range of channels, an eighth to a half of all."""

@@ -79,7 +79,7 @@ def interleaved_without_gains(scene: Scene) -> Planted:
 def signs_of_up(scene: Scene) -> Planted:
     """Turn the sign of some channels of up; down keeps its own."""
     i = scene.layer()
-    channels = sorted(scene.draw.sample(range(scene.config.ffn_width), scene.config.ffn_width // 4))
+    channels = scene.some(range(scene.config.ffn_width), scene.config.ffn_width // 4)
     module = module_of(scene.model, i, "ffn.up")
     signs = torch.ones(scene.config.ffn_width)
     signs[channels] = -1

@@ -84,7 +84,7 @@ def shard_of_vocabulary_missing(scene: Scene) -> Planted:
 def trained_rows_unscaled(scene: Scene) -> Planted:
     """Give the rows of a few ids without the embedding's scale."""
     ids = scene.prompt.ids
-    hit = sorted(scene.draw.sample(sorted(set(ids[1:])), 3))
+    hit = scene.some(sorted(set(ids[1:])), 3)
 
     def run(self, original, given):
         plain = torch.nn.functional.embedding(given, self.weight)
@@ -124,7 +124,7 @@ def late_chunk_shifted(scene: Scene) -> Planted:
 def some_heads_unnormed(scene: Scene) -> Planted:
     """Leave the queries of some heads without their norm."""
     i, count = scene.layer(), scene.config.query_heads
-    heads = sorted(scene.draw.sample(range(count), scene.draw.randint(1, count // 2)))
+    heads = scene.some(range(count), scene.draw.randint(1, count // 2))
 
     def run(self, original, x):  # [B, N, T, H]
         out = original(x)
@@ -133,6 +133,23 @@ def some_heads_unnormed(scene: Scene) -> Planted:
 
     forward(layer(scene.model, i).self_attn.q_norm, run)
     return Planted((text_tap(i, "attn.q_norm"),), (only("q_norm_missing", "heads", heads),), f"heads {heads}")
+
+
+@case(operation="ffn part")
+def some_channels_unactivated(scene: Scene) -> Planted:
+    """Leave a shard of gate without its activation."""
+    i = scene.layer()
+    start, stop = scene.span(scene.config.ffn_width)
+
+    def act(self, x):
+        gate = self.gate_proj(x)
+        out = self.act_fn(gate)
+        out[..., start:stop] = gate[..., start:stop]
+        return out * self.up_proj(x)
+
+    mlp(act)(scene.model, i)
+    answers = (only("ffn_no_activation", "channels", list(range(start, stop))),)
+    return Planted((text_tap(i, "ffn.act"),), answers, f"channels {start} to {stop - 1}")
 
 
 @case(prompt="images", on=("tiny",))

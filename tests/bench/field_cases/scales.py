@@ -80,7 +80,7 @@ def norm_epsilon(scene: Scene) -> Planted:
 @case()
 def epsilon_of_all_norms(scene: Scene) -> Planted:
     """Give every norm another epsilon."""
-    epsilon = scene.draw.choice([1e-2, 1e-3, 1e-4])
+    epsilon = scene.draw.choice([1e-1, 3e-2, 1e-3, 1e-4])
     for module in text(scene.model).modules():
         if hasattr(module, "eps"):
             module.eps = epsilon

@@ -1,6 +1,6 @@
 """What a report says of a planted mistake: caught, placed, named, and with the right numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .case import About, Answer, AnyOf, Planted
@@ -42,6 +42,12 @@ def score(report: dict[str, Any], planted: Planted, alone: bool = True) -> Score
     first = report["first"]["tap"] if report["first"] else ""
     placed = first in planted.taps if alone else any(_at(one, planted) for one in _places(report))
     return Score(report["verdict"] == "bug", placed, bool(fits), exact)
+
+
+def others(report: dict[str, Any], planted: Sequence[Planted]) -> list[str]:
+    """List the names of causes that nobody planted."""
+    wanted = {answer.mutant for each in planted for answer in each.answers}
+    return [one["mutant"] for one in causes_of(report) if not names_of(one) & wanted]
 
 
 def _at(one: dict[str, Any], planted: Planted) -> bool:

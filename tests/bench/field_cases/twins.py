@@ -45,7 +45,7 @@ def everywhere(scene: Scene) -> range:
 
 def some(scene: Scene) -> list[int]:
     """Draw a third of the layers."""
-    return sorted(scene.draw.sample(everywhere(scene), scene.config.layers // 3))
+    return scene.some(everywhere(scene), scene.config.layers // 3)
 
 
 def drawn(scene: Scene, length: int) -> torch.Tensor:

@@ -7,7 +7,6 @@ import torch
 
 from .case import Scene
 from .helpers import module_of, put
-from .twins import TWINS as TWINS
 from .twins import drawn, everywhere, heads_within_groups, interleave, powers, some, times_columns, times_rows, twin
 
 
