@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -39,7 +40,9 @@ def print_table(lines: list[Line]) -> None:
         for name, dtype in sorted({(line["subject"], line["dtype"]) for line in some}):
             own = [line for line in some if (line["subject"], line["dtype"]) == (name, dtype)]
             counts = ", ".join(f"{sum(bool(line[word]) for line in own)} {word}" for word in columns)
-            print(f"{kind:<8}{name:<6}{dtype:<9} {len(own):>3}: {counts}")
+            ratios = [line["of_clean"] for line in own if "of_clean" in line]
+            times = f"; judged in {median(ratios):.2f}x the time of a clean dump" if ratios else ""
+            print(f"{kind:<8}{name:<6}{dtype:<9} {len(own):>3}: {counts}{times}")
     left = sum(line["kind"] == "not planted" for line in lines)
     if left:
         print(f"{left} not planted: their draws stay within rounding")

@@ -18,6 +18,12 @@ def ordered(name: str, order: list[int]) -> tuple[Answer, ...]:
     return (Answer(name, {"order": order}),)
 
 
+def either(name: str, order: list[int]) -> tuple[Answer, ...]:
+    """Name an order of what an operation gives, or its inverse where it is told of what the operation is given."""
+    inverse = [order.index(n) for n in range(len(order))]
+    return (*ordered(name, order), *ordered(name, inverse))
+
+
 @case(operation="heads")
 def q_heads_in_another_order(scene: Scene) -> Planted:
     """Permute the heads of queries, but not the columns of the output projection."""
@@ -25,7 +31,7 @@ def q_heads_in_another_order(scene: Scene) -> Planted:
     module = module_of(scene.model, i, "attn.q")
     put(module, by_rows(module.weight, order, scene.config.head_dim))
     taps = (text_tap(i, "attn.q"), text_tap(i, "attn.out"))
-    return Planted(taps, ordered("heads_permuted", order), f"order={order}")
+    return Planted(taps, either("heads_permuted", order), f"order={order}")
 
 
 @case(operation="heads")
@@ -34,9 +40,7 @@ def out_heads_in_another_order(scene: Scene) -> Planted:
     i, order = scene.layer(), scene.permutation(scene.config.query_heads)
     module = module_of(scene.model, i, "attn.out")
     put(module, by_columns(module.weight, order, scene.config.head_dim))
-    inverse = [order.index(n) for n in range(len(order))]
-    answers = (*ordered("heads_permuted", order), *ordered("heads_permuted", inverse))
-    return Planted((text_tap(i, "attn.out"),), answers, f"order={order}")
+    return Planted((text_tap(i, "attn.out"),), either("heads_permuted", order), f"order={order}")
 
 
 @case(on=("tiny",), operation="heads")
@@ -70,9 +74,7 @@ def interleaved_without_gains(scene: Scene) -> Planted:
         put(module, module.weight.unflatten(0, (-1, length))[:, order].flatten(0, 1))
     attention(layer(scene.model, i).self_attn, rotate=interleaved)
     taps = (text_tap(i, "attn.q"), text_tap(i, "attn.q_norm"))
-    inverse = torch.argsort(order).tolist()
-    answers = (*ordered("channels_permuted", order.tolist()), *ordered("channels_permuted", inverse))
-    return Planted(taps, answers, "gains not permuted")
+    return Planted(taps, either("channels_permuted", order.tolist()), "gains not permuted")
 
 
 @case(operation="channels")

@@ -2,18 +2,31 @@
 
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ref import compare
 
 from .case import Case
-from .score import in_words, others, said, score
-from .subject import LOGITS, NoDraw, Subject, draw, logits_moved
+from .score import causes_of, in_words, others, said, score
+from .subject import LOGITS, NoDraw, Subject, draw, logits_moved, subject
 from .three import draw_three, plant_three
 from .twins import Twin
 
 Line = dict[str, Any]
+
+
+@cache
+def clean_seconds(name: str, dtype: str, kind: str) -> float:
+    """Judge the clean dump, of which nothing may be named, and return its seconds, when all is compiled."""
+    one = subject(name, dtype)
+    with tempfile.TemporaryDirectory() as temporary:
+        one.write(one.model, kind, Path(temporary) / "dump")
+        reports = [compare(Path(temporary) / "dump", loaded=one.loaded) for _ in range(2)]
+    assert reports[1]["verdict"] == "match", f"{name} {dtype} {kind}: clean, and {said(reports[1])}"
+    assert not causes_of(reports[1]), f"{name} {dtype} {kind}: clean, and {said(reports[1])}"
+    return min(report["seconds"] for report in reports)
 
 
 def run_case(one: Subject, case: Case, seed: int) -> Line:
@@ -31,6 +44,7 @@ def run_case(one: Subject, case: Case, seed: int) -> Line:
     line |= scored._asdict() | {"drawn": drawn.planted.drawn, "moved": drawn.found.moved, "redrawn": drawn.redrawn}
     line |= {"wanted": f"{drawn.found.tap}: {in_words(drawn.planted.answers)}", "got": said(report)}
     line |= {"others": others(report, [drawn.planted]), "judging": report["seconds"]}
+    line["of_clean"] = report["seconds"] / clean_seconds(one.name, one.dtype, case.prompt)
     line["seconds"] = time.perf_counter() - start
     print_planted(line)
     return line

@@ -76,7 +76,8 @@ def is_value(got: Any, wanted: Any) -> bool:
 
 def in_words(answers: tuple[Answer, ...]) -> str:
     """Say what a report should say."""
-    return " or ".join(f"{one.mutant}({_parameters(one.parameters)})" for one in answers)
+    first = {one.mutant: one.parameters for one in reversed(answers)}
+    return " or ".join(f"{name}({_parameters(parameters)})" for name, parameters in reversed(first.items()))
 
 
 def said(report: dict[str, Any]) -> str:
