@@ -9,6 +9,7 @@ from ref.emulate.arithmetic import Arithmetic
 from ref.emulate.context import Rule, as_seen
 from ref.emulate.graph import Run
 from ref.emulate.one_pass import Unknown
+from ref.hypotheses.hypothesis import Hypothesis
 from ref.measure.distance import Errors, distance_of, errors_of, sums_of
 from ref.measure.floor import LIMIT, Floor, floor_of, in_floors
 from ref.measure.measure_logits import narrowed, some_columns
@@ -20,6 +21,8 @@ from ref.model.taps import row_of, tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant, describe
 
+MOST_LEFT = 8.0  # floors that a fitted mistake may leave of a large error
+CLOSE = 1.5  # times what the best leaves, and no more than noise: of those the one with the fewest fitted numbers is it
 NEAR = 0.2  # a coefficient within so much of 1 makes a mutant worth a floor of its own
 
 
@@ -35,11 +38,26 @@ class Evidence(NamedTuple):
     power: float  # distance of the mutant from the truth, in floors: how much there is to see
     value: np.ndarray | None  # of the mutant; None once classes are told apart
     before: float  # distance of the dump from the truth, in floors
+    hypothesis: Hypothesis | None = None  # with its parameters; None: of the catalogue
 
     @property
     def explains(self) -> bool:
-        """Tell whether the mistake leaves noise only, or next to nothing of a large error."""
-        return self.left <= LIMIT or (self.left <= self.before / 50 and abs(self.coefficient - 1) < 0.02)
+        """Tell whether the mistake leaves noise only, or next to nothing of a large error.
+
+        Next to nothing is less for what was fitted: a scale alone makes many errors smaller.
+        """
+        most = MOST_LEFT if self.hypothesis else float("inf")
+        return self.left <= LIMIT or (self.left <= min(self.before / 50, most) and abs(self.coefficient - 1) < 0.02)
+
+    @property
+    def free(self) -> int:
+        """How many numbers were fitted."""
+        return self.hypothesis.free if self.hypothesis else 0
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What the evidence of one cause has in common."""
+        return self.hypothesis.key if self.hypothesis else (self.mutant.name, (), "")
 
 
 def project(value: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
@@ -170,7 +188,25 @@ def evidence_at(pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence
     pass_runs = prepared(pass_runs, tap)
     mutants = candidates(tap, found.finding.span)
     several = side_by_side(lambda one: compare_with(pass_runs, one, tap, found), mutants)
-    return sorted((one for one in several if one), key=lambda one: (one.left, abs(one.coefficient - 1)))
+    return ranked(one for one in several if one)
+
+
+def compare_hypothesis(pass_runs: PassRuns, one: Hypothesis, tap: str, found: Measured) -> Evidence | None:
+    """Run one mistake with its parameters, as `compare_with`."""
+    evidence = compare_with(pass_runs, one.mutant, tap, found)
+    return evidence._replace(hypothesis=one) if evidence and (one.parameters or one.free) else evidence
+
+
+def ranked(several: Iterable[Evidence]) -> list[Evidence]:
+    """Order evidence: what explains a tap first, of those that leave as little the one with the fewest free numbers."""
+    several = list(several)
+    least = min((one.left for one in several if one.explains), default=0.0)
+
+    def place(one: Evidence):
+        close = one.explains and one.left <= CLOSE * max(1.0, least)
+        return not close, one.free if close else 0, one.left, abs(one.coefficient - 1)
+
+    return sorted(several, key=place)
 
 
 def classes_of(evidence: list[Evidence], found: Measured) -> list[int]:
@@ -191,7 +227,7 @@ def classes_of(evidence: list[Evidence], found: Measured) -> list[int]:
 
 
 def _same(a: Evidence, b: Evidence, found: Measured) -> bool:
-    if not (a.explains and b.explains) or found.floor is None:
+    if not (a.explains and b.explains) or found.floor is None or a.free != b.free:
         return False
     assert a.value is not None
     assert b.value is not None
@@ -217,7 +253,9 @@ def conclusions(evidence: list[Evidence], classes: list[int]) -> list[dict[str, 
         else:
             word = "undetermined"
         numbers = {"coefficient": one.coefficient, "stderr": one.stderr, "left": one.left}
-        rows.append(
-            describe(one.mutant) | numbers | {"class": number, "verdict": word, "tap": one.tap, "pass": one.number}
-        )
+        fitted_numbers = [p.as_json() for p in one.hypothesis.parameters] if one.hypothesis else []
+        more = {"parameters": fitted_numbers} if fitted_numbers else {}
+        more |= {"where": one.hypothesis.where} if one.hypothesis and one.hypothesis.where else {}
+        place = {"class": number, "verdict": word, "tap": one.tap, "pass": one.number}
+        rows.append(describe(one.mutant) | numbers | place | more)
     return rows

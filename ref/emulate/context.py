@@ -68,7 +68,8 @@ class Context(NamedTuple):
 
     def is_mutated(self, *names: str) -> bool:
         """Tell whether a mutant stands in the place of one of these operations."""
-        return any(tap_group(self.prefix + name) in self.run.mutant for name in names)
+        taps = [self.prefix + name for name in names]
+        return any(tap in self.run.mutant or tap_group(tap) in self.run.mutant for tap in taps)
 
     def keys(self) -> tuple[np.ndarray, np.ndarray, int]:
         """Return all keys and values that the queries may see, and the key index of the first."""

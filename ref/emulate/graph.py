@@ -33,7 +33,7 @@ class Run:
         arithmetic: how to compute.
         given: tap -> a function that loads the dump's value; {} to compute all from the prompt.
         before: the same run of the pass that this one continues, None for a first.
-        mutant: tap group -> rule that stands in for the graph's own.
+        mutant: tap group, or one tap -> rule that stands in for the graph's own.
         heard: tap -> dtype of the dump's tensor. A valid run rounds to it: under autocast each tap has its own.
     """
 
@@ -97,7 +97,7 @@ class Run:
         context = Context(
             self, tap, ".".join(parts[:3]) + "." if inside else parts[0] + ".", int(parts[2]) if inside else -1
         )
-        rule = self.mutant.get(group)
+        rule = self.mutant.get(tap) or self.mutant.get(group)
         if rule is not None:
             self.used.add(group)
         self.inputs[tap] = {}

@@ -4,9 +4,10 @@ import time
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from ref.diagnosis.bases import Bases
 from ref.diagnosis.below_floor import BelowFloor
 from ref.diagnosis.coverage import Coverage
-from ref.diagnosis.evidence import classes_of, evidence_at
+from ref.diagnosis.diagnose import Diagnoses
 from ref.diagnosis.find_arithmetic import (
     ENDS,
     PRODUCTS,
@@ -18,7 +19,6 @@ from ref.diagnosis.find_arithmetic import (
     products_off,
     summed_in_float16,
 )
-from ref.diagnosis.simple_fits import fits_of
 from ref.dump.opened import Dump
 from ref.emulate.arithmetic import emulate
 from ref.emulate.one_pass import OnePass, pass_of
@@ -29,12 +29,11 @@ from ref.judge.walk import walk
 from ref.measure.measure_tap import Measured
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
-from ref.model.taps import row_of, tap_group
+from ref.model.taps import tap_group
 from ref.ops.visibility import Composition
 
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
 PROPOSED = 12  # bad taps for which another arithmetic is looked for: the first products tell
-DIAGNOSED = 4  # bad taps of one group that are diagnosed: those after it tell the same
 
 
 class Question(NamedTuple):
@@ -176,20 +175,42 @@ class Hearing:
         policy = members_of(family)[0][0]
         # errors of rounded operands are alike along whole rows: a projection would take them for a mistake
         self.low = policy.stored in ("bfloat16", "float16") and policy.operands == "stored"
-        self.diagnosed: dict[str, int] = {}
-        self.evidence: list[tuple[Measured, list, list[int]]] = []
-        self.fits: list[dict[str, Any]] = []
+        self.diagnoses, self.bases = Diagnoses(), Bases()
 
-    def __call__(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
-        """Take note of what was measured at a tap, while the runs still hold its inputs."""
+    def __call__(self, pass_runs: PassRuns, tap: str, found: Measured) -> Measured:
+        """Take note of what was measured at a tap, while the runs still hold its inputs.
+
+        Returns:
+            The same; of a value in another basis what was measured after it was undone.
+        """
+        found = self.bases.follow(pass_runs, tap, found) or found
+        self._measured_again()
         finding = found.finding
         if finding.verdict == "bug" and found.value is not None and not finding.nonfinite:
             self._propose(pass_runs, tap, found)
-            self._diagnose(pass_runs, tap, found)
-        elif self.low:
+            found = self._diagnose(pass_runs, tap, found)
+        elif self.low and not finding.why:
             self.hidden.listen(pass_runs, tap, found)
-        if finding.verdict == "match" and found.value is not None:
+        if found.finding.verdict == "match" and found.value is not None and not found.finding.why:
             self.coverage.listen(pass_runs, tap, found)
+        return found
+
+    def end(self, pass_runs: PassRuns, prefix: str) -> None:
+        """Take note of the end of a stage: what is in another basis must have cancelled in it."""
+        if prefix:
+            self.bases.finish(pass_runs, prefix)
+
+    def _diagnose(self, pass_runs: PassRuns, tap: str, found: Measured) -> Measured:
+        """Say what a wrong tap is; where another basis may be all of it, go on in that basis."""
+        best = self.diagnoses.at(pass_runs, tap, found).best
+        if best and best.hypothesis and best.hypothesis.basis is not None and tap in pass_runs.stored:
+            return self.bases.begin(pass_runs, found, best.hypothesis)
+        return found
+
+    def _measured_again(self) -> None:
+        for pass_runs, tap, found in self.bases.again:
+            self.diagnoses.at(pass_runs, tap, found)
+        self.bases.again.clear()
 
     def _propose(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
         """Stop where another arithmetic explains a product: all that follows is then judged by that."""
@@ -200,24 +221,11 @@ class Hearing:
         if finding:
             raise OtherArithmetic(finding)
 
-    def _diagnose(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
-        group = found.finding.group
-        self.diagnosed[group] = self.diagnosed.get(group, 0) + 1
-        if self.diagnosed[group] > DIAGNOSED:
-            return
-        evidence = evidence_at(pass_runs, tap, found)
-        classes = classes_of(evidence, found)
-        told = found._replace(value=None, truth=None, floor=None, runs=())  # what is kept to the end holds no arrays
-        self.evidence.append((told, [one._replace(value=None) for one in evidence], classes))
-        unexplained = not evidence or not evidence[0].explains
-        if unexplained and not row_of(tap).is_visibility and found.floor and found.value is not None:
-            assert found.truth is not None
-            more = fits_of(found.value, found.truth, found.floor, tap, found.finding.local_ratio or 0.0)
-            self.fits += [fit | {"tap": tap, "pass": pass_runs.number} for fit in more]
-
 
 def _measure(all_runs: list[PassRuns], question: Question, hearing: Hearing):
-    findings, profiles = [], {}
+    findings: list[TapFinding] = []
+    profiles = {}
+    hearing.diagnoses.passes = all_runs
     total = sum(len(pass_runs.stored) + len(pass_runs.partial) for pass_runs in all_runs)
     begin = time.perf_counter()
     for found in walk(all_runs, question.loaded, all_runs[0].one_pass.held, hearing):
@@ -226,6 +234,7 @@ def _measure(all_runs: list[PassRuns], question: Question, hearing: Hearing):
         profiles[found.finding.place] = found.profile
         if question.progress:
             question.progress(len(findings), total)
+    findings = [hearing.bases.changed.get(one.place, one) for one in findings]
     order = {name: i for i, name in enumerate(_all_taps(all_runs))}
     findings.sort(key=lambda one: (one.pass_number, order[one.tap]))
     return findings, profiles

@@ -4,11 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from ref.diagnosis.break_ties import contradictions
-from ref.diagnosis.evidence import conclusions
+from ref.diagnosis.diagnose import Diagnosis
+from ref.diagnosis.evidence import Evidence, conclusions
 from ref.dump.opened import Dump
+from ref.judge.causes import causes_in
 from ref.judge.judgement import Judgement, known_taps, possible_taps
 from ref.measure.floor import LIMIT
 from ref.measure.tap_finding import TapFinding
+from ref.mutants import tap_mutants
 from ref.weights.resolve import Loaded
 
 DRIFT = 2 * LIMIT  # floors that what is inherited may be off by while every operation matches
@@ -37,7 +40,7 @@ def other_arithmetic(judged: Judgement, declared: str) -> dict[str, Any] | None:
 
 
 def found_in(judged: Judgement, loaded: Loaded) -> dict[str, Any]:
-    """Return what a report says of a judgement: the verdict, the taps, and the diagnosis of the first divergence.
+    """Return what a report says of a judgement: the verdict, the taps, what causes it, the first divergence.
 
     Args:
         judged: all taps, and what was heard of mistakes on the way.
@@ -46,7 +49,10 @@ def found_in(judged: Judgement, loaded: Loaded) -> dict[str, Any]:
     hidden = judged.hearing.hidden.found()
     findings = _with_hidden(judged.findings, hidden)
     first = next((one for one in findings if one.verdict == "bug"), None)
-    diagnosis = _first_diagnosis(judged, findings, loaded, first) or hidden
+    diagnoses = _of_bugs(judged, findings, hidden)
+    counts = _contradictions(judged, findings, loaded, diagnoses)
+    causes, proof = causes_in(judged, loaded, diagnoses, counts)
+    diagnosis = _first_diagnosis(judged, diagnoses, counts, first) or hidden
     if first is None:
         findings = _with_drift(findings)
     undetermined = not findings or any(one.verdict == "undetermined" for one in findings)
@@ -55,9 +61,41 @@ def found_in(judged: Judgement, loaded: Loaded) -> dict[str, Any]:
         "first": first and {"tap": first.tap, "layer": first.layer, "pass": first.pass_number},
         "taps": [one.as_json() for one in findings],
         "diagnosis": diagnosis,
-        "fits": [fit for fit in judged.hearing.fits if first and fit["tap"] == first.tap],
+        "causes": causes,
+        "proof": proof,
+        "bases": judged.hearing.bases.rows(),
+        "tried": judged.hearing.diagnoses.tried.as_json(),
+        "fits": [fit for one in diagnoses if first and one.finding.tap == first.tap for fit in one.fits],
         "decide": _decide(diagnosis, first is not None),
     }
+
+
+def _of_bugs(judged: Judgement, findings: list[TapFinding], hidden: list[dict[str, Any]]) -> list[Diagnosis]:
+    """Return a diagnosis of every tap that is a bug, empty where none was made; in the order of the findings."""
+    made = {one.finding.place: one for one in [*judged.hearing.diagnoses.found, *judged.hearing.bases.bugs]}
+    for row in hidden:
+        mutant = tap_mutants()[row["mutant"]]
+        for place in zip(row["passes"], row["taps"], strict=True):
+            one = Evidence(mutant, place[1], place[0], row["coefficient"], row["stderr"], 0.0, 0.0, None, 0.0)
+            made[place] = Diagnosis(_at(findings, place), [one], [0], [])
+    return [
+        made[one.place]._replace(finding=one) if one.place in made else Diagnosis(one, [], [], [])
+        for one in findings
+        if one.verdict == "bug"
+    ]
+
+
+def _at(findings: list[TapFinding], place: tuple[int, str]) -> TapFinding:
+    return next(one for one in findings if one.place == place)
+
+
+def _contradictions(judged: Judgement, findings, loaded, diagnoses: list[Diagnosis]) -> dict[str, int]:
+    """Count what contradicts each of the known mistakes that explain some tap equally well."""
+    tied = {one.mutant.name for each in diagnoses if len(each.tied) > 1 for one in each.tied if one.hypothesis is None}
+    if not tied:
+        return {}
+    held = judged.all_runs[0].one_pass.held
+    return contradictions(judged.all_runs, loaded, held, sorted(tied), findings)
 
 
 def _with_hidden(findings: list[TapFinding], hidden: list[dict[str, Any]]) -> list[TapFinding]:
@@ -85,27 +123,25 @@ def _with_drift(findings: list[TapFinding]) -> list[TapFinding]:
 
 
 def _first_diagnosis(
-    judged: Judgement, findings: list[TapFinding], loaded, first: TapFinding | None
+    judged: Judgement, diagnoses: list[Diagnosis], counts: dict[str, int], first: TapFinding | None
 ) -> list[dict[str, Any]]:
-    """Return the conclusions at the first bad tap; ties are broken by the taps that match."""
+    """Return the conclusions at the first bad tap; ties are broken by the other taps."""
     if first is None:
         return []
     if judged.partly and judged.finding and first.tap == judged.finding.tap:
         return [judged.finding.mistake()]
-    for found, evidence, classes in judged.hearing.evidence:
-        if found.finding.place == first.place:
-            return _without_ties(judged, findings, loaded, conclusions(evidence, classes))
-    return []
+    here = next((one for one in diagnoses if one.finding.place == first.place), None)
+    if here is None or any(one.mutant.subtle and one.before == 0.0 and one.left == 0.0 for one in here.evidence[:1]):
+        return []  # below the noise: its row says more
+    return _without_ties(conclusions(here.evidence, here.classes), counts)
 
 
-def _without_ties(judged: Judgement, findings: list[TapFinding], loaded, rows: list[dict[str, Any]]):
+def _without_ties(rows: list[dict[str, Any]], counts: dict[str, int]) -> list[dict[str, Any]]:
     """Clear the tied mistakes that contradict other taps more than the best of them does."""
-    tied = [row for row in rows if row["class"] == 0 and row["verdict"] == "tied"]
+    tied = [row for row in rows if row["class"] == 0 and row["verdict"] == "tied" and row["mutant"] in counts]
     if len(tied) < 2:
         return rows
-    held = judged.all_runs[0].one_pass.held
-    counts = contradictions(judged.all_runs, loaded, held, [row["mutant"] for row in tied], findings)
-    least = min(counts.values())
+    least = min(counts[row["mutant"]] for row in tied)
     for row in tied:
         row["contradictions"] = counts[row["mutant"]]
         if row["contradictions"] > least:

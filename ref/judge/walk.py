@@ -1,7 +1,7 @@
 """The judge: goes through a dump stage by stage, and measures each tap twice, from the prompt and on its own inputs."""
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from ref.weights.resolve import Loaded
 
 
-Listener = Callable[[PassRuns, str, Measured], None]
+class Listener(Protocol):
+    """What is told of each tap while the runs still hold its inputs, and may say otherwise of it."""
+
+    def __call__(self, pass_runs: PassRuns, tap: str, found: Measured) -> Measured:
+        """Take note of a tap; return what is found there after all."""
+        ...
+
+    def end(self, pass_runs: PassRuns, prefix: str) -> None:
+        """Take note of the end of a stage."""
+        ...
 
 
 def walk(all_runs: list[PassRuns], loaded: "Loaded", held: str, listen: Listener) -> Iterator[Measured]:
@@ -60,10 +69,9 @@ def _judge_chain(chain: list[PassRuns], stage: Stage, wide, narrow, listen: List
         pass_runs.enter(stage, wide, narrow)
     for pass_runs in chain:
         for tap in _taps(pass_runs, stage):
-            found = _measure(pass_runs, tap)
-            listen(pass_runs, tap, found)
-            yield found
+            yield listen(pass_runs, tap, _measure(pass_runs, tap))
     for pass_runs in chain:
+        listen.end(pass_runs, stage.prefix)
         pass_runs.finish(stage)
     for pass_runs in chain:
         pass_runs.forget(left_by(stage))

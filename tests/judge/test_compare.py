@@ -6,6 +6,7 @@ from support.judged import captured, dumped, replaced
 
 import ref
 from ref import compare
+from ref.emulate.graph import RULES
 from ref.errors import BadInput
 from ref.golden_files.files import golden_root
 from ref.judge.compare import compare_with_profiles, family_of
@@ -118,19 +119,21 @@ def _put(x, place, value):
 
 
 @pytest.mark.parametrize(
-    ("change", "kind"),
+    ("change", "name"),
     [
-        (lambda x: x * np.float32(1.25), "scale"),
-        (lambda x: -x, "sign"),
-        (lambda x: x[..., ::-1].copy(), "permutation"),
-        (lambda x: np.roll(x, 1, axis=1), "shift"),
+        (lambda x: x * np.float32(1.25), "values_scaled"),
+        (lambda x: -x, "signs_reversed"),
+        (lambda x: x[..., ::-1].copy(), "channels_permuted"),
+        (lambda x: np.roll(x, 1, axis=1), "tokens_permuted"),
+        (lambda x: np.concatenate([x[:, :1], x[:, :-1]], axis=1), "tokens_shifted"),
     ],
 )
-def test_fits_for_what_no_mutant_knows(clean, change, kind):
-    report = judge(replaced(clean, LAYER + "ffn.up", change))
-    assert report["first"]["tap"] == LAYER + "ffn.up"
-    assert report["fits"][0]["kind"] == kind
-    assert report["decide"]
+def test_what_no_mutant_knows_is_named_with_its_numbers(change, name):
+    group = "text.layer.*.ffn.up"
+    report = judge(captured(rules={group: lambda at: change(RULES[group](at))}))
+    assert report["first"]["tap"] == "text.layer.0.ffn.up"
+    assert [cause["mutant"] for cause in report["causes"]] == [name]
+    assert report["causes"][0]["parameters"]
 
 
 def test_coverage_says_what_was_not_exercised(clean):

@@ -58,6 +58,10 @@ def example(layers=18, vision_layers=0, tokens=40, passes=1, seed=0):
         "first": None,
         "taps": rows,
         "diagnosis": [],
+        "causes": [],
+        "proof": None,
+        "bases": [],
+        "tried": {"catalogue": 0, "families": [], "not_tried": []},
         "fits": [],
         "decide": "",
         "coverage": [

@@ -1,0 +1,294 @@
+"""Other bases: values that a port keeps in another order, or times other signs or factors, and rightly so.
+
+A permutation of heads that the output projection undoes is no mistake. Where one explains a tap it is undone, and what
+follows is judged on the undone values, up to the operation where it must cancel. If it does, the tap is no bug.
+"""
+
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ref.diagnosis.diagnose import Diagnosis
+from ref.diagnosis.evidence import Evidence
+from ref.emulate.graph import RULES
+from ref.emulate.text_rules import NORMS, norm_eps, norm_input
+from ref.hypotheses.hypothesis import Hypothesis, Parameter, mutant_of
+from ref.hypotheses.orders import Change
+from ref.measure.distance import distance_of
+from ref.measure.floor import LIMIT
+from ref.measure.measure_tap import Measured, measure_tap
+from ref.measure.pass_runs import PassRuns
+from ref.measure.tap_finding import TapFinding
+from ref.model.taps import row_of, tap_group
+
+MUCH = 50  # times less than before is little, too: scales read off small gains are not exact
+LEAST = 1e-3  # a gain smaller than that says nothing of what it was divided by
+
+
+class Kept(NamedTuple):
+    """A tap that a dump keeps in another basis."""
+
+    number: int  # of the pass
+    tap: str
+    changes: tuple[Change, ...]
+    roots: frozenset[str]  # the taps where it begins
+    what: str
+    raw: Any  # the dump's own tensor
+    doubted: bool = False  # it is right as it is, too: its own weights may not be in the basis
+    inside: bool = False  # a norm whose gain w was scaled instead of 1 + w
+
+
+class Bases:
+    """Follows values in another basis through a layer."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, str], Kept] = {}  # whose basis has not cancelled yet
+        self.done: dict[tuple[int, str], tuple[Kept, str]] = {}  # and where it cancelled
+        self.made: dict[tuple[int, str], TapFinding] = {}  # of those taps, on undone values
+        self.changed: dict[tuple[int, str], TapFinding] = {}  # findings that were made earlier and hold no longer
+        self.bugs: list[Diagnosis] = []  # of those
+        self.again: list[tuple[PassRuns, str, Measured]] = []  # taps that were measured again, to be diagnosed
+
+    def parents(self, pass_runs: PassRuns, tap: str, span: tuple[str, ...]) -> list[Kept]:
+        """List the values in another basis that a tap was made from."""
+        inputs = set(span) | {tap}
+        names = {name for one in inputs for name in pass_runs.local.inputs.get(one, {})}
+        return [self.kept[pass_runs.number, name] for name in names if (pass_runs.number, name) in self.kept]
+
+    def begin(self, pass_runs: PassRuns, found: Measured, hypothesis: Hypothesis) -> Measured:
+        """Undo a basis where it begins, and measure the tap again."""
+        finding = found.finding
+        kept = Kept(
+            pass_runs.number, finding.tap, (hypothesis.basis,), frozenset({finding.tap}), hypothesis.mutant.what,
+            pass_runs.stored[finding.tap],
+        )  # fmt: skip
+        return self._undo(pass_runs, kept)
+
+    def follow(self, pass_runs: PassRuns, tap: str, found: Measured) -> Measured | None:
+        """Judge a tap that was made from values in another basis; None where it is a bug of its own.
+
+        Args:
+            pass_runs: the pass.
+            tap: its name.
+            found: what was measured, on undone inputs.
+        """
+        parents = self.parents(pass_runs, tap, found.finding.span)
+        if not parents:
+            return None
+        if found.finding.verdict == "match":
+            self._cancel(parents, tap)
+            return found
+        if found.finding.verdict != "bug" or found.value is None or found.finding.nonfinite:
+            return None
+        changes = self._inherited(found, tap, parents)
+        if changes:
+            return self._undo(pass_runs, self._child(pass_runs, tap, changes, parents, False))
+        if self._right_as_it_is(pass_runs, tap, parents):
+            able = self._able(found, tap, parents)
+            if able:  # its own weights may have been forgotten: what follows tells
+                return self._undo(pass_runs, self._child(pass_runs, tap, able, parents, True))
+            return self._refute(pass_runs, tap, parents)
+        again = self._scaled_inside(pass_runs, tap, parents)
+        if again is None:
+            self._cancel(parents, "")
+        return again
+
+    def finish(self, pass_runs: PassRuns, prefix: str) -> None:
+        """End a layer: what has not cancelled by now never does."""
+        for key, kept in list(self.kept.items()):
+            if key[0] == pass_runs.number and kept.tap.startswith(prefix):
+                self._unproved(key)
+
+    def _child(self, pass_runs: PassRuns, tap: str, changes, parents: list[Kept], doubted: bool) -> Kept:
+        roots = frozenset().union(*(one.roots for one in parents))
+        return Kept(pass_runs.number, tap, tuple(changes), roots, parents[0].what, pass_runs.stored[tap], doubted)
+
+    def _undo(self, pass_runs: PassRuns, kept: Kept) -> Measured:
+        raw, axes = kept.raw, row_of(kept.tap).axes.split()
+        self._store(pass_runs, kept.tap, _undone(raw, kept.changes, axes))
+        self.kept[kept.number, kept.tap] = kept
+        found = measure_tap(pass_runs, kept.tap)
+        finding = found.finding
+        if kept.doubted:  # what follows tells
+            finding = replace(finding, verdict="match")
+        if finding.verdict == "match":
+            finding = replace(finding, why=f"in another basis: {kept.what}")
+        self.made[kept.number, kept.tap] = finding
+        return found._replace(finding=finding, runs=())
+
+    def _store(self, pass_runs: PassRuns, tap: str, stored: Any) -> None:
+        pass_runs.stored[tap] = stored
+        pass_runs.loaded.pop(tap, None)
+        for run in pass_runs.all_runs():
+            if run.is_given(tap):
+                run.memo.pop(tap, None)
+                run.memo.pop(".".join(tap.split(".")[:3]) + ".history.k", None)
+                run.memo.pop(".".join(tap.split(".")[:3]) + ".history.v", None)
+
+    def _inherited(self, found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
+        """Return the changes of its inputs that a tap has as well."""
+        value, truth, floor = found.value, found.truth, found.floor
+        assert value is not None
+        assert truth is not None
+        assert floor is not None
+        several = self._able(found, tap, parents)
+        for count in range(1, len(several) + 1):
+            for changes in combinations(several, count):
+                undone = value.astype(np.float64)
+                for change in reversed(changes):
+                    undone = change.undo(undone, row_of(tap).axes.split())
+                if _near(undone, truth, floor, tap):
+                    return changes
+        return ()
+
+    def _able(self, found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
+        """List the changes that a tap's axes can have."""
+        axes = row_of(tap).axes.split()
+        assert found.value is not None
+        if row_of(tap).op == "add":  # what is added to the stream is in the stream's basis
+            return ()
+        out: list[Change] = []
+        for parent in parents:
+            for change in parent.changes:
+                for one in (change, change.for_queries(found.value.shape, axes)):
+                    if one is None or not one.fits(found.value.shape, axes):
+                        continue
+                    if not any(one.same(other) for other in out):
+                        out.append(one)
+        return tuple(out[:4])
+
+    def _right_as_it_is(self, pass_runs: PassRuns, tap: str, parents: list[Kept]) -> bool:
+        """Tell whether a tap matches on the dump's own values, none of them undone."""
+        undone = {one.tap: pass_runs.stored[one.tap] for one in parents}
+        for one in parents:
+            self._store(pass_runs, one.tap, one.raw)
+        try:
+            return measure_tap(pass_runs, tap).finding.verdict == "match"
+        finally:
+            for name, stored in undone.items():
+                self._store(pass_runs, name, stored)
+
+    def _refute(self, pass_runs: PassRuns, tap: str, parents: list[Kept]) -> Measured:
+        """The next operation takes the values as they are: no basis, but a mistake where it began."""
+        roots = frozenset().union(*(one.roots for one in parents))
+        line = [one for key, one in self.kept.items() if key[0] == pass_runs.number and one.roots & roots]
+        for one in line:
+            self._store(pass_runs, one.tap, one.raw)
+            del self.kept[one.number, one.tap]
+        for one in line:
+            found = measure_tap(pass_runs, one.tap)
+            self.changed[one.number, one.tap] = found.finding
+            if one.tap not in roots and found.finding.verdict == "bug":
+                self.again.append((pass_runs, one.tap, found))
+        return measure_tap(pass_runs, tap)
+
+    def _scaled_inside(self, pass_runs: PassRuns, tap: str, parents: list[Kept]) -> Measured | None:
+        """Try whether a norm's gain was made 1 + w / s where (1 + w) / s is right: the weights after it have s."""
+        for one in parents:
+            axes = row_of(one.tap).axes.split()
+            if tap_group(one.tap) not in NORMS or one.changes[0].factor is None or axes != ["B", "T", "D"]:
+                continue
+            gain = np.asarray(getattr(pass_runs.local.weights, NORMS[tap_group(one.tap)][1]), np.float64)
+            read = one.changes[0].factor * (1 + gain) - 1
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scales = np.where(np.abs(gain) > LEAST, read / gain, 1.0)
+            undone, before = pass_runs.stored[one.tap], measure_tap(pass_runs, tap).finding.local_ratio or 0.0
+            change = Change(one.changes[0].axis, factor=scales)
+            self._store(pass_runs, one.tap, _undone(one.raw, (change,), axes))
+            again = measure_tap(pass_runs, tap)
+            self._store(pass_runs, one.tap, undone)
+            if (again.finding.local_ratio or 0.0) <= max(LIMIT, before / MUCH):
+                if not one.inside:
+                    self._blame_gain(one, scales)
+                    self.kept[one.number, one.tap] = one._replace(inside=True)
+                why = f"in another basis: {one.what}"
+                return again._replace(finding=replace(again.finding, verdict="match", why=why), runs=())
+        return None
+
+    def _blame_gain(self, one: Kept, scales: np.ndarray) -> None:
+        what = "Scales were folded into the gain w before 1 was added: 1 + w / s, where (1 + w) / s cancels."
+        assert one.changes[0].factor is not None
+        factor, group = one.changes[0].factor / scales, tap_group(one.tap)  # as the weights after it, times s, see it
+
+        def rule(at):
+            return RULES[group](at) * factor.astype(at.ops.dtype)
+
+        self._bug(one, "norm_gain_scaled_before_one", what, {group: rule})
+
+    def _bug(self, one: Kept, name: str, what: str, rules: dict[str, Any]) -> None:
+        """Call a tap in another basis a bug after all."""
+        key = one.number, one.tap
+        finding = replace(self.made[key], verdict="bug", why=what)
+        hypothesis = Hypothesis(mutant_of(name, what, rules), (Parameter("basis", one.what),), 1)
+        evidence = Evidence(hypothesis.mutant, one.tap, one.number, 1.0, 0.0, 0.0, 0.0, None, 0.0, hypothesis)
+        self.changed[key] = finding
+        self.bugs.append(Diagnosis(finding, [evidence], [0], []))
+
+    def _cancel(self, parents: list[Kept], tap: str) -> None:
+        """A tap is right on undone values: the basis has cancelled, and all that led here is right in it."""
+        roots = frozenset().union(*(one.roots for one in parents))
+        for key, one in list(self.kept.items()):
+            if not one.roots & roots or key[0] != parents[0].number or key in self.done:
+                continue
+            if one.inside:
+                continue
+            if one.doubted:
+                what = (
+                    f"Its own weights are not in the basis of its input, as the operations after it expect: {one.what}"
+                )
+                self._bug(one, "weights_not_in_the_basis", what, _own_weights(one))
+            else:
+                self.done[key] = one, tap
+
+    def _unproved(self, key: tuple[int, str]) -> None:
+        kept = self.kept.pop(key)
+        if key not in self.done and key not in self.changed:
+            why = f"in another basis: {kept.what} No later tap of the dump tells whether it cancels"
+            self.changed[key] = replace(self.made[key], verdict="undetermined", why=why)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row of the report for each basis: what it is, and where it cancels."""
+        out: dict[str, dict[str, Any]] = {}
+        for kept, cancels in self.done.values():
+            row = out.setdefault(kept.what, {"what": kept.what, "layers": set(), "taps": {}, "cancels_at": {}})
+            parts = kept.tap.split(".")
+            row["layers"] |= {int(parts[2])} if parts[1:2] == ["layer"] else set()
+            row["taps"][kept.tap] = None
+            row["cancels_at"] |= {cancels: None} if cancels else {}
+        return [
+            row | {"layers": sorted(row["layers"]), "taps": list(row["taps"]), "cancels_at": list(row["cancels_at"])}
+            for row in out.values()
+        ]
+
+
+def _undone(raw: Any, changes: tuple[Change, ...], axes: list[str]) -> Any:
+    """Return a dump's tensor that is brought out of a basis when it is read."""
+
+    def read():
+        value = raw.load()
+        for change in reversed(changes):
+            value = change.undo(value, axes)
+        return np.ascontiguousarray(value)
+
+    return raw._replace(read=read)
+
+
+def _near(value: np.ndarray, truth: np.ndarray, floor, tap: str) -> bool:
+    return value.shape == truth.shape and floor.ratio(distance_of(value, truth, tap)) <= LIMIT
+
+
+def _own_weights(kept: Kept) -> dict[str, Any]:
+    """Return the rule of weights that are not in the basis: in it, the operation is what the dump has undone."""
+    group = tap_group(kept.tap)
+
+    def rule(at):
+        # values undone, the operation as it is, and undone again: what the weights lack of the basis
+        gain = NORMS.get(group)
+        if gain is None or kept.changes[0].order is None:
+            return RULES[group](at)
+        weight = at.vector(gain[1])
+        return at.ops.rms_norm(norm_input(at), kept.changes[0].undo(weight, [kept.changes[0].axis]), norm_eps(at))
+
+    return {group: rule}

@@ -1,0 +1,160 @@
+"""Causes: wrong taps that one mistake explains, told once, whatever layers and passes they are in."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ref.diagnosis.diagnose import Diagnosis
+from ref.diagnosis.evidence import Evidence
+from ref.hypotheses.hypothesis import Parameter
+from ref.mutants.base import describe
+
+AGREE = 6.0  # standard errors within which two fitted numbers are one
+
+
+class Cause(NamedTuple):
+    """One mistake and the taps that it explains; of an unexplained one the taps of one group."""
+
+    diagnoses: list[Diagnosis]  # in the order of execution
+    evidence: list[Evidence | None]  # of each: what explains it; None where nothing does
+    tied: list[str]  # names of mistakes that explain all of it as well
+
+    @property
+    def name(self) -> str:
+        """The mistake's name; empty where it has none."""
+        return self.evidence[0].mutant.name if self.evidence[0] else ""
+
+
+def causes_of(diagnoses: Iterable[Diagnosis], contradictions: Mapping[str, int]) -> list[Cause]:
+    """Group wrong taps by what explains them.
+
+    Args:
+        diagnoses: of wrong taps, in the order of execution.
+        contradictions: of tied mistakes of the catalogue, from `break_ties`; a name without any counts none.
+
+    Returns:
+        Causes; that of the first wrong tap first.
+    """
+    diagnoses = list(diagnoses)
+    left = {one.finding.place: one for one in diagnoses}
+    best = {place: _least(one, contradictions) for place, one in left.items()}
+    causes = []
+    while left:
+        counts = Counter(_group_key(one) for place in left for one in best[place])
+        if not counts:
+            break
+        most = max(counts.values())
+        ties = [key for key, count in counts.items() if count == most]
+        key = ties[0]
+        places = [place for place in left if any(_group_key(one) == key for one in best[place])]
+        chosen = [next(one for one in best[place] if _group_key(one) == key) for place in places]
+        also = [
+            name
+            for name in dict.fromkeys(tie[0] for tie in ties[1:])
+            if name != key[0] and _all_have(best, places, name)
+        ]
+        causes.append(Cause([left[place] for place in places], list(chosen), also))
+        for place in places:
+            del left[place]
+    causes = _merged(causes) + _unexplained(left.values())
+    order = {one.finding.place: i for i, one in enumerate(diagnoses)}
+    return sorted(causes, key=lambda one: order[one.diagnoses[0].finding.place])
+
+
+def _merged(causes: list[Cause]) -> list[Cause]:
+    """Put causes together whose numbers agree within their errors."""
+    out: list[Cause] = []
+    for cause in causes:
+        for i, other in enumerate(out):
+            if _agree(cause.evidence[0], other.evidence[0]) and not (cause.tied or other.tied):
+                pairs = zip([*other.diagnoses, *cause.diagnoses], [*other.evidence, *cause.evidence], strict=True)
+                order = sorted(pairs, key=lambda pair: pair[0].finding.pass_number)  # stable: taps stay in their order
+                out[i] = Cause([one for one, _ in order], [one for _, one in order], [])
+                break
+        else:
+            out.append(cause)
+    return out
+
+
+def _agree(a: Evidence | None, b: Evidence | None) -> bool:
+    if a is None or b is None or a.hypothesis is None or b.hypothesis is None or a.mutant.name != b.mutant.name:
+        return False
+    pairs = list(zip(a.hypothesis.parameters, b.hypothesis.parameters, strict=False))
+    same_where = a.hypothesis.where == b.hypothesis.where
+    return same_where and len(pairs) == len(a.hypothesis.parameters) and all(_same_number(x, y) for x, y in pairs)
+
+
+def _same_number(a: Parameter, b: Parameter) -> bool:
+    if not (isinstance(a.value, float) and isinstance(b.value, float)):
+        return a.value == b.value
+    within = AGREE * math.hypot(a.stderr or 0.0, b.stderr or 0.0) + 1e-4 * abs(a.value)
+    return a.name == b.name and abs(a.value - b.value) <= within
+
+
+def _all_have(best, places, name: str) -> bool:
+    return all(any(one.mutant.name == name for one in best[place]) for place in places)
+
+
+def _least(one: Diagnosis, contradictions: Mapping[str, int]) -> list[Evidence]:
+    """Return what explains a tap, without those that contradict other taps more than the best of them does."""
+    tied = one.tied
+    least = min((contradictions.get(evidence.mutant.name, 0) for evidence in tied), default=0)
+    return [evidence for evidence in tied if contradictions.get(evidence.mutant.name, 0) == least]
+
+
+def _group_key(one: Evidence) -> tuple[Any, ...]:
+    """Return what taps of one cause have in common; the layer that weights came from may differ between layers."""
+    if one.mutant.name in ("weights_of_layer", "weights_of_tensor"):
+        return ("weights_of",)
+    return one.key
+
+
+def _unexplained(rest: Iterable[Diagnosis]) -> list[Cause]:
+    groups: dict[str, list[Diagnosis]] = {}
+    for one in rest:
+        groups.setdefault(one.finding.group, []).append(one)
+    return [Cause(several, [None] * len(several), []) for several in groups.values()]
+
+
+def cause_row(cause: Cause, moves: float | None) -> dict[str, Any]:
+    """Return a cause as a row of the report.
+
+    Args:
+        cause: what to tell.
+        moves: share of the logits' norm that it moves; None where that is not known.
+    """
+    first, evidence = cause.diagnoses[0].finding, cause.evidence[0]
+    findings = [one.finding for one in cause.diagnoses]
+    row: dict[str, Any] = {"mutant": "", "what": "", "seen_in": [], "needs": ""}
+    if evidence:
+        row = describe(evidence.mutant) | {"what": _what(cause)}
+    hypothesis = evidence.hypothesis if evidence else None
+    word = "unexplained" if not evidence else "tied" if cause.tied else "named"
+    row |= {"verdict": word, "tied_with": cause.tied}
+    row |= {"parameters": [one.as_json() for one in hypothesis.parameters] if hypothesis else []}
+    row |= {"first": {"tap": first.tap, "layer": first.layer, "pass": first.pass_number}}
+    row |= {
+        "taps": list(dict.fromkeys(one.tap for one in findings)),
+        "groups": list(dict.fromkeys(one.group for one in findings)),
+        "layers": sorted({one.layer for one in findings if one.layer is not None}),
+        "passes": sorted({one.pass_number for one in findings}),
+    }
+    row |= {"where": hypothesis.where if hypothesis else ""}
+    numbers = (evidence.coefficient, evidence.stderr, evidence.left) if evidence else (None, None, None)
+    return row | dict(zip(("coefficient", "stderr", "left"), numbers, strict=True)) | {"moves": moves}
+
+
+def _what(cause: Cause) -> str:
+    """Say what a cause is; of weights that come from several layers, which goes where."""
+    said = list(dict.fromkeys(one.mutant.what for one in cause.evidence if one))
+    if len(said) == 1 or cause.name not in ("weights_of_layer", "weights_of_tensor"):
+        return said[0]
+    sources = {}
+    for diagnosis, one in zip(cause.diagnoses, cause.evidence, strict=True):
+        if one and one.hypothesis and diagnosis.finding.layer is not None:
+            sources.setdefault(diagnosis.finding.layer, set()).add(str(one.hypothesis.parameters[0].value))
+    if all(len(some) == 1 for some in sources.values()) and len(sources) > 1:
+        listed = [f"{layer} has {next(iter(some))}" for layer, some in sorted(sources.items())]
+        return f"Layers have the weights of others: {', '.join(listed[:8])}{', ...' if len(listed) > 8 else ''}."
+    return " ".join(said[:3]) + (f" And {len(said) - 3} more." if len(said) > 3 else "")

@@ -1,0 +1,172 @@
+"""The diagnosis of every operation that is wrong: known mistakes, then those with parameters, then parts of a tap."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ref.diagnosis.evidence import Evidence, candidates, classes_of, compare_hypothesis, evidence_at, prepared, ranked
+from ref.diagnosis.simple_fits import fits_of
+from ref.diagnosis.subsets import parts_at
+from ref.emulate.context import Rule
+from ref.emulate.one_pass import Unknown
+from ref.hypotheses.families import families_at
+from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, clue_at
+from ref.hypotheses.visible import seen_hypotheses
+from ref.measure.floor import LIMIT
+from ref.measure.measure_tap import Measured
+from ref.measure.parallel import side_by_side
+from ref.measure.pass_runs import PassRuns
+from ref.measure.tap_finding import TapFinding
+from ref.model.taps import row_of, tap_group
+
+SEEN = "what is seen"
+WHOLE = 4  # taps of one group for which everything is tried in vain: those after them would tell the same
+RUN = 6  # hypotheses of one family that are run at a tap
+
+
+class Diagnosis(NamedTuple):
+    """What is known of one tap that is off."""
+
+    finding: TapFinding
+    evidence: list[Evidence]  # the best first; holds no arrays
+    classes: list[int]
+    fits: list[dict[str, Any]]
+
+    @property
+    def best(self) -> Evidence | None:
+        """What explains the tap best; None where nothing does."""
+        return self.evidence[0] if self.evidence and self.evidence[0].explains else None
+
+    @property
+    def tied(self) -> list[Evidence]:
+        """What explains it as well as the best does, the best included."""
+        if self.best is None:
+            return []
+        return [one for one, number in zip(self.evidence, self.classes, strict=True) if number == self.classes[0]]
+
+
+class Tried:
+    """What was tried, for the report."""
+
+    def __init__(self) -> None:
+        self.catalogue: set[str] = set()
+        self.families: dict[str, None] = {}
+        self.not_tried: dict[str, str] = {}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a part of the report."""
+        rest = [{"family": name, "why": why} for name, why in self.not_tried.items() if name not in self.families]
+        return {"catalogue": len(self.catalogue), "families": list(self.families), "not_tried": rest}
+
+
+class Diagnoses:
+    """Diagnoses taps as they are found to be wrong. What explained a tap is tried first at the next of its kind."""
+
+    def __init__(self) -> None:
+        self.passes: Sequence[PassRuns] = ()
+        self.found: list[Diagnosis] = []
+        self.tried = Tried()
+        self.vain: Counter[str] = Counter()
+        self.known: dict[str, None] = {}  # names of mutants and families that explained a tap before
+
+    def at(self, pass_runs: PassRuns, tap: str, found: Measured) -> Diagnosis:
+        """Diagnose one tap.
+
+        Args:
+            pass_runs: the pass, while its runs hold the tap's inputs.
+            tap: its name.
+            found: what was measured there.
+        """
+        group = tap_group(tap)
+        evidence: list[Evidence] = []
+        if found.floor is not None and found.value is not None and self.vain[group] < WHOLE:
+            evidence = self._as_before(pass_runs, tap, found) or self._everything(pass_runs, tap, found)
+        explained = bool(evidence) and evidence[0].explains
+        self.vain[group] += not explained
+        fits = [] if explained or found.truth is None or found.value is None else self._fits(pass_runs, tap, found)
+        classes = classes_of(evidence, found)
+        told = Diagnosis(found.finding, [one._replace(value=None) for one in evidence], classes, fits)
+        self.found.append(told)
+        if explained:
+            for one in told.tied:
+                self.known.setdefault(one.hypothesis.family if one.hypothesis else one.mutant.name)
+        return told
+
+    def _as_before(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence]:
+        """Try what explained other taps; nothing where it does not explain this one."""
+        there = prepared(pass_runs, tap)
+        mutants = [one for one in candidates(tap, found.finding.span) if one.name in self.known]
+        several = [Hypothesis(one) for one in mutants]
+        evidence = ranked(
+            one for one in side_by_side(lambda one: compare_hypothesis(there, one, tap, found), several) if one
+        )
+        if self.known and not (evidence and evidence[0].explains):
+            evidence = self._families(there, tap, found, evidence, only=set(self.known))
+        return evidence if evidence and evidence[0].explains else []
+
+    def _everything(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence]:
+        evidence = evidence_at(pass_runs, tap, found)
+        self.tried.catalogue |= {one.mutant.name for one in evidence}
+        if evidence and evidence[0].explains and evidence[0].left <= LIMIT:
+            return evidence
+        there = prepared(pass_runs, tap)
+        evidence = self._families(there, tap, found, evidence)
+        clue = clue_at(there, tap, found, self.passes)
+        if clue is not None and not (evidence and evidence[0].explains):
+            self.tried.families["parts of a tap"] = None
+            parts = [compare_hypothesis(there, one, tap, found) for one in parts_at(clue, evidence)]
+            evidence = ranked([*evidence, *(one for one in parts if one)])
+        return evidence
+
+    def _families(
+        self, there: PassRuns, tap: str, found: Measured, evidence: list[Evidence], only: set[str] | None = None
+    ) -> list[Evidence]:
+        """Fit the families of a tap and run what they propose."""
+        if row_of(tap).is_visibility:
+            several = [one._replace(family=SEEN) for one in seen_hypotheses(there, tap, found)]
+            several = several if only is None or SEEN in only else []
+            self.tried.families[SEEN] = None
+        else:
+            clue = clue_at(there, tap, found, self.passes)
+            several = [] if clue is None else self._proposed(clue, only)
+        more = [compare_hypothesis(there, one, tap, found) for one in several]
+        return ranked([*evidence, *(one for one in more if one)])
+
+    def _proposed(self, clue: Clue, only: set[str] | None) -> list[Hypothesis]:
+        several: list[Hypothesis] = []
+        for family in families_at(clue.group):
+            if only is not None and family.name not in only:
+                continue
+            why = family.needs(clue)
+            if why:
+                self.tried.not_tried.setdefault(family.name, why)
+                continue
+            self.tried.families[family.name] = None
+            several += _fitted(family, clue)
+        return several
+
+    def _fits(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[dict[str, Any]]:
+        if row_of(tap).is_visibility or found.floor is None or found.value is None or found.truth is None:
+            return []
+        more = fits_of(found.value, found.truth, found.floor, tap, found.finding.local_ratio or 0.0)
+        return [fit | {"tap": tap, "pass": pass_runs.number} for fit in more]
+
+
+def _fitted(family: Family, clue: Clue) -> list[Hypothesis]:
+    """Fit one family; a value that is not known, or numbers without a solution, give nothing."""
+    try:
+        return [one._replace(family=family.name) for one, _ in zip(family.fit(clue), range(RUN), strict=False)]
+    except Unknown:
+        return []
+
+
+def planted_rules(diagnosis: Diagnosis, evidence: Evidence) -> dict[str, Rule]:
+    """Return tap -> rule of what explains a tap, in its own layer only."""
+    parts = diagnosis.finding.tap.split(".")
+    layer = parts[2] if parts[1:2] == ["layer"] else ""
+    rules = {}
+    for group, rule in evidence.mutant.rules.items():
+        if "*" in group and (not layer or not group.startswith(parts[0])):
+            continue
+        rules[group.replace("*", layer)] = rule
+    return rules

@@ -1,0 +1,138 @@
+"""Mistakes in a part of a tap only: some tokens, ids, images, heads or channels."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ref.diagnosis.evidence import Evidence
+from ref.emulate.graph import RULES
+from ref.hypotheses.hypothesis import Clue, Hypothesis, Parameter, mutant_of
+from ref.measure.distance import distance_of
+from ref.model.taps import row_of
+from ref.mutants.base import TapMutant
+
+TRIED = 12  # mistakes whose parts are looked for: those that the error has most of
+MOST_IDS = 6  # that are listed in words
+
+
+class Part(NamedTuple):
+    """A part of a tap that is wrong."""
+
+    axis: str  # tokens, ids, images, heads, channels
+    which: list[int]
+    mask: np.ndarray  # broadcasts to the value
+    words: str
+    free: int
+
+
+def parts_at(clue: Clue, evidence: list[Evidence]) -> Iterator[Hypothesis]:
+    """Look for a mistake that a part of a tap has, and the rest has not.
+
+    Args:
+        clue: the tap.
+        evidence: of whole mistakes there, whose values are still known.
+
+    Yields:
+        Mistakes within a part; zeros too, which are "part_missing".
+    """
+    error, left = clue.value - clue.truth, []
+    if len(clue.tokens()) < 2 or clue.truth.size < 64:
+        return
+    for one in [None, *_likely(evidence)]:
+        wrong = np.zeros_like(clue.truth) if one is None else one.value
+        if wrong is None or wrong.shape != clue.truth.shape:
+            continue
+        for part in _parts(clue, error, wrong - clue.truth):
+            mixed = np.where(part.mask, wrong, clue.truth)
+            assert clue.found.floor is not None
+            ratio = clue.found.floor.ratio(distance_of(clue.value, mixed, clue.tap, clue.valid))
+            if ratio < max(4.0, clue.before / 20):
+                left.append((ratio, part, one))
+    for _, part, one in sorted(left, key=lambda row: (row[0] > 4, row[1].free, row[0]))[:4]:
+        yield _zeros(clue, part) if one is None else _of(clue, part, one)
+
+
+def _likely(evidence: list[Evidence]) -> list[Evidence]:
+    there = [one for one in evidence if one.value is not None and one.coefficient > max(0.01, 4 * one.stderr)]
+    return sorted(there, key=lambda one: -one.coefficient / max(one.stderr, 1e-12))[:TRIED]
+
+
+def _parts(clue: Clue, error: np.ndarray, d: np.ndarray) -> Iterator[Part]:
+    """Split a tap into those units that have a mistake and those that have not, along each axis."""
+    tokens = row_of(clue.tap).token_axis
+    for axis, letter in enumerate(clue.axes):
+        size = clue.value.shape[axis]
+        if size < 2 or letter in "SYXC" or (letter == "B" and not clue.tap.startswith("vision.")):
+            continue
+        # half of the values choose, so that the others can contradict
+        other = clue.value.ndim - 1 if axis == tokens else tokens
+        if clue.value.shape[other] < 2:
+            continue
+        half = tuple(slice(None, None, 2) if i == other else slice(None) for i in range(clue.value.ndim))
+        away, along = error[half], d[half]
+        rest = tuple(i for i in range(clue.value.ndim) if i != axis)
+        has = np.sum((away - along) ** 2, axis=rest) < np.sum(away**2, axis=rest)
+        if axis == tokens and letter in "TP" and clue.value.shape[0] == 1:
+            has &= clue.valid
+        if not has.any() or has.all():
+            continue
+        yield from _described(clue, axis, letter, has)
+
+
+def _described(clue: Clue, axis: int, letter: str, has: np.ndarray) -> Iterator[Part]:
+    mask = has.reshape([-1 if i == axis else 1 for i in range(clue.value.ndim)])
+    which = [int(i) for i in np.flatnonzero(has)]
+    name = {"T": "tokens", "P": "patches", "M": "soft tokens", "B": "images", "N": "heads", "K": "heads"}.get(
+        letter, "channels"
+    )
+    runs = 1 + int(np.sum(np.diff(which) > 1))
+    words = f"{name} {_ranges(which)}"
+    if letter == "T" and clue.tap.startswith(("text.", "model.")):
+        ids = clue.there.one_pass.ids[0]
+        wrong, right = set(ids[has].tolist()), set(ids[~has & clue.valid].tolist())
+        if not wrong & right:
+            chosen = sorted(wrong)
+            listed = ", ".join(map(str, chosen[:MOST_IDS])) + (", ..." if len(chosen) > MOST_IDS else "")
+            by_id = f"{len(which)} of {int(clue.valid.sum())} tokens, those with ids {listed}"
+            yield Part("ids", chosen, mask, by_id, 2 if clue.group == "text.embed" else 1 + len(chosen))
+    yield Part(name, which, mask, words, 1 + 2 * runs)
+
+
+def _ranges(numbers: list[int]) -> str:
+    parts = np.split(np.array(numbers), np.flatnonzero(np.diff(numbers) > 1) + 1)
+    said = [f"{p[0]}..{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts]
+    return ", ".join(said[:5]) + (f" and {len(said) - 5} more" if len(said) > 5 else "")
+
+
+def _masked(clue: Clue, part: Part, rule) -> dict:
+    """Return the rule that holds in a part; ids hold in every pass, other parts in passes of this shape."""
+    own = RULES[clue.group]
+
+    def mixed(at):
+        right = own(at)
+        mask = part.mask
+        if part.axis == "ids":
+            mask = np.isin(at.one_pass.ids, part.which).reshape(1, -1, *[1] * (right.ndim - 2))
+        fits = all(m in (1, n) for m, n in zip(mask.shape, right.shape, strict=True))
+        return np.where(mask, rule(at), right).astype(right.dtype) if fits else right
+
+    return {clue.group: mixed}
+
+
+def _zeros(clue: Clue, part: Part) -> Hypothesis:
+    rules = _masked(clue, part, lambda at: at.ops.dtype(0))
+    mutant = mutant_of("part_missing", f"The values of {part.words} are 0.", rules)
+    axis, start, stop = part.axis, part.which[0], part.which[-1] + 1
+    parameters = (Parameter("axis", axis), Parameter("start", start), Parameter("stop", stop))
+    return Hypothesis(mutant, parameters, part.free, None, part.words)
+
+
+def _of(clue: Clue, part: Part, one: Evidence) -> Hypothesis:
+    rule = one.mutant.rules.get(clue.group)
+    inner: TapMutant = one.mutant
+    rules = _masked(clue, part, rule) if rule else dict(inner.rules)
+    more = one.hypothesis.parameters if one.hypothesis else ()
+    which = Parameter("which", part.which, None, None, part.words)
+    parameters = (*more, Parameter("axis", part.axis), which)
+    return Hypothesis(inner._replace(rules=rules), parameters, part.free + one.free, None, part.words)

@@ -1,0 +1,27 @@
+"""All families of mistakes with parameters."""
+
+from ref.hypotheses.cache import CACHE
+from ref.hypotheses.foreign import FOREIGN
+from ref.hypotheses.formats import FORMATS
+from ref.hypotheses.hypothesis import Family
+from ref.hypotheses.norms import NORM_FAMILIES
+from ref.hypotheses.orders import ORDERS
+from ref.hypotheses.rotation import ROTATIONS
+from ref.hypotheses.scales import SCALES
+from ref.hypotheses.visible import SEEN
+
+FAMILIES: tuple[Family, ...] = (
+    *SCALES,
+    *NORM_FAMILIES,
+    *ROTATIONS,
+    *FOREIGN,
+    *SEEN,
+    *CACHE,
+    *FORMATS,
+    *ORDERS,
+)
+
+
+def families_at(group: str) -> list[Family]:
+    """List the families that are looked for at a tap."""
+    return [one for one in FAMILIES if one.groups is None or group in one.groups]

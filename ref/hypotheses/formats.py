@@ -1,0 +1,218 @@
+"""A number format inside an operation: of weights, of a sum, of a variance, of softmax."""
+
+from collections.abc import Callable, Iterator
+
+import ml_dtypes
+import numpy as np
+
+from ref.emulate.context import join_heads, split_heads
+from ref.emulate.operands import LARGEST_FLOAT8, ROUND, to_float8, to_float16
+from ref.emulate.text_rules import LAYER, NORMS, norm_eps, norm_input
+from ref.emulate.tower_rules import TOWER
+from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
+from ref.hypotheses.products import PRODUCTS, bias_of, layers_of, screen_of, values_of
+from ref.ops.rounding import bfloat16_values
+
+HALF = 0.6  # share of an error that may be left on a few outputs to be worth a run
+BLOCKS = (16, 32, 64, 128, 256)
+
+
+def _integers(w: np.ndarray, most: float, axis: int | None, low: float | None = None) -> np.ndarray:
+    """Round to steps of max |w| / most, of the whole or along an axis."""
+    scale = np.abs(w).max(axis=axis, keepdims=axis is not None) / most
+    scale = np.where(scale == 0, 1, scale).astype(np.float32)
+    return np.clip(np.rint(w.astype(np.float32) / scale), -most if low is None else low, most) * scale
+
+
+def _blocks(rounded: Callable, size: int) -> Callable:
+    def change(w):
+        if w.shape[-1] % size:
+            return None
+        return rounded(w.reshape(-1, size)).reshape(w.shape)
+
+    return change
+
+
+def _float8(w: np.ndarray, axis: int | None) -> np.ndarray:
+    scale = np.abs(w).max(axis=axis, keepdims=axis is not None) / LARGEST_FLOAT8
+    scale = np.where(scale == 0, 1, scale).astype(np.float32)
+    return (w / scale).astype(np.float32).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
+
+
+def _plain(rounded) -> Callable:
+    return lambda w: rounded(np.ascontiguousarray(w, np.float32))
+
+
+WEIGHTS: dict[tuple[str, str], Callable] = {
+    ("bfloat16", "value"): _plain(bfloat16_values),
+    ("float16", "value"): _plain(to_float16),
+    ("int8", "tensor"): lambda w: _integers(w, 127, None),
+    ("int8", "channel"): lambda w: _integers(w, 127, 1),
+    ("int8", "channel, 127.5"): lambda w: _integers(w, 127.5, 1, -128),
+    ("int8", "block of 32"): _blocks(lambda w: _integers(w, 127, 1), 32),
+    ("int8", "block of 128"): _blocks(lambda w: _integers(w, 127, 1), 128),
+    ("float8", "tensor"): _plain(to_float8),
+    ("float8", "channel"): lambda w: _float8(w, 1),
+    ("float8", "value"): lambda w: w.astype(np.float32).astype(ml_dtypes.float8_e4m3fn).astype(np.float32),
+    ("float8", "block of 128"): _blocks(lambda w: _float8(w, 1), 128),
+    ("int4", "channel"): lambda w: _integers(w, 7, 1),
+    ("int4", "block of 32"): _blocks(lambda w: _integers(w, 7, 1), 32),
+    ("int4", "block of 128"): _blocks(lambda w: _integers(w, 7, 1), 128),
+}
+
+
+def _weights(clue: Clue) -> Iterator[Hypothesis]:
+    made, screen = PRODUCTS[clue.group], screen_of(clue)
+    whole = values_of(clue, getattr(layers_of(clue)[clue.layer], made.field))
+    error = float(np.linalg.norm(screen.y - screen.t))
+    found = []
+    for (kind, per), change in WEIGHTS.items():
+        rounded = change(whole if per == "tensor" else whole[screen.rows])
+        if rounded is None:
+            continue
+        rounded = rounded[screen.rows] if per == "tensor" else rounded
+        moved = screen.x @ (rounded - whole[screen.rows]).T
+        left = float(np.linalg.norm(screen.y - screen.t - moved)) / error if error else 1.0
+        found.append((left, kind, per))
+    left, kind, per = min(found)
+    if left < HALF:
+        yield _rounded_weights(clue, made, kind, per)
+
+
+def _rounded_weights(clue: Clue, made, kind: str, per: str) -> Hypothesis:
+    weight = WEIGHTS[kind, per](values_of(clue, getattr(layers_of(clue)[clue.layer], made.field)))
+    bias = bias_of(clue, layers_of(clue)[clue.layer], made.field)
+    heads = clue.value.shape[2] if clue.value.ndim == 4 else 0
+
+    def rule(at):
+        x = at[made.source]
+        x = join_heads(x) if x.ndim == 4 else x
+        y = at.ops.linear(x, weight.astype(at.ops.dtype), bias.astype(at.ops.dtype) if bias.any() else None)
+        return split_heads(y, heads) if heads else y
+
+    mutant = mutant_of(
+        "weights_rounded", f"The weights of {made.field} are rounded to {kind}, a scale per {per}.", {clue.group: rule}
+    )
+    if per == "value":
+        mutant = mutant._replace(what=f"The weights of {made.field} are rounded to {kind}.")
+    return Hypothesis(
+        mutant, (Parameter("format", kind), Parameter("per", per.split()[0].rstrip(","), None, None, per)), 1
+    )
+
+
+def _sums(clue: Clue) -> Iterator[Hypothesis]:
+    """Add up in a narrow format after each block of terms."""
+    made, screen = PRODUCTS[clue.group], screen_of(clue)
+    layer = layers_of(clue)[clue.layer]
+    weight = values_of(clue, getattr(layer, made.field))
+    error = float(np.linalg.norm(screen.y - screen.t))
+    bias = bias_of(clue, layer, made.field)
+    found = []
+    for kind in ("bfloat16", "float16"):
+        for size in (*BLOCKS, weight.shape[1]):
+            y = in_blocks(screen.x, weight[screen.rows], size, ROUND[kind]) + bias[screen.rows]
+            found.append((float(np.linalg.norm(screen.y - y)) / error if error else 1.0, kind, size))
+    left, kind, size = min(found)
+    if left > HALF:
+        return
+    heads = clue.value.shape[2] if clue.value.ndim == 4 else 0
+
+    def rule(at):
+        x = at[made.source]
+        x = join_heads(x) if x.ndim == 4 else x
+        y = in_blocks(x.reshape(-1, x.shape[-1]), np.asarray(weight, at.ops.dtype), size, ROUND[kind]) + bias
+        y = y.astype(at.ops.dtype).reshape(*x.shape[:-1], -1)
+        return split_heads(y, heads) if heads else y
+
+    words = f"blocks of {size}" if size < weight.shape[1] else "one block"
+    mutant = mutant_of("accumulated_in", f"The sum is kept in {kind}, rounded after {words}.", {clue.group: rule})
+    yield Hypothesis(mutant, (Parameter("format", kind, None, "float32"), Parameter("block", size)), 1)
+
+
+def in_blocks(x: np.ndarray, weight: np.ndarray, size: int, rounded: Callable) -> np.ndarray:
+    """Multiply, and round the parts of the sum and the sum after each block of terms."""
+    total = np.zeros((len(x), len(weight)), np.float32)
+    for start in range(0, x.shape[1], size):
+        part = rounded((x[:, start : start + size] @ weight[:, start : start + size].T).astype(np.float32))
+        total = rounded(total + part)
+    return total.astype(np.float64)
+
+
+def _variances(clue: Clue) -> Iterator[Hypothesis]:
+    """Form the mean square of a norm in a narrow format, in the usual ways."""
+    for kind in ("bfloat16", "float16"):
+        for way, words in _WAYS.items():
+            rule = {clue.group: lambda at, kind=kind, way=way: _norm_in(at, ROUND[kind], way)}
+            mutant = mutant_of("variance_rounded", f"In the norm {words.format(kind=kind)}.", rule)
+            yield Hypothesis(mutant, (Parameter("format", kind, None, "float32"), Parameter("way", way)), 0)
+
+
+_WAYS = {
+    "all": "every step is rounded to {kind}",
+    "sum": "the mean square is gathered in {kind}, 32 terms at a time",
+    "mean": "the mean square is rounded to {kind}",
+    "squares": "squares, mean and inverse root are rounded to {kind}",
+    "root": "the inverse root is rounded to {kind}",
+    "normed": "the normalised row is rounded to {kind} before the gain",
+}
+
+
+def _norm_in(at, rounded, way: str):
+    x = norm_input(at).astype(np.float32)
+    gain = at.vector(NORMS[_group(at.tap)][1]).astype(np.float32)
+    eps = np.float32(norm_eps(at))
+    f = rounded
+    if way == "sum":
+        total = np.zeros((*x.shape[:-1], 1), np.float32)
+        squares = f(x * x)
+        for start in range(0, x.shape[-1], 32):
+            total = f(total + f(squares[..., start : start + 32].sum(-1, keepdims=True, dtype=np.float32)))
+        mean = total / np.float32(x.shape[-1])
+    else:
+        mean = np.mean(f(x * x) if way in ("all", "squares") else x * x, axis=-1, keepdims=True, dtype=np.float32)
+    mean = f(mean) if way in ("all", "mean", "squares") else mean
+    inverse = 1 / np.sqrt(f(mean + eps) if way == "all" else mean + eps)
+    inverse = f(inverse) if way in ("all", "root", "squares") else inverse
+    normed = f(x * inverse) if way in ("all", "normed") else x * inverse
+    out = f(normed * f(1 + gain)) if way == "all" else normed * (1 + gain)
+    return at.ops.round(out.astype(at.ops.dtype))
+
+
+def _group(tap: str) -> str:
+    from ref.model.taps import tap_group
+
+    return tap_group(tap)
+
+
+def _softmax(clue: Clue) -> Iterator[Hypothesis]:
+    for kind in ("bfloat16", "float16"):
+        for way, words in {"input": "scores are rounded to {kind} before softmax", "all": "softmax runs in {kind}",
+                           "sum": "the sum of weights is kept in {kind}"}.items():  # fmt: skip
+            rule = {clue.group: lambda at, kind=kind, way=way: _softmax_in(at, ROUND[kind], way)}
+            mutant = mutant_of("softmax_rounded", words.format(kind=kind).capitalize() + ".", rule)
+            yield Hypothesis(mutant, (Parameter("format", kind, None, "float32"), Parameter("way", way)), 0)
+
+
+def _softmax_in(at, rounded, way: str):
+    scores = at["attn.scores"]
+    scores = rounded(scores.astype(np.float32)) if way in ("input", "all") else scores.astype(np.float32)
+    if at.tap.startswith("vision."):
+        seen = np.ones(scores.shape, bool)
+    else:
+        seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])[:, None]
+    scores = np.where(seen, scores, -np.inf)
+    top = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(rounded(scores - top) if way == "all" else scores - top)
+    weights = rounded(weights) if way == "all" else weights
+    total = weights.sum(-1, keepdims=True, dtype=np.float32)
+    total = rounded(total) if way in ("all", "sum") else total
+    out = weights / total
+    return at.ops.round((rounded(out) if way == "all" else out).astype(at.ops.dtype))
+
+
+FORMATS = (
+    Family("format of weights", frozenset(PRODUCTS), _weights),
+    Family("format of sums", frozenset(PRODUCTS), _sums),
+    Family("format of a variance", frozenset(NORMS), _variances),
+    Family("format of softmax", frozenset({LAYER + "attn.probs", TOWER + "attn.probs"}), _softmax),
+)

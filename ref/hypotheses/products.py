@@ -1,0 +1,87 @@
+"""Which weights a tap is made with, and from which input: the table that hypotheses about weights go by."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ref.emulate.context import join_heads
+from ref.emulate.one_pass import as_held
+from ref.emulate.text_rules import LAYER, NORMS
+from ref.emulate.tower_rules import TOWER, VISION_NORMS
+from ref.hypotheses.hypothesis import Clue
+from ref.ops.linear import take_rows
+
+ROWS, TOKENS = 96, 24  # of a weight and of a pass that a screening takes
+
+
+class Made(NamedTuple):
+    """How a product is made."""
+
+    source: str  # the input's tap
+    field: str  # of the layer's parameters
+
+
+PRODUCTS: dict[str, Made] = {
+    LAYER + "attn.q": Made("attn.pre_norm", "q"),
+    LAYER + "attn.k": Made("attn.pre_norm", "k"),
+    LAYER + "attn.v": Made("attn.pre_norm", "v"),
+    LAYER + "attn.out": Made("attn.mix", "attn_out"),
+    LAYER + "ffn.gate": Made("ffn.pre_norm", "gate"),
+    LAYER + "ffn.up": Made("ffn.pre_norm", "up"),
+    LAYER + "ffn.out": Made("ffn.act", "down"),
+    TOWER + "attn.q": Made("attn.pre_norm", "q"),
+    TOWER + "attn.k": Made("attn.pre_norm", "k"),
+    TOWER + "attn.v": Made("attn.pre_norm", "v"),
+    TOWER + "attn.out": Made("attn.mix", "attn_out"),
+    TOWER + "ffn.up": Made("ffn.pre_norm", "up"),
+    TOWER + "ffn.out": Made("ffn.act", "down"),
+}
+GAINS: dict[str, str] = {group: field for group, (_, field) in (NORMS | VISION_NORMS).items()}
+
+
+def layers_of(clue: Clue) -> Any:
+    """Return all layers of the part of the model that a tap is of."""
+    one_pass = clue.there.one_pass
+    if not clue.tap.startswith("vision."):
+        return one_pass.text.layers
+    assert one_pass.vision is not None
+    return one_pass.vision.layers
+
+
+def values_of(clue: Clue, weight: Any, rows: Any = None) -> np.ndarray:
+    """Return the values of a weight, or of some of its rows, as the producer held them, in float64."""
+    if rows is not None:
+        weight = take_rows(weight, rows)
+    return as_held(weight, clue.there.one_pass.held).astype(np.float64)
+
+
+def bias_of(clue: Clue, layer: Any, field: str) -> np.ndarray:
+    """Return the bias of a product; zeros where there is none."""
+    bias = getattr(layer, field + "_bias", None)
+    return np.zeros(getattr(layer, field).shape[0]) if bias is None else values_of(clue, bias)
+
+
+class Screen(NamedTuple):
+    """A few tokens and outputs of a product: enough to tell which weights made it."""
+
+    x: np.ndarray  # [tokens, I]
+    y: np.ndarray  # [tokens, rows] the dump's
+    t: np.ndarray  # the truth
+    rows: np.ndarray
+
+    def left(self, weight: np.ndarray, bias: Any = 0.0) -> float:
+        """Return which share of the values is left with other weights: ||y - x W^T|| / ||y||."""
+        made = self.x @ weight.T + bias
+        norm = float(np.linalg.norm(self.y))
+        return float(np.linalg.norm(self.y - made)) / norm if norm else float("inf")
+
+
+def screen_of(clue: Clue) -> Screen:
+    """Take tokens and outputs evenly out of a product."""
+    made = PRODUCTS[clue.group]
+    x = clue.input(made.source)
+    x = join_heads(x) if x.ndim == 4 else x
+    x, y, t = (z.reshape(len(clue.valid), -1)[clue.valid] for z in (x, clue.value, clue.truth))
+    some = np.unique(np.linspace(0, len(x) - 1, min(len(x), TOKENS)).astype(int))
+    rows = np.unique(np.linspace(0, y.shape[1] - 1, min(y.shape[1], ROWS)).astype(int))
+    return Screen(x[some], y[some][:, rows], t[some][:, rows], rows)
