@@ -19,9 +19,10 @@ from ref.weights.resolve import Loaded
 from .case import Case, Planted, Scene
 from .prompts import Prompt, prompt_for
 
-# What a mistake must move the worst token of its tap by, relative to it: five times half a unit of bfloat16, or of
-# float32 a hundred times what another order of sums does.
+# What a mistake must move the worst token of its tap by, relative to it, or the whole tap by the share WHOLE of that:
+# five times half a unit of bfloat16; of float32 a hundred times what another order of sums does.
 LEAST = {"float32": 1e-5, "bfloat16": 1e-2}
+WHOLE = 0.4
 # What a change of basis may move the logits by, relative to them: sums in another order through all layers, and in
 # bfloat16 weights that are rounded again.
 LOGITS = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -39,7 +40,7 @@ class Difference(NamedTuple):
 
     tap: str
     number: int  # of the pass
-    moved: float  # of the worst token, relative to it
+    moved: float  # as `moved_by`
 
 
 class Subject(NamedTuple):
@@ -101,7 +102,10 @@ def first_difference(one: Subject, kind: str, passes: Passes) -> Difference | No
 
 
 def moved_by(tap: str, own: np.ndarray, right: np.ndarray) -> float:
-    """Return how far the worst token moved, relative to it; infinity for a change of integers or of shape."""
+    """Return how far the worst token moved, relative to it, or how far all did, divided by WHOLE; whichever is more.
+
+    Infinity stands for a change of integers or of shape.
+    """
     if own.shape != right.shape:
         return np.inf
     row = tap_row(tap)
@@ -112,7 +116,8 @@ def moved_by(tap: str, own: np.ndarray, right: np.ndarray) -> float:
     )
     with np.errstate(all="ignore"):
         shares = np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)
-    return float(np.nan_to_num(shares, nan=0.0, posinf=1.0).max())
+        whole = np.linalg.norm(a - b) / np.linalg.norm(b) / WHOLE
+    return float(np.nan_to_num([whole, *shares], nan=0.0, posinf=1.0).max())
 
 
 def logits_moved(one: Subject, kind: str, passes: Passes) -> float:
