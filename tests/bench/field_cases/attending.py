@@ -30,7 +30,7 @@ def window_too_wide(scene: Scene) -> Planted:
     return Planted((text_tap(0, "attn.visible"),), (Answer("window", {"n": n}),), f"n={n}")
 
 
-@case(operation="visible")
+@case(joins=True)
 def window_of_one_layer(scene: Scene) -> Planted:
     """Give one local layer a narrower window."""
     i, n = scene.layer(scene.sliding), 3 if scene.subject == "tiny" else scene.draw.randint(5, scene.tokens - 4)
@@ -38,13 +38,12 @@ def window_of_one_layer(scene: Scene) -> Planted:
     return Planted((text_tap(i, "attn.visible"),), (Answer("window", {"n": n}),), f"n={n}")
 
 
-@case(operation="visible")
+@case()
 def horizon_of_global_layers(scene: Scene) -> Planted:
     """Let global layers see the newest n keys only, as `--max-kv-size` does."""
     n = scene.draw.randint(7, scene.tokens - 4)
     for i in scene.full:
         hide(scene.model, i, lambda q, k: q - k >= n)
-    scene.taken.update(scene.full)
     return Planted((text_tap(scene.full[0], "attn.visible"),), (Answer("horizon", {"n": n}),), f"n={n}")
 
 
@@ -60,7 +59,7 @@ def scaled(scene: Scene, layers: list[int], factor: float) -> Planted:
     return Planted((text_tap(layers[0], "attn.scores"),), answers, f"scale={scale:.5f}, right times {factor:.3f}")
 
 
-@case(operation="scores")
+@case(joins=True)
 def scale_of_one_layer(scene: Scene) -> Planted:
     """Scale the scores of one layer otherwise."""
     return scaled(scene, [scene.layer()], scene.draw.uniform(0.3, 0.9))
@@ -72,7 +71,7 @@ def scale_of_all_layers(scene: Scene) -> Planted:
     return scaled(scene, list(range(scene.config.layers)), scene.draw.choice([0.5, 1.15, 1.4, 2**0.5 / 2]))
 
 
-@case(operation="scores")
+@case(joins=True)
 def attention_softcapped(scene: Scene) -> Planted:
     """Cap the scores of a layer."""
     i, cap = scene.layer(), round(10 ** scene.draw.uniform(0.0, 1.3), 1)
@@ -99,7 +98,7 @@ def softmax_in(scene: Scene, name: str) -> Planted:
     return Planted((text_tap(i, "attn.probs"), text_tap(i, "attn.scores")), answers, name, undo)
 
 
-@case(wide=True, operation="probs")
+@case(wide=True, joins=True)
 def softmax_in_bfloat16(scene: Scene) -> Planted:
     """Run softmax in bfloat16."""
     return softmax_in(scene, "bfloat16")

@@ -12,6 +12,10 @@ from .prompts import Prompt
 BOTH = ("tiny", "270m")
 
 
+class NoDraw(Exception):
+    """No numbers, or no layer, were found that would do."""
+
+
 class About(NamedTuple):
     """A number that a fit may miss by a share of it; without it numbers, words and lists must be equal."""
 
@@ -71,7 +75,10 @@ class Scene(NamedTuple):
     def layer(self, among: list[int] | None = None) -> int:
         """Draw a layer that has no mistake yet; not the first, so that finding it means something."""
         every = range(1, self.config.layers) if among is None else among
-        chosen = self.draw.choice([i for i in every if i and i not in self.taken])
+        free = [i for i in every if i and i not in self.taken]
+        if not free:
+            raise NoDraw("every layer of the kind has a mistake already")
+        chosen = self.draw.choice(free)
         self.taken.add(chosen)
         return chosen
 
@@ -106,25 +113,25 @@ class Case(NamedTuple):
     prompt: str  # text, cached, images or rows: what shows it
     subjects: tuple[str, ...]
     dtypes: tuple[str, ...]  # those in which it can be more than rounding
-    operation: str  # that is changed in one layer or at an end of the model; empty where it is planted alone only
+    joins: bool  # whether it may be one of three: it stays in one layer, or at an end of the model
 
 
 CASES: dict[str, Case] = {}
 
 
-def case(prompt: str = "text", on: tuple[str, ...] = BOTH, wide: bool = False, operation: str = "") -> Callable:
+def case(prompt: str = "text", on: tuple[str, ...] = BOTH, wide: bool = False, joins: bool = False) -> Callable:
     """Register a function that plants a mistake.
 
     Args:
         prompt: text, cached, images or rows.
         on: subjects.
         wide: whether it rounds in a way that only float32 can show.
-        operation: what `--three` tells it from others by; empty keeps it out.
+        joins: whether `--three` may plant it beside others.
     """
 
     def registered(plant: Callable[[Scene], Planted]) -> Callable[[Scene], Planted]:
         dtypes = ("float32",) if wide else ("float32", "bfloat16")
-        CASES[plant.__name__] = Case(plant.__name__, plant, prompt, on, dtypes, operation)
+        CASES[plant.__name__] = Case(plant.__name__, plant, prompt, on, dtypes, joins)
         return plant
 
     return registered

@@ -12,7 +12,7 @@ from .helpers import PROJECTIONS, module_of, put
 BIGGEST = {"int8": 127, "int4": 7}
 
 
-@case(wide=True, operation="norm")
+@case(wide=True, joins=True)
 def variance_in_bfloat16(scene: Scene) -> Planted:
     """Reduce the variance of a norm in bfloat16."""
     i, tap = scene.layer(), scene.draw.choice(["attn.pre_norm", "attn.q_norm", "ffn.pre_norm", "ffn.post_norm"])
@@ -25,7 +25,7 @@ def variance_in_bfloat16(scene: Scene) -> Planted:
     return Planted((text_tap(i, tap),), (Answer("variance_rounded", {"format": "bfloat16"}),), tap)
 
 
-@case(wide=True, operation="accumulator")
+@case(wide=True, joins=True)
 def accumulated_in_blocks(scene: Scene) -> Planted:
     """Add up the products of a projection in blocks, in a narrow accumulator."""
     i, tap = scene.layer(), scene.draw.choice(["attn.q", "attn.out", "ffn.out", "ffn.gate"])
@@ -75,37 +75,37 @@ def weights_in(scene: Scene, kind: str, per: str) -> Planted:
     return Planted((text_tap(i, "attn.q"),), (Answer("weights_rounded", formats),), f"{kind} per {per or 'weight'}")
 
 
-@case(operation="weights")
+@case(joins=True)
 def weights_int8_per_tensor(scene: Scene) -> Planted:
     """Round weights to int8 with one scale."""
     return weights_in(scene, "int8", "tensor")
 
 
-@case(operation="weights")
+@case(joins=True)
 def weights_int8_per_channel(scene: Scene) -> Planted:
     """Round weights to int8 with a scale for each row."""
     return weights_in(scene, "int8", "channel")
 
 
-@case(operation="weights")
+@case(joins=True)
 def weights_int4_per_block(scene: Scene) -> Planted:
     """Round weights to int4 with a scale for each 32."""
     return weights_in(scene, "int4", "block")
 
 
-@case(operation="weights")
+@case(joins=True)
 def weights_float8(scene: Scene) -> Planted:
     """Round weights to float8."""
     return weights_in(scene, "float8", scene.draw.choice(["tensor", "channel"]))
 
 
-@case(wide=True, operation="weights")
+@case(wide=True, joins=True)
 def weights_narrow(scene: Scene) -> Planted:
     """Round weights to bfloat16 or float16 in a float32 run."""
     return weights_in(scene, scene.draw.choice(["bfloat16", "float16"]), "")
 
 
-@case(operation="weights")
+@case(joins=True)
 def one_weight_rounded(scene: Scene) -> Planted:
     """Round the weights of one projection only."""
     i, tap, per = scene.layer(), scene.draw.choice(sorted(PROJECTIONS)), scene.draw.choice(["tensor", "channel"])

@@ -24,7 +24,7 @@ def either(name: str, order: list[int]) -> tuple[Answer, ...]:
     return (*ordered(name, order), *ordered(name, inverse))
 
 
-@case(operation="heads")
+@case(joins=True)
 def q_heads_in_another_order(scene: Scene) -> Planted:
     """Permute the heads of queries, but not the columns of the output projection."""
     i, order = scene.layer(), scene.permutation(scene.config.query_heads)
@@ -34,7 +34,7 @@ def q_heads_in_another_order(scene: Scene) -> Planted:
     return Planted(taps, either("heads_permuted", order), f"order={order}")
 
 
-@case(operation="heads")
+@case(joins=True)
 def out_heads_in_another_order(scene: Scene) -> Planted:
     """Permute the columns of the output projection, by heads."""
     i, order = scene.layer(), scene.permutation(scene.config.query_heads)
@@ -43,7 +43,7 @@ def out_heads_in_another_order(scene: Scene) -> Planted:
     return Planted((text_tap(i, "attn.out"),), either("heads_permuted", order), f"order={order}")
 
 
-@case(on=("tiny",), operation="heads")
+@case(on=("tiny",), joins=True)
 def v_heads_in_another_order(scene: Scene) -> Planted:
     """Permute the heads of values, but not those of keys."""
     i, order = scene.layer(), scene.permutation(scene.config.kv_heads)
@@ -52,7 +52,7 @@ def v_heads_in_another_order(scene: Scene) -> Planted:
     return Planted((text_tap(i, "attn.v"),), ordered("heads_permuted", order), f"order={order}")
 
 
-@case(operation="channels")
+@case(joins=True)
 def gate_channels_in_another_order(scene: Scene) -> Planted:
     """Permute the channels of gate, but not those of up: two shards of a fused array exchanged."""
     i, width = scene.layer(), scene.config.ffn_width
@@ -64,7 +64,7 @@ def gate_channels_in_another_order(scene: Scene) -> Planted:
     return Planted((text_tap(i, "ffn.gate"),), ordered("channels_permuted", order), f"{shards} shards as {blocks}")
 
 
-@case(operation="channels")
+@case(joins=True)
 def interleaved_without_gains(scene: Scene) -> Planted:
     """Store q and k for interleaved rotation and rotate so, but leave the gains of their norms."""
     i, length = scene.layer(), scene.config.head_dim
@@ -77,7 +77,7 @@ def interleaved_without_gains(scene: Scene) -> Planted:
     return Planted(taps, either("channels_permuted", order.tolist()), "gains not permuted")
 
 
-@case(operation="channels")
+@case(joins=True)
 def signs_of_up(scene: Scene) -> Planted:
     """Turn the sign of some channels of up; down keeps its own."""
     i = scene.layer()
@@ -96,7 +96,7 @@ def factors(scene: Scene, length: int) -> torch.Tensor:
     return torch.exp(0.3 * torch.randn(length, generator=generator))
 
 
-@case(operation="factors")
+@case(joins=True)
 def smoothed_gain_wrong(scene: Scene) -> Planted:
     """Fold a smoothing scale s into the norm as 1 + w/s, where (1 + w)/s is right."""
     i, s = scene.layer(), factors(scene, scene.config.width)
@@ -109,7 +109,7 @@ def smoothed_gain_wrong(scene: Scene) -> Planted:
     return Planted(taps, (Answer("channel_factors"),), "1 + w/s")
 
 
-@case(operation="factors")
+@case(joins=True)
 def v_scales_left(scene: Scene) -> Planted:
     """Scale the channels of values; the output projection was forgotten."""
     i = scene.layer()
@@ -163,7 +163,7 @@ def patches_in_another_order(scene: Scene) -> Planted:
     return Planted(("vision.patch_embed",), ordered("patches_permuted", order), f"{count} patches")
 
 
-@case(operation="embed")
+@case(joins=True)
 def tokens_in_another_order(scene: Scene) -> Planted:
     """Exchange chunks of the embedded tokens."""
     half = scene.draw.randint(3, scene.tokens // 2)

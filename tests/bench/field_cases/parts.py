@@ -28,7 +28,7 @@ def rows_to_zero(scene: Scene, i: int, tap: str, start: int, stop: int) -> None:
         module_of(scene.model, i, tap).weight[start:stop] = 0
 
 
-@case(operation="missing")
+@case(joins=True)
 def shard_of_heads_missing(scene: Scene) -> Planted:
     """Lose the heads of one shard of the queries."""
     i, length = scene.layer(), scene.config.head_dim
@@ -37,7 +37,7 @@ def shard_of_heads_missing(scene: Scene) -> Planted:
     return Planted((text_tap(i, "attn.q"),), missing("heads", start, stop), f"heads {start} to {stop - 1}")
 
 
-@case(operation="missing")
+@case(joins=True)
 def shard_of_channels_missing(scene: Scene) -> Planted:
     """Lose the channels of one shard of a projection."""
     i, tap = scene.layer(), scene.draw.choice(["ffn.gate", "ffn.up", "ffn.out", "attn.out"])
@@ -46,7 +46,7 @@ def shard_of_channels_missing(scene: Scene) -> Planted:
     return Planted((text_tap(i, tap),), missing("channels", start, stop), f"{tap} {start} to {stop - 1}")
 
 
-@case(operation="missing")
+@case(joins=True)
 def last_chunk_missing(scene: Scene) -> Planted:
     """Run a feed-forward network in chunks and forget the last, shorter one."""
     i, width = scene.layer(), scene.config.ffn_width
@@ -62,7 +62,7 @@ def last_chunk_missing(scene: Scene) -> Planted:
     return Planted((text_tap(i, "ffn.act"),), missing("channels", start, width), f"chunks of {chunk}")
 
 
-@case(operation="logits")
+@case(joins=True)
 def shard_of_vocabulary_missing(scene: Scene) -> Planted:
     """Lose a shard of the head."""
     count = scene.config.vocabulary
@@ -80,7 +80,7 @@ def shard_of_vocabulary_missing(scene: Scene) -> Planted:
     return Planted(("text.logits",), answers, f"rows {start} to {stop - 1}")
 
 
-@case(operation="embed")
+@case(joins=True)
 def trained_rows_unscaled(scene: Scene) -> Planted:
     """Give the rows of a few ids without the embedding's scale."""
     ids = scene.prompt.ids
@@ -96,7 +96,7 @@ def trained_rows_unscaled(scene: Scene) -> Planted:
     return Planted(("text.embed",), answers, f"ids {hit}")
 
 
-@case(operation="q_rope")
+@case(joins=True)
 def late_chunk_unrotated(scene: Scene) -> Planted:
     """Rotate nothing from some token on, in a layer."""
     i, start = scene.layer(), scene.draw.randint(6, scene.tokens - 6)
@@ -108,7 +108,7 @@ def late_chunk_unrotated(scene: Scene) -> Planted:
     return Planted((text_tap(i, "attn.q_rope"),), answers, f"tokens from {start} on")
 
 
-@case(operation="q_rope")
+@case(joins=True)
 def late_chunk_shifted(scene: Scene) -> Planted:
     """Count the offset of a second chunk twice, in a layer."""
     i, start = scene.layer(), scene.draw.randint(6, scene.tokens - 6)
@@ -120,7 +120,7 @@ def late_chunk_shifted(scene: Scene) -> Planted:
     return Planted((text_tap(i, "attn.q_rope"),), answers, f"tokens from {start} on")
 
 
-@case(operation="norm")
+@case(joins=True)
 def some_heads_unnormed(scene: Scene) -> Planted:
     """Leave the queries of some heads without their norm."""
     i, count = scene.layer(), scene.config.query_heads
@@ -135,7 +135,7 @@ def some_heads_unnormed(scene: Scene) -> Planted:
     return Planted((text_tap(i, "attn.q_norm"),), (only("q_norm_missing", "heads", heads),), f"heads {heads}")
 
 
-@case(operation="ffn part")
+@case(joins=True)
 def some_channels_unactivated(scene: Scene) -> Planted:
     """Leave a shard of gate without its activation."""
     i = scene.layer()

@@ -18,7 +18,7 @@ def shifted(n: int) -> tuple[Answer, ...]:
     return (Answer("positions_shifted", {"n": n}),)
 
 
-@case(operation="q_rope")
+@case(joins=True)
 def queries_late(scene: Scene) -> Planted:
     """Turn queries of a layer n too far, or too little."""
     i, n = scene.layer(), scene.draw.choice([-7, -3, -2, *range(2, 40)])
@@ -26,7 +26,7 @@ def queries_late(scene: Scene) -> Planted:
     return Planted((text_tap(i, "attn.q_rope"),), shifted(n), f"n={n}")
 
 
-@case(operation="k_rope")
+@case(joins=True)
 def keys_late(scene: Scene) -> Planted:
     """Turn keys of a layer n too far."""
     i, n = scene.layer(), scene.draw.choice([-5, -2, *range(2, 40)])

@@ -8,9 +8,9 @@ from typing import Any
 
 from ref import compare
 
-from .case import Case
+from .case import Case, NoDraw
 from .score import causes_of, in_words, others, said, score
-from .subject import LOGITS, NoDraw, Subject, draw, logits_moved, subject
+from .subject import LOGITS, Subject, draw, logits_moved, subject
 from .three import draw_three, plant_three
 from .twins import Twin
 
@@ -43,9 +43,8 @@ def run_case(one: Subject, case: Case, seed: int) -> Line:
     scored = score(report, drawn.planted)
     line |= scored._asdict() | {"drawn": drawn.planted.drawn, "moved": drawn.found.moved, "redrawn": drawn.redrawn}
     line |= {"wanted": f"{drawn.found.tap}: {in_words(drawn.planted.answers)}", "got": said(report)}
-    line |= {"others": others(report, [drawn.planted]), "judging": report["seconds"]}
-    line["of_clean"] = report["seconds"] / clean_seconds(one.name, one.dtype, case.prompt)
-    line["seconds"] = time.perf_counter() - start
+    line |= {"others": others(report, [drawn.planted]), "seconds": time.perf_counter() - start}
+    line |= {"of_clean": report["seconds"] / clean_seconds(one.name, one.dtype, case.prompt)}
     print_planted(line)
     return line
 

@@ -24,20 +24,20 @@ def embedding(scene: Scene, scale: float) -> Planted:
     return Planted(("text.embed",), answers, f"scale={scale:.4f}")
 
 
-@case(on=("270m",), operation="embed")
+@case(on=("270m",), joins=True)
 def embedding_scale_truncated(scene: Scene) -> Planted:
     """Scale by int(sqrt(D))."""
     return embedding(scene, float(isqrt(scene.config.width)))
 
 
-@case(operation="embed")
+@case(joins=True)
 def embedding_scale(scene: Scene) -> Planted:
     """Scale by another number, such as another size's."""
     others = [sqrt(other) for other in (768, 1152, 2560, 3840)]
     return embedding(scene, scene.draw.choice([*others, sqrt(scene.config.width) * scene.draw.uniform(0.5, 0.95)]))
 
 
-@case(operation="logits")
+@case(joins=True)
 def logits_scale(scene: Scene) -> Planted:
     """Scale the logits, as by a temperature or another model's multiplier."""
     scale = scene.draw.choice([0.0625, 0.5, 0.7, 1.25, 1.4])
@@ -49,7 +49,7 @@ def logits_scale(scene: Scene) -> Planted:
     return Planted(("text.logits",), answers, f"scale={scale}")
 
 
-@case(operation="logits")
+@case(joins=True)
 def logits_softcapped(scene: Scene) -> Planted:
     """Cap the logits at another limit than Gemma 2's."""
     largest = float(output_of(scene.model, scene.model.lm_head, scene.prompt.ids).abs().max())
@@ -58,7 +58,7 @@ def logits_softcapped(scene: Scene) -> Planted:
     return Planted(("text.logits",), (Answer("logit_softcap_of", {"cap": About(cap)}),), f"cap={cap}")
 
 
-@case(operation="scaled")
+@case(joins=True)
 def values_times(scene: Scene) -> Planted:
     """Scale what an operation of a layer gives."""
     i, scale = scene.layer(), scene.draw.choice([0.5, 0.9, 1.1, 2.0, scene.draw.uniform(0.6, 1.6)])
@@ -67,7 +67,7 @@ def values_times(scene: Scene) -> Planted:
     return Planted((text_tap(i, tap),), (Answer("values_scaled", {"scale": About(scale)}),), f"{tap} times {scale:.3f}")
 
 
-@case(operation="norm")
+@case(joins=True)
 def norm_epsilon(scene: Scene) -> Planted:
     """Give a norm of a layer another epsilon."""
     i, tap = scene.layer(), scene.draw.choice(["attn.pre_norm", "attn.k_norm", "attn.post_norm", "ffn.post_norm"])
@@ -88,7 +88,7 @@ def epsilon_of_all_norms(scene: Scene) -> Planted:
     return Planted((text_tap(0, "attn.pre_norm"),), answers, f"epsilon={epsilon}")
 
 
-@case(operation="norm")
+@case(joins=True)
 def norm_offset(scene: Scene) -> Planted:
     """Add another number than 1 to the gain of a norm."""
     i, offset = scene.layer(), scene.draw.choice([0.5, 0.9, 1.1, 1.5, -1.0, 3.0])

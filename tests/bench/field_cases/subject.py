@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -16,7 +16,7 @@ from ref.dump.write import load_pass, read_dump
 from ref.model.taps import tap_names, tap_row
 from ref.weights.resolve import Loaded
 
-from .case import Case, Planted, Scene
+from .case import Case, NoDraw, Planted, Scene
 from .prompts import Prompt, prompt_for
 
 # What a mistake must move the worst token of its tap by, relative to it, or the whole tap by the share WHOLE of that:
@@ -29,10 +29,6 @@ LOGITS = {"float32": 1e-4, "bfloat16": 5e-2}
 DRAWS = 12
 
 Passes = list[dict[str, np.ndarray]]
-
-
-class NoDraw(Exception):
-    """No numbers were found that change something beyond rounding."""
 
 
 class Difference(NamedTuple):
@@ -55,7 +51,7 @@ class Subject(NamedTuple):
         """Return the prompt of a kind."""
         return prompt_for(self.loaded, self.name, kind)
 
-    def scene(self, model: Any, kind: str, seed: str, taken: set[int]) -> Scene:
+    def scene(self, model: Any, kind: str, seed: str, taken: Set[int]) -> Scene:
         """Set out what a mistake is drawn from."""
         vision = self.loaded.vision and self.loaded.vision.config
         config = self.loaded.params.config
@@ -139,7 +135,7 @@ class Drawn(NamedTuple):
     redrawn: int
 
 
-def draw(one: Subject, case: Case, seed: str, folder: Callable[[int], Path], taken: set[int] = frozenset()) -> Drawn:
+def draw(one: Subject, case: Case, seed: str, folder: Callable[[int], Path], taken: Set[int] = frozenset()) -> Drawn:
     """Draw numbers until the mistake moves its tap by more than `LEAST`, and capture the model with it.
 
     Args:

@@ -23,31 +23,31 @@ def one_projection(scene: Scene, tap: str) -> Planted:
     return Planted((text_tap(i, tap),), of_layer(j), f"{tap} of layer {j} in {i}")
 
 
-@case(operation="layer's k")
+@case(joins=True)
 def k_of_another_layer(scene: Scene) -> Planted:
     """Read another layer's key projection."""
     return one_projection(scene, "attn.k")
 
 
-@case(operation="layer's q")
+@case(joins=True)
 def q_of_another_layer(scene: Scene) -> Planted:
     """Read another layer's query projection."""
     return one_projection(scene, "attn.q")
 
 
-@case(operation="layer's out")
+@case(joins=True)
 def out_of_another_layer(scene: Scene) -> Planted:
     """Read another layer's output projection."""
     return one_projection(scene, scene.draw.choice(["attn.out", "ffn.out"]))
 
 
-@case(operation="layer's norm")
+@case(joins=True)
 def norm_of_another_layer(scene: Scene) -> Planted:
     """Read another layer's gain."""
     return one_projection(scene, scene.draw.choice(["attn.pre_norm", "attn.post_norm", "ffn.pre_norm", "attn.q_norm"]))
 
 
-@case(operation="layer's mlp")
+@case(joins=True)
 def mlp_of_another_layer(scene: Scene) -> Planted:
     """Read another layer's whole feed-forward network."""
     i = scene.layer()
@@ -86,25 +86,25 @@ def other_tensor(scene: Scene, tap: str, source: str) -> Planted:
     return Planted((text_tap(i, tap),), (Answer("weights_of_tensor", {"tensor": names}),), f"{source} in {tap}")
 
 
-@case(operation="tensor v")
+@case(joins=True)
 def v_is_k(scene: Scene) -> Planted:
     """Read the key projection for values."""
     return other_tensor(scene, "attn.v", "attn.k")
 
 
-@case(operation="tensor up")
+@case(joins=True)
 def up_is_gate(scene: Scene) -> Planted:
     """Read the gate projection for up."""
     return other_tensor(scene, "ffn.up", "ffn.gate")
 
 
-@case(operation="tensor k_norm")
+@case(joins=True)
 def k_norm_is_q_norm(scene: Scene) -> Planted:
     """Read the gain of the queries' norm for the keys'."""
     return other_tensor(scene, "attn.k_norm", "attn.q_norm")
 
 
-@case(on=BOTH, operation="tensor post_norm")
+@case(on=BOTH, joins=True)
 def post_norm_is_pre_norm(scene: Scene) -> Planted:
     """Read the gain of the norm before the feed-forward network for the one after attention."""
     return other_tensor(scene, "attn.post_norm", "ffn.pre_norm")

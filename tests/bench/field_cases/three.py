@@ -9,12 +9,12 @@ from support.injections import INJECTIONS, Injection
 from ref.model.taps import tap_group
 
 from .all_cases import CASES
-from .case import Answer, Case, Planted, Scene
-from .subject import Drawn, NoDraw, Subject, draw
+from .case import Answer, Case, NoDraw, Planted, Scene
+from .subject import Drawn, Subject, draw
 
 
 def as_case(injection: Injection) -> Case:
-    """Make a case of an injection; its operation is its tap."""
+    """Make a case of an injection."""
 
     def plant(scene: Scene) -> Planted:
         ends = injection.layer == "none"
@@ -24,7 +24,7 @@ def as_case(injection: Injection) -> Case:
         return Planted((injection.tap.format(i=i),), answers, "of the catalogue", undo if callable(undo) else None)
 
     dtypes = ("float32",) if injection.float32_only else ("float32", "bfloat16")
-    return Case(injection.mutant, plant, "text", (), dtypes, injection.tap.replace("{i}.", "").removeprefix("text."))
+    return Case(injection.mutant, plant, "text", (), dtypes, True)
 
 
 def candidates(one: Subject) -> list[Case]:
@@ -32,7 +32,7 @@ def candidates(one: Subject) -> list[Case]:
 
     Left out are those of all rotations, whose taps lie in many layers, and what a short text does not show.
     """
-    fields = [case for case in CASES.values() if case.operation and one.name in case.subjects]
+    fields = [case for case in CASES.values() if case.joins and one.name in case.subjects]
     points = [
         as_case(injection)
         for injection in INJECTIONS
