@@ -5,7 +5,7 @@ follows is judged on the undone values, up to the operation where it must cancel
 """
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ from ref.diagnosis.diagnose import Diagnosis
 from ref.diagnosis.evidence import Evidence
 from ref.emulate.graph import RULES
 from ref.emulate.text_rules import NORMS, norm_eps, norm_input
+from ref.hypotheses.change import Change
 from ref.hypotheses.hypothesis import Hypothesis, Parameter, mutant_of
-from ref.hypotheses.orders import Change
 from ref.measure.distance import distance_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured, measure_tap
@@ -23,6 +23,8 @@ from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
 
+FOLDED = 2.0  # times the limit, of products with narrow weights that factors were folded into: they are rounded again
+AGAIN = "within what weights cost that factors were folded into and that were rounded again"
 MUCH = 50  # times less than before is little, too: scales read off small gains are not exact
 LEAST = 1e-3  # a gain smaller than that says nothing of what it was divided by
 
@@ -53,15 +55,28 @@ class Bases:
 
     def parents(self, pass_runs: PassRuns, tap: str, span: tuple[str, ...]) -> list[Kept]:
         """List the values in another basis that a tap was made from."""
-        inputs = set(span) | {tap}
-        names = {name for one in inputs for name in pass_runs.local.inputs.get(one, {})}
+        names: set[str] = set()
+        for one in (tap, *span):
+            names |= set(pass_runs.local.inputs.get(one, {})) | self._usual_inputs(one)
+        if tap.endswith("attn.scores"):  # keys and values are looked up together
+            names = {name for name in names if not name.endswith((".attn.v", ".cache.v"))}
+        if tap.endswith("attn.mix") and pass_runs.local.is_given(tap.removesuffix("mix") + "probs"):
+            names = {name for name in names if not name.endswith((".attn.k_rope", ".cache.k"))}
         return [self.kept[pass_runs.number, name] for name in names if (pass_runs.number, name) in self.kept]
+
+    def _usual_inputs(self, tap: str) -> set[str]:
+        """Return the inputs that the registry names: those of a history that is remembered are not seen again."""
+        prefix = ".".join(tap.split(".")[:3]) + "."
+        own = {prefix + name for name in row_of(tap).inputs}
+        caches = {"attn.scores": "cache.k", "attn.mix": "cache.v"}
+        return own | {prefix + cache for name, cache in caches.items() if tap.endswith(name)}
 
     def begin(self, pass_runs: PassRuns, found: Measured, hypothesis: Hypothesis) -> Measured:
         """Undo a basis where it begins, and measure the tap again."""
         finding = found.finding
+        assert hypothesis.basis is not None
         kept = Kept(
-            pass_runs.number, finding.tap, (hypothesis.basis,), frozenset({finding.tap}), hypothesis.mutant.what,
+            pass_runs.number, finding.tap, hypothesis.basis, frozenset({finding.tap}), hypothesis.mutant.what,
             pass_runs.stored[finding.tap],
         )  # fmt: skip
         return self._undo(pass_runs, kept)
@@ -82,6 +97,9 @@ class Bases:
             return found
         if found.finding.verdict != "bug" or found.value is None or found.finding.nonfinite:
             return None
+        if self._rounded_again(found, parents):
+            self._cancel(parents, tap)
+            return found._replace(finding=replace(found.finding, verdict="match", why=AGAIN), runs=())
         changes = self._inherited(found, tap, parents)
         if changes:
             return self._undo(pass_runs, self._child(pass_runs, tap, changes, parents, False))
@@ -111,7 +129,7 @@ class Bases:
         self.kept[kept.number, kept.tap] = kept
         found = measure_tap(pass_runs, kept.tap)
         finding = found.finding
-        if kept.doubted:  # what follows tells
+        if kept.doubted or self._rounded_again(found, [kept]):  # what follows tells
             finding = replace(finding, verdict="match")
         if finding.verdict == "match":
             finding = replace(finding, why=f"in another basis: {kept.what}")
@@ -135,13 +153,19 @@ class Bases:
         assert floor is not None
         several = self._able(found, tap, parents)
         for count in range(1, len(several) + 1):
-            for changes in combinations(several, count):
+            for changes in permutations(several, count):
                 undone = value.astype(np.float64)
                 for change in reversed(changes):
                     undone = change.undo(undone, row_of(tap).axes.split())
                 if _near(undone, truth, floor, tap):
                     return changes
         return ()
+
+    def _rounded_again(self, found: Measured, parents: list[Kept]) -> bool:
+        """Tell whether a tap is no further off than weights are that factors were folded into in a narrow format."""
+        narrow = found.finding.dtype in ("bfloat16", "float16")
+        folded = any(change.factor is not None for one in parents for change in one.changes)
+        return narrow and folded and (found.finding.local_ratio or 0.0) <= FOLDED * LIMIT
 
     def _able(self, found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
         """List the changes that a tap's axes can have."""

@@ -97,10 +97,21 @@ def _all_have(best, places, name: str) -> bool:
 
 
 def _least(one: Diagnosis, contradictions: Mapping[str, int]) -> list[Evidence]:
-    """Return what explains a tap, without those that contradict other taps more than the best of them does."""
-    tied = one.tied
-    least = min((contradictions.get(evidence.mutant.name, 0) for evidence in tied), default=0)
-    return [evidence for evidence in tied if contradictions.get(evidence.mutant.name, 0) == least]
+    """Return what explains a tap, without those that contradict other taps more than the best of them does.
+
+    Where all that ties contradicts some, what explains it with more free numbers may be it: half of an exchange.
+    """
+    counts = [(_count(evidence, contradictions), evidence) for evidence in one.tied]
+    least = min((count for count, _ in counts), default=0)
+    if least:
+        more = [evidence for evidence in one.alternatives if not _count(evidence, contradictions)]
+        if more:
+            return [evidence for evidence in more if evidence.free == more[0].free]
+    return [evidence for count, evidence in counts if count == least]
+
+
+def _count(evidence: Evidence, contradictions: Mapping[str, int]) -> int:
+    return contradictions.get(evidence.mutant.name, 0) if evidence.hypothesis is None else 0
 
 
 def _group_key(one: Evidence) -> tuple[Any, ...]:

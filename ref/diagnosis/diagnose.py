@@ -4,7 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ref.diagnosis.evidence import Evidence, candidates, classes_of, compare_hypothesis, evidence_at, prepared, ranked
+from ref.diagnosis.evidence import (
+    CLOSE,
+    Evidence,
+    candidates,
+    classes_of,
+    compare_hypothesis,
+    evidence_at,
+    prepared,
+    ranked,
+)
 from ref.diagnosis.simple_fits import fits_of
 from ref.diagnosis.subsets import parts_at
 from ref.emulate.context import Rule
@@ -19,7 +28,7 @@ from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
 
-SEEN = "what is seen"
+SEEN, HALVES = "what is seen", {"weights of another tensor", "gains of another norm"}
 WHOLE = 4  # taps of one group for which everything is tried in vain: those after them would tell the same
 RUN = 6  # hypotheses of one family that are run at a tap
 
@@ -43,6 +52,14 @@ class Diagnosis(NamedTuple):
         if self.best is None:
             return []
         return [one for one, number in zip(self.evidence, self.classes, strict=True) if number == self.classes[0]]
+
+    @property
+    def alternatives(self) -> list[Evidence]:
+        """What explains it, too, with more free numbers; what ties with the best included."""
+        best = self.best
+        if best is None:
+            return []
+        return [one for one in self.evidence if one.explains and one.left <= CLOSE * max(1.0, best.left)]
 
 
 class Tried:
@@ -107,9 +124,11 @@ class Diagnoses:
     def _everything(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence]:
         evidence = evidence_at(pass_runs, tap, found)
         self.tried.catalogue |= {one.mutant.name for one in evidence}
-        if evidence and evidence[0].explains and evidence[0].left <= LIMIT:
-            return evidence
         there = prepared(pass_runs, tap)
+        if evidence and evidence[0].explains and evidence[0].left <= LIMIT:
+            if len(evidence[0].mutant.rules) > 1:  # half of an exchange is another mistake
+                return self._families(there, tap, found, evidence, only=HALVES)
+            return evidence
         evidence = self._families(there, tap, found, evidence)
         clue = clue_at(there, tap, found, self.passes)
         if clue is not None and not (evidence and evidence[0].explains):

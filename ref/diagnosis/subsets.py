@@ -9,11 +9,14 @@ from ref.diagnosis.evidence import Evidence
 from ref.emulate.graph import RULES
 from ref.hypotheses.hypothesis import Clue, Hypothesis, Parameter, mutant_of
 from ref.measure.distance import distance_of
+from ref.measure.measure_logits import some_columns
 from ref.model.taps import row_of
 from ref.mutants.base import TapMutant
 
 TRIED = 12  # mistakes whose parts are looked for: those that the error has most of
 MOST_IDS = 6  # that are listed in words
+
+UNITS = {"T": "tokens", "P": "patches", "M": "soft tokens", "B": "images", "N": "heads", "K": "heads"}
 
 
 class Part(NamedTuple):
@@ -54,7 +57,7 @@ def parts_at(clue: Clue, evidence: list[Evidence]) -> Iterator[Hypothesis]:
 
 
 def _likely(evidence: list[Evidence]) -> list[Evidence]:
-    there = [one for one in evidence if one.value is not None and one.coefficient > max(0.01, 4 * one.stderr)]
+    there = [one for one in evidence if one.value is not None and one.coefficient > one.stderr]
     return sorted(there, key=lambda one: -one.coefficient / max(one.stderr, 1e-12))[:TRIED]
 
 
@@ -83,9 +86,9 @@ def _parts(clue: Clue, error: np.ndarray, d: np.ndarray) -> Iterator[Part]:
 def _described(clue: Clue, axis: int, letter: str, has: np.ndarray) -> Iterator[Part]:
     mask = has.reshape([-1 if i == axis else 1 for i in range(clue.value.ndim)])
     which = [int(i) for i in np.flatnonzero(has)]
-    name = {"T": "tokens", "P": "patches", "M": "soft tokens", "B": "images", "N": "heads", "K": "heads"}.get(
-        letter, "channels"
-    )
+    if letter == "V" and clue.value.shape[axis] != clue.passes[0].one_pass.text.embedding.shape[0]:
+        which = _rows_of_vocabulary(clue, which)
+    name = UNITS.get(letter, "channels")
     runs = 1 + int(np.sum(np.diff(which) > 1))
     words = f"{name} {_ranges(which)}"
     if letter == "T" and clue.tap.startswith(("text.", "model.")):
@@ -97,6 +100,14 @@ def _described(clue: Clue, axis: int, letter: str, has: np.ndarray) -> Iterator[
             by_id = f"{len(which)} of {int(clue.valid.sum())} tokens, those with ids {listed}"
             yield Part("ids", chosen, mask, by_id, 2 if clue.group == "text.embed" else 1 + len(chosen))
     yield Part(name, which, mask, words, 1 + 2 * runs)
+
+
+def _rows_of_vocabulary(clue: Clue, which: list[int]) -> list[int]:
+    """Return rows of the vocabulary for columns that stand for all: those between two of them, as far as they are 0."""
+    whole = next(one for one in clue.passes if one.number == clue.there.number).stored["text.logits"].read()
+    zero = ~whole.reshape(-1, whole.shape[-1]).any(axis=0)
+    columns = some_columns(whole.shape[-1])[which]
+    return [int(i) for i in np.flatnonzero(zero)] if zero[columns].all() else [int(i) for i in columns]
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -20,22 +20,24 @@ def _foreign(clue: Clue) -> Iterator[Hypothesis]:
     """Try every tensor of the same shape in every layer on a few tokens and outputs; run the best."""
     made, screen, layers = PRODUCTS[clue.group], screen_of(clue), layers_of(clue)
     own = getattr(layers[clue.layer], made.field)
-    lefts: list[tuple[float, int, str, bool]] = []
+    lefts: list[tuple[float, int, str, bool, bool]] = []
+    own_bias = bias_of(clue, layers[clue.layer], made.field)
     for number in range(len(layers)):
         one = layers[number]
         for field in _alike(one, own.shape):
             if (number, field) == (clue.layer, made.field):
                 continue
-            bias = bias_of(clue, one, field)
-            left = screen.left(values_of(clue, getattr(one, field), screen.rows), bias[screen.rows])
-            lefts.append((left, number, field, False))
+            weight = values_of(clue, getattr(one, field), screen.rows)
+            for bias, whose in ((bias_of(clue, one, field), False), (own_bias, True)):
+                lefts.append((screen.left(weight, bias[screen.rows]), number, field, False, whose))
     if own.shape[0] == own.shape[1]:
-        bias = bias_of(clue, layers[clue.layer], made.field)
-        lefts.append(
-            (screen.left(values_of(clue, own).T[screen.rows], bias[screen.rows]), clue.layer, made.field, True)
-        )
+        left = screen.left(values_of(clue, own).T[screen.rows], own_bias[screen.rows])
+        lefts.append((left, clue.layer, made.field, True, True))
     lefts.sort()
-    if not lefts or lefts[0][0] > NEAR or (len(lefts) > 1 and lefts[0][0] > HALF * lefts[1][0] and lefts[0][0] > 0.05):
+    if not lefts or lefts[0][0] > NEAR:
+        return
+    others = [one[0] for one in lefts if one[1:3] != lefts[0][1:3]]
+    if others and lefts[0][0] > 0.05 and lefts[0][0] > HALF * others[0]:
         return
     yield from _named(clue, *lefts[0][1:])
 
@@ -44,11 +46,11 @@ def _alike(layer: Any, shape: tuple[int, ...]) -> list[str]:
     return [field for field in layer._fields if tuple(getattr(layer, field).shape) == tuple(shape) and len(shape) == 2]
 
 
-def _named(clue: Clue, number: int, field: str, transposed: bool) -> Iterator[Hypothesis]:
+def _named(clue: Clue, number: int, field: str, transposed: bool, own_bias: bool) -> Iterator[Hypothesis]:
     made, layers = PRODUCTS[clue.group], layers_of(clue)
     weight = values_of(clue, getattr(layers[number], field))
     weight = np.ascontiguousarray(weight.T) if transposed else weight
-    bias = bias_of(clue, layers[number], field)
+    bias = bias_of(clue, layers[clue.layer], made.field) if own_bias else bias_of(clue, layers[number], field)
     heads = clue.value.shape[2] if clue.value.ndim == 4 else 0
 
     def rule(at):

@@ -1,11 +1,13 @@
 """A number format inside an operation: of weights, of a sum, of a variance, of softmax."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import ml_dtypes
 import numpy as np
 
 from ref.emulate.context import join_heads, split_heads
+from ref.emulate.one_pass import as_held
 from ref.emulate.operands import LARGEST_FLOAT8, ROUND, to_float8, to_float16
 from ref.emulate.text_rules import LAYER, NORMS, norm_eps, norm_input
 from ref.emulate.tower_rules import TOWER
@@ -14,21 +16,33 @@ from ref.hypotheses.products import PRODUCTS, bias_of, layers_of, screen_of, val
 from ref.ops.rounding import bfloat16_values
 
 HALF = 0.6  # share of an error that may be left on a few outputs to be worth a run
-BLOCKS = (16, 32, 64, 128, 256)
+BLOCKS = (8, 16, 32, 64, 128, 256)
 
 
-def _integers(w: np.ndarray, most: float, axis: int | None, low: float | None = None) -> np.ndarray:
-    """Round to steps of max |w| / most, of the whole or along an axis."""
-    scale = np.abs(w).max(axis=axis, keepdims=axis is not None) / most
-    scale = np.where(scale == 0, 1, scale).astype(np.float32)
-    return np.clip(np.rint(w.astype(np.float32) / scale), -most if low is None else low, most) * scale
+def _integers(w: np.ndarray, most: float, axis: int | None, low: float | None = None, way: str = "/") -> np.ndarray:
+    """Round to steps of max |w| / most, of the whole or along an axis; ties fall as the quotient is formed."""
+    w = w.astype(np.float32)
+    largest = np.abs(w).max(axis=axis, keepdims=axis is not None)
+    largest = np.where(largest == 0, 1, largest).astype(np.float32)
+    count = np.float32(most)
+    if way == "/":  # by a scale
+        scale = largest / count
+        return np.clip(np.rint(w / scale), -most if low is None else low, most) * scale
+    steps = np.rint(w * count / largest) if way == "*/" else np.rint(w * (count / largest))
+    return np.clip(steps, -most if low is None else low, most) * largest / count
 
 
 def _blocks(rounded: Callable, size: int) -> Callable:
+    """Round blocks of a row, the last of which may be shorter."""
+
     def change(w):
-        if w.shape[-1] % size:
+        if w.shape[1] <= size:
             return None
-        return rounded(w.reshape(-1, size)).reshape(w.shape)
+        whole = w.shape[1] // size * size
+        parts = [rounded(w[:, :whole].reshape(-1, size)).reshape(len(w), whole)]
+        if whole < w.shape[1]:
+            parts.append(rounded(w[:, whole:]))
+        return np.concatenate(parts, axis=1)
 
     return change
 
@@ -43,22 +57,29 @@ def _plain(rounded) -> Callable:
     return lambda w: rounded(np.ascontiguousarray(w, np.float32))
 
 
+# (format, "scale per"; after a comma another way to write the same)
 WEIGHTS: dict[tuple[str, str], Callable] = {
     ("bfloat16", "value"): _plain(bfloat16_values),
     ("float16", "value"): _plain(to_float16),
-    ("int8", "tensor"): lambda w: _integers(w, 127, None),
-    ("int8", "channel"): lambda w: _integers(w, 127, 1),
-    ("int8", "channel, 127.5"): lambda w: _integers(w, 127.5, 1, -128),
-    ("int8", "block of 32"): _blocks(lambda w: _integers(w, 127, 1), 32),
-    ("int8", "block of 128"): _blocks(lambda w: _integers(w, 127, 1), 128),
     ("float8", "tensor"): _plain(to_float8),
     ("float8", "channel"): lambda w: _float8(w, 1),
     ("float8", "value"): lambda w: w.astype(np.float32).astype(ml_dtypes.float8_e4m3fn).astype(np.float32),
     ("float8", "block of 128"): _blocks(lambda w: _float8(w, 1), 128),
-    ("int4", "channel"): lambda w: _integers(w, 7, 1),
-    ("int4", "block of 32"): _blocks(lambda w: _integers(w, 7, 1), 32),
-    ("int4", "block of 128"): _blocks(lambda w: _integers(w, 7, 1), 128),
+    ("int8", "channel, 127.5"): lambda w: _integers(w, 127.5, 1, -128),
 }
+for _kind, _most in (("int8", 127.0), ("int4", 7.0)):
+    for _way in ("/", "*/", "*"):
+        WEIGHTS[_kind, f"tensor, {_way}"] = partial(_integers, most=_most, axis=None, way=_way)
+        WEIGHTS[_kind, f"channel, {_way}"] = partial(_integers, most=_most, axis=1, way=_way)
+        for _size in (32, 64, 128):
+            _rounded = partial(_integers, most=_most, axis=1, way=_way)
+            WEIGHTS[_kind, f"block of {_size}, {_way}"] = _blocks(_rounded, _size)
+
+
+def rounded_weight(clue: Clue, weight: np.ndarray, kind: str, per: str) -> np.ndarray | None:
+    """Round a weight, and again to what the producer holds weights in."""
+    rounded = WEIGHTS[kind, per](weight)
+    return None if rounded is None else as_held(rounded.astype(np.float32), clue.there.one_pass.held)
 
 
 def _weights(clue: Clue) -> Iterator[Hypothesis]:
@@ -66,21 +87,24 @@ def _weights(clue: Clue) -> Iterator[Hypothesis]:
     whole = values_of(clue, getattr(layers_of(clue)[clue.layer], made.field))
     error = float(np.linalg.norm(screen.y - screen.t))
     found = []
-    for (kind, per), change in WEIGHTS.items():
-        rounded = change(whole if per == "tensor" else whole[screen.rows])
+    for kind, per in WEIGHTS:
+        of_tensor = per.startswith("tensor")
+        rounded = rounded_weight(clue, whole if of_tensor else whole[screen.rows], kind, per)
         if rounded is None:
             continue
-        rounded = rounded[screen.rows] if per == "tensor" else rounded
+        rounded = rounded[screen.rows] if of_tensor else rounded
         moved = screen.x @ (rounded - whole[screen.rows]).T
         left = float(np.linalg.norm(screen.y - screen.t - moved)) / error if error else 1.0
         found.append((left, kind, per))
-    left, kind, per = min(found)
-    if left < HALF:
-        yield _rounded_weights(clue, made, kind, per)
+    for left, kind, per in sorted(found)[:2]:
+        if left < HALF:
+            yield _rounded_weights(clue, made, kind, per)
 
 
 def _rounded_weights(clue: Clue, made, kind: str, per: str) -> Hypothesis:
-    weight = WEIGHTS[kind, per](values_of(clue, getattr(layers_of(clue)[clue.layer], made.field)))
+    weight = rounded_weight(clue, values_of(clue, getattr(layers_of(clue)[clue.layer], made.field)), kind, per)
+    assert weight is not None
+    per = per.split(",")[0]
     bias = bias_of(clue, layers_of(clue)[clue.layer], made.field)
     heads = clue.value.shape[2] if clue.value.ndim == 4 else 0
 
@@ -95,9 +119,7 @@ def _rounded_weights(clue: Clue, made, kind: str, per: str) -> Hypothesis:
     )
     if per == "value":
         mutant = mutant._replace(what=f"The weights of {made.field} are rounded to {kind}.")
-    return Hypothesis(
-        mutant, (Parameter("format", kind), Parameter("per", per.split()[0].rstrip(","), None, None, per)), 1
-    )
+    return Hypothesis(mutant, (Parameter("format", kind), Parameter("per", per.split()[0], None, None, per)), 1)
 
 
 def _sums(clue: Clue) -> Iterator[Hypothesis]:
@@ -148,6 +170,7 @@ def _variances(clue: Clue) -> Iterator[Hypothesis]:
 
 
 _WAYS = {
+    "input": "the row, its squares and their mean are rounded to {kind}",
     "all": "every step is rounded to {kind}",
     "sum": "the mean square is gathered in {kind}, 32 terms at a time",
     "mean": "the mean square is rounded to {kind}",
@@ -158,10 +181,11 @@ _WAYS = {
 
 
 def _norm_in(at, rounded, way: str):
-    x = norm_input(at).astype(np.float32)
+    x = row = norm_input(at).astype(np.float32)
     gain = at.vector(NORMS[_group(at.tap)][1]).astype(np.float32)
     eps = np.float32(norm_eps(at))
     f = rounded
+    row = f(x) if way == "input" else row
     if way == "sum":
         total = np.zeros((*x.shape[:-1], 1), np.float32)
         squares = f(x * x)
@@ -169,8 +193,10 @@ def _norm_in(at, rounded, way: str):
             total = f(total + f(squares[..., start : start + 32].sum(-1, keepdims=True, dtype=np.float32)))
         mean = total / np.float32(x.shape[-1])
     else:
-        mean = np.mean(f(x * x) if way in ("all", "squares") else x * x, axis=-1, keepdims=True, dtype=np.float32)
-    mean = f(mean) if way in ("all", "mean", "squares") else mean
+        mean = np.mean(
+            f(row * row) if way in ("all", "squares", "input") else x * x, axis=-1, keepdims=True, dtype=np.float32
+        )
+    mean = f(mean) if way in ("all", "mean", "squares", "input") else mean
     inverse = 1 / np.sqrt(f(mean + eps) if way == "all" else mean + eps)
     inverse = f(inverse) if way in ("all", "root", "squares") else inverse
     normed = f(x * inverse) if way in ("all", "normed") else x * inverse
@@ -186,16 +212,24 @@ def _group(tap: str) -> str:
 
 def _softmax(clue: Clue) -> Iterator[Hypothesis]:
     for kind in ("bfloat16", "float16"):
-        for way, words in {"input": "scores are rounded to {kind} before softmax", "all": "softmax runs in {kind}",
-                           "sum": "the sum of weights is kept in {kind}"}.items():  # fmt: skip
+        for way, words in _SOFTMAX.items():
             rule = {clue.group: lambda at, kind=kind, way=way: _softmax_in(at, ROUND[kind], way)}
             mutant = mutant_of("softmax_rounded", words.format(kind=kind).capitalize() + ".", rule)
             yield Hypothesis(mutant, (Parameter("format", kind, None, "float32"), Parameter("way", way)), 0)
 
 
+_SOFTMAX = {
+    "input": "scores are rounded to {kind} before softmax",
+    "all": "softmax runs in {kind}",
+    "ends": "scores and weights are rounded to {kind}",
+    "output": "weights are rounded to {kind}",
+    "sum": "the sum of weights is kept in {kind}",
+}
+
+
 def _softmax_in(at, rounded, way: str):
     scores = at["attn.scores"]
-    scores = rounded(scores.astype(np.float32)) if way in ("input", "all") else scores.astype(np.float32)
+    scores = rounded(scores.astype(np.float32)) if way in ("input", "all", "ends") else scores.astype(np.float32)
     if at.tap.startswith("vision."):
         seen = np.ones(scores.shape, bool)
     else:
@@ -207,7 +241,7 @@ def _softmax_in(at, rounded, way: str):
     total = weights.sum(-1, keepdims=True, dtype=np.float32)
     total = rounded(total) if way in ("all", "sum") else total
     out = weights / total
-    return at.ops.round((rounded(out) if way == "all" else out).astype(at.ops.dtype))
+    return at.ops.round((rounded(out) if way in ("all", "ends", "output") else out).astype(at.ops.dtype))
 
 
 FORMATS = (

@@ -8,6 +8,7 @@ import numpy as np
 from ref.config import TextConfig
 from ref.emulate.context import Rule
 from ref.emulate.graph import RULES
+from ref.hypotheses.change import Change
 from ref.measure.measure_tap import Measured, fitted
 from ref.measure.pass_runs import PassRuns
 from ref.model.taps import layer_of, row_of, tap_group
@@ -35,7 +36,7 @@ class Hypothesis(NamedTuple):
     mutant: TapMutant
     parameters: tuple[Parameter, ...] = ()
     free: int = 0  # how many numbers were fitted: of two that explain a tap as well the one with fewer is named
-    basis: Any = None  # `ref.hypotheses.basis.Change`, where a port may rightly keep its values so
+    basis: tuple[Change, ...] | None = None  # where a port may rightly keep its values so
     where: str = ""  # on which tokens, heads, channels; empty: on all
     family: str = ""  # that proposed it
 

@@ -68,8 +68,9 @@ class _Turns:
     def each(self) -> tuple[np.ndarray, float]:
         """Return the position of each token that fits it best."""
         candidates = np.arange(min(MOST_POSITIONS, 4 * int(self.positions.max(initial=0)) + 256))
-        scores = (self.c @ np.exp(-1j * np.outer(candidates, self.frequencies())).T).real
-        return scores.argmax(axis=1), float(scores.max(axis=1).sum()) / self.most
+        # every second pair chooses, so that the others can contradict
+        scores = (self.c[:, ::2] @ np.exp(-1j * np.outer(candidates, self.frequencies()[::2])).T).real
+        return scores.argmax(axis=1), float(scores.max(axis=1).sum()) / max(float(np.abs(self.c[:, ::2]).sum()), 1e-300)
 
 
 def _positions(clue: Clue) -> Iterator[Hypothesis]:
@@ -97,8 +98,6 @@ def _of_tokens(clue: Clue, turns: _Turns) -> Iterator[Hypothesis]:
     apart = places - turns.positions.astype(np.int64)
     runs = np.flatnonzero(np.diff(apart)) + 1
     words = _in_runs(apart, turns.tokens, [0, *runs.tolist(), len(apart)])
-    if len(runs) > max(3, len(places) // 4):
-        return  # no pattern: as many numbers as tokens
     rule = {
         clue.group: lambda at: turned(
             at, whole if whole.shape == at.one_pass.positions.shape else at.one_pass.positions

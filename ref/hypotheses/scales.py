@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ref.emulate.arithmetic import TRUTH
+from ref.emulate.context import as_seen
 from ref.emulate.graph import RULES
 from ref.emulate.text_rules import LAYER, scores_of
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, after, mutant_of
@@ -11,7 +13,7 @@ from ref.hypotheses.numbers import FACTORS, fit_number, known_roots, recognised
 from ref.measure.projection import spread_of
 
 SURE = 4.0  # standard errors by which a number must differ from the right one
-SCORES, LOGITS, EMBED = LAYER + "attn.scores", "text.logits", "text.embed"
+SCORES, PROBS, LOGITS, EMBED = LAYER + "attn.scores", LAYER + "attn.probs", "text.logits", "text.embed"
 
 
 def _slope(clue: Clue) -> tuple[float, float]:
@@ -57,23 +59,73 @@ def _number(name, what, value, stderr, right, sizes, rules) -> Hypothesis:
 
 
 def _softcap(clue: Clue) -> Iterator[Hypothesis]:
-    y, t = clue.by_token(clue.value), clue.by_token(clue.truth)
-    largest = float(np.abs(y).max(initial=0))
-    if not largest or np.abs(t).max() < largest:
+    y = clue.by_token(clue.value)
+    capped = _capped_weights(clue) if clue.group == PROBS else _capped(clue)
+    if capped is None:
         return
-    starts = [largest * by for by in (1.0001, 1.01, 1.1, 1.3, 2, 4, 8, 16, 64, 256)]
-    cap, stderr = fit_number(lambda c: c * np.tanh(t / c), y, starts)
+    model, starts = capped
+    cap, stderr = fit_number(model, y, starts)
     if not np.isfinite(stderr) or stderr > cap / 4:
         return
     near = recognised(cap, stderr, {str(n): float(n) for n in (*range(5, 101, 5), 128, 256, 512)})
     cap = near[0] if near else cap
-    what = "Scores" if clue.group == SCORES else "Logits"
-    mutant = mutant_of(
-        "attention_softcap_of" if clue.group == SCORES else "logit_softcap_of",
-        f"{what} go through a softcap, {cap:.5g} tanh(x / {cap:.5g}); Gemma 3 has none.",
-        {clue.group: lambda at: cap * np.tanh(RULES[clue.group](at) / cap)},
-    )
+    name = "logit_softcap_of" if clue.group == LOGITS else "attention_softcap_of"
+    which = "Logits" if clue.group == LOGITS else "Scores"
+    what = f"{which} go through a softcap, {cap:.5g} tanh(x / {cap:.5g}); Gemma 3 has none."
+
+    def rule(at):
+        if clue.group == PROBS:
+            return _weights(at, cap * np.tanh(at["attn.scores"] / cap))
+        return cap * np.tanh(RULES[clue.group](at) / cap)
+
+    mutant = mutant_of(name, what, {clue.group: rule})
     yield Hypothesis(mutant, (Parameter("cap", float(cap), None if near else stderr, None, ""),), 1)
+
+
+def _capped(clue: Clue):
+    y, t = clue.by_token(clue.value), clue.by_token(clue.truth)
+    largest = float(np.abs(y).max(initial=0))
+    if not largest or np.abs(t).max() < largest:
+        return None
+    return lambda c: c * np.tanh(t / c), [largest * by for by in (1.0001, 1.01, 1.1, 1.3, 2, 4, 8, 16, 64, 256)]
+
+
+def _weights(at, scores):
+    return at.ops.softmax(scores, at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1]))
+
+
+def _capped_weights(clue: Clue):
+    """Return how weights depend on a cap of scores: where the cap stands behind the scores that the dump has."""
+    scores, softmax = clue.input("attn.scores"), _softmax_at(clue)
+    if softmax is None or not np.abs(scores).max(initial=0):
+        return None
+    return lambda c: clue.by_token(softmax(c * np.tanh(scores / c))), list(np.geomspace(0.5, 500, 24))
+
+
+def _softmax_at(clue: Clue):
+    """Return softmax over the keys that are visible at a tap of weights."""
+    if clue.tap.startswith("vision."):
+        return None
+    one_pass, keys = clue.there.one_pass, clue.value.shape[-1]
+    seen = as_seen(clue.input("attn.visible"), keys, one_pass.total - keys, one_pass.total)
+    return lambda scores: TRUTH.softmax(scores, seen)
+
+
+def _scale_of_weights(clue: Clue) -> Iterator[Hypothesis]:
+    """Fit a factor of the scores behind the tap of scores."""
+    softmax = _softmax_at(clue)
+    if softmax is None:
+        return
+    scores, right = clue.input("attn.scores"), float(clue.config.query_scale)
+    y = clue.by_token(clue.value)
+    by, stderr = fit_number(lambda c: clue.by_token(softmax(scores * c)), y, list(np.geomspace(0.02, 50, 24)))
+    if not np.isfinite(stderr) or abs(by - 1) <= SURE * stderr:
+        return
+    sizes = {"D": clue.config.width, "H": clue.config.head_dim, "query_pre_attn_scalar": clue.config.query_scale**-2}
+    yield _number(
+        "softmax_scale", "Scores are multiplied by", by * right, stderr * right, right, sizes,
+        lambda s: {PROBS: lambda at: _weights(at, at["attn.scores"] * (s / right))},
+    )  # fmt: skip
 
 
 def _clamped(clue: Clue) -> Iterator[Hypothesis]:
@@ -90,6 +142,7 @@ def _clamped(clue: Clue) -> Iterator[Hypothesis]:
 
 SCALES = (
     Family("scale", None, _scale),
-    Family("softcap", frozenset({SCORES, LOGITS}), _softcap),
+    Family("softcap", frozenset({SCORES, LOGITS, PROBS}), _softcap),
+    Family("softmax scale", frozenset({PROBS}), _scale_of_weights),
     Family("clamp", None, _clamped),
 )

@@ -52,7 +52,7 @@ def found_in(judged: Judgement, loaded: Loaded) -> dict[str, Any]:
     diagnoses = _of_bugs(judged, findings, hidden)
     counts = _contradictions(judged, findings, loaded, diagnoses)
     causes, proof = causes_in(judged, loaded, diagnoses, counts)
-    diagnosis = _first_diagnosis(judged, diagnoses, counts, first) or hidden
+    diagnosis = _as_caused(_first_diagnosis(judged, diagnoses, counts, first), causes, first) or hidden
     if first is None:
         findings = _with_drift(findings)
     undetermined = not findings or any(one.verdict == "undetermined" for one in findings)
@@ -91,7 +91,8 @@ def _at(findings: list[TapFinding], place: tuple[int, str]) -> TapFinding:
 
 def _contradictions(judged: Judgement, findings, loaded, diagnoses: list[Diagnosis]) -> dict[str, int]:
     """Count what contradicts each of the known mistakes that explain some tap equally well."""
-    tied = {one.mutant.name for each in diagnoses if len(each.tied) > 1 for one in each.tied if one.hypothesis is None}
+    several = [one for one in diagnoses if len(one.alternatives) > 1]
+    tied = {one.mutant.name for each in several for one in each.tied if one.hypothesis is None}
     if not tied:
         return {}
     held = judged.all_runs[0].one_pass.held
@@ -134,6 +135,22 @@ def _first_diagnosis(
     if here is None or any(one.mutant.subtle and one.before == 0.0 and one.left == 0.0 for one in here.evidence[:1]):
         return []  # below the noise: its row says more
     return _without_ties(conclusions(here.evidence, here.classes), counts)
+
+
+def _as_caused(rows: list[dict[str, Any]], causes: list[dict[str, Any]], first: TapFinding | None):
+    """Name at the first divergence what was named over all taps: others that tie there explain fewer of them."""
+    if first is None:
+        return rows
+    here = next((one for one in causes if first.tap in one["taps"] and first.pass_number in one["passes"]), None)
+    names = [here["mutant"], *here["tied_with"]] if here and here["mutant"] else []
+    if not any(row["mutant"] in names for row in rows):
+        return rows
+    for row in rows:
+        if row["mutant"] in names and (row["class"] == 0 or row["verdict"] == "cleared"):
+            row["verdict"], row["class"] = "tied" if len(names) > 1 else "named", 0
+        elif row["verdict"] in ("named", "tied"):
+            row["verdict"], row["class"] = "cleared", len(rows)
+    return sorted(rows, key=lambda row: row["class"])
 
 
 def _without_ties(rows: list[dict[str, Any]], counts: dict[str, int]) -> list[dict[str, Any]]:

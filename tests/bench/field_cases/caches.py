@@ -26,7 +26,12 @@ def ring_turned(scene: Scene) -> Planted:
             cached.keys, cached.values = cached.keys.roll(r, 2), cached.values.roll(r, 2)
 
     change_cache(scene.model, change)
-    return Planted((text_tap(0, "cache.k"),), (Answer("cache_rolled_by", {"n": r}), *slots(scene, 0, r)), f"r={r}")
+    return Planted((text_tap(0, "cache.k"),), (*turned(held(scene, 0), r), *slots(scene, 0, r)), f"r={r}")
+
+
+def turned(count: int, r: int) -> tuple[Answer, ...]:
+    """Name a turn by r slots of so many: as many less than a whole turn the other way."""
+    return Answer("cache_rolled_by", {"n": r}), Answer("cache_rolled_by", {"n": r - count})
 
 
 def slots(scene: Scene, i: int, r: int) -> tuple[Answer, ...]:
@@ -46,7 +51,7 @@ def keys_turned(scene: Scene) -> Planted:
             cached.keys = cached.keys.roll(r, 2)
 
     change_cache(scene.model, change)
-    answers = (Answer("cache_rolled_by", {"n": r}), *slots(scene, i, r))
+    answers = (*turned(held(scene, i), r), *slots(scene, i, r))
     return Planted((text_tap(i, "cache.k"),), answers, f"r={r}")
 
 

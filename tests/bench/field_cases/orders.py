@@ -74,7 +74,8 @@ def interleaved_without_gains(scene: Scene) -> Planted:
         put(module, module.weight.unflatten(0, (-1, length))[:, order].flatten(0, 1))
     attention(layer(scene.model, i).self_attn, rotate=interleaved)
     taps = (text_tap(i, "attn.q"), text_tap(i, "attn.q_norm"))
-    return Planted(taps, either("channels_permuted", order.tolist()), "gains not permuted")
+    answers = (*either("channels_permuted", order.tolist()), Answer("weights_not_in_the_basis"))
+    return Planted(taps, answers, "gains not permuted")
 
 
 @case(joins=True)
@@ -106,7 +107,7 @@ def smoothed_gain_wrong(scene: Scene) -> Planted:
         module = module_of(scene.model, i, tap)
         put(module, module.weight.float() * s)
     taps = tuple(text_tap(i, tap) for tap in ("attn.pre_norm", "attn.q"))
-    return Planted(taps, (Answer("channel_factors"),), "1 + w/s")
+    return Planted(taps, (Answer("norm_gain_scaled_before_one"),), "1 + w/s")
 
 
 @case(joins=True)

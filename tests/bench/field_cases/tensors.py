@@ -82,7 +82,8 @@ def other_tensor(scene: Scene, tap: str, source: str) -> Planted:
     i = scene.layer()
     put(module_of(scene.model, i, tap), module_of(scene.model, i, source).weight)
     short = source.split(".")[1]
-    names = AnyOf((f"layer.{i}.{short}", f"layer.{i}.{source}", f"text.layer.{i}.{source}"))
+    field = source.replace("ffn.pre_norm", "pre_ffn_norm").split(".")[-1]
+    names = AnyOf((f"layer.{i}.{short}", f"layer.{i}.{field}", f"layer.{i}.{source}", f"text.layer.{i}.{source}"))
     return Planted((text_tap(i, tap),), (Answer("weights_of_tensor", {"tensor": names}),), f"{source} in {tap}")
 
 
