@@ -86,20 +86,25 @@ def _gains(clue: Clue) -> Iterator[Hypothesis]:
     with np.errstate(divide="ignore", invalid="ignore"):
         normed = np.where(np.abs(plus + own) > 1e-6, t / (plus + own), 0)
     square = np.sum(normed * normed, axis=0)
-    if not (square > 0).all() or clue.group in VISION_NORMS:
+    some = square > 0  # of a gain of 0 nothing can be read
+    if not some.any() or clue.group in VISION_NORMS:
         return
-    read = np.sum(y * normed, axis=0) / square - plus
+    read = np.sum(y * normed, axis=0)[some] / square[some] - plus
+
+    def away(gain: np.ndarray) -> float:
+        return float(np.linalg.norm(gain[some] - read) / np.linalg.norm(plus + read))
+
     found = []
     for number in range(len(layers)):
         for name in layers[number]._fields:
             weight = getattr(layers[number], name)
             if weight.shape == own.shape and (number, name) != (clue.layer, field):
                 gain = values_of(clue, weight)
-                found.append((float(np.linalg.norm(gain - read) / np.linalg.norm(plus + read)), number, name, gain))
+                found.append((away(gain), number, name, gain))
     final = clue.there.one_pass.text.final_norm
     if final.shape == own.shape and clue.tap != "text.final_norm":
         gain = values_of(clue, final)
-        found.append((float(np.linalg.norm(gain - read) / np.linalg.norm(plus + read)), -1, "final_norm", gain))
+        found.append((away(gain), -1, "final_norm", gain))
     if not found:
         return
     left, number, name, gain = min(found, key=lambda row: row[0])
