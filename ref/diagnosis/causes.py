@@ -2,14 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ref.diagnosis.diagnose import Diagnosis
 from ref.diagnosis.evidence import Evidence
 from ref.hypotheses.hypothesis import Parameter
+from ref.measure.tap_finding import TapFinding
 from ref.mutants.base import describe
 
+WHOLE = 5  # taps of a layer that have the weights of another one: then all of it has
 AGREE = 6.0  # standard errors within which two fitted numbers are one
 
 
@@ -26,29 +28,32 @@ class Cause(NamedTuple):
         return self.evidence[0].mutant.name if self.evidence[0] else ""
 
 
-def causes_of(diagnoses: Iterable[Diagnosis], contradictions: Mapping[str, int]) -> list[Cause]:
+def causes_of(
+    diagnoses: Iterable[Diagnosis], contradictions: Mapping[str, int], right: Collection[tuple[int, str]] = ()
+) -> list[Cause]:
     """Group wrong taps by what explains them.
 
     Args:
         diagnoses: of wrong taps, in the order of execution.
         contradictions: of tied mistakes of the catalogue, from `break_ties`; a name without any counts none.
+        right: (pass, tap) of those that match: of an exchange both halves are wrong.
 
     Returns:
         Causes; that of the first wrong tap first.
     """
     diagnoses = list(diagnoses)
     left = {one.finding.place: one for one in diagnoses}
-    best = {place: _least(one, contradictions) for place, one in left.items()}
+    best = {place: _least(one, contradictions, right) for place, one in left.items()}
     causes = []
     while left:
-        counts = Counter(_group_key(one) for place in left for one in best[place])
+        counts = Counter(one.key for place in left for one in best[place])
         if not counts:
             break
         most = max(counts.values())
         ties = [key for key, count in counts.items() if count == most]
         key = ties[0]
-        places = [place for place in left if any(_group_key(one) == key for one in best[place])]
-        chosen = [next(one for one in best[place] if _group_key(one) == key) for place in places]
+        places = [place for place in left if any(one.key == key for one in best[place])]
+        chosen = [next(one for one in best[place] if one.key == key) for place in places]
         also = [
             name
             for name in dict.fromkeys(tie[0] for tie in ties[1:])
@@ -67,7 +72,9 @@ def _merged(causes: list[Cause]) -> list[Cause]:
     out: list[Cause] = []
     for cause in causes:
         for i, other in enumerate(out):
-            if _agree(cause.evidence[0], other.evidence[0]) and not (cause.tied or other.tied):
+            if (_agree(cause.evidence[0], other.evidence[0]) or _whole_layers(cause, other)) and not (
+                cause.tied or other.tied
+            ):
                 pairs = zip([*other.diagnoses, *cause.diagnoses], [*other.evidence, *cause.evidence], strict=True)
                 order = sorted(pairs, key=lambda pair: pair[0].finding.pass_number)  # stable: taps stay in their order
                 out[i] = Cause([one for one, _ in order], [one for _, one in order], [])
@@ -75,6 +82,11 @@ def _merged(causes: list[Cause]) -> list[Cause]:
         else:
             out.append(cause)
     return out
+
+
+def _whole_layers(a: Cause, b: Cause) -> bool:
+    """Tell whether both are layers that have all weights of another one, as layers in another order have."""
+    return a.name == b.name == "weights_of_layer" and min(len(a.diagnoses), len(b.diagnoses)) >= WHOLE
 
 
 def _agree(a: Evidence | None, b: Evidence | None) -> bool:
@@ -96,17 +108,17 @@ def _all_have(best, places, name: str) -> bool:
     return all(any(one.mutant.name == name for one in best[place]) for place in places)
 
 
-def _least(one: Diagnosis, contradictions: Mapping[str, int]) -> list[Evidence]:
+def _least(one: Diagnosis, contradictions: Mapping[str, int], right: Collection[tuple[int, str]]) -> list[Evidence]:
     """Return what explains a tap, without those that contradict other taps more than the best of them does.
 
-    Where all that ties contradicts some, what explains it with more free numbers may be it: half of an exchange.
+    Where the other half of an exchange is right, what explains this tap alone is it, though with more free numbers.
     """
-    counts = [(_count(evidence, contradictions), evidence) for evidence in one.tied]
-    least = min((count for count, _ in counts), default=0)
-    if least:
-        more = [evidence for evidence in one.alternatives if not _count(evidence, contradictions)]
+    if all(_is_half(one.finding, evidence, right) for evidence in one.tied):
+        more = [evidence for evidence in one.alternatives if evidence.hypothesis is not None]
         if more:
             return [evidence for evidence in more if evidence.free == more[0].free]
+    counts = [(_count(evidence, contradictions), evidence) for evidence in one.tied]
+    least = min((count for count, _ in counts), default=0)
     return [evidence for count, evidence in counts if count == least]
 
 
@@ -114,11 +126,12 @@ def _count(evidence: Evidence, contradictions: Mapping[str, int]) -> int:
     return contradictions.get(evidence.mutant.name, 0) if evidence.hypothesis is None else 0
 
 
-def _group_key(one: Evidence) -> tuple[Any, ...]:
-    """Return what taps of one cause have in common; the layer that weights came from may differ between layers."""
-    if one.mutant.name in ("weights_of_layer", "weights_of_tensor"):
-        return ("weights_of",)
-    return one.key
+def _is_half(finding: TapFinding, evidence: Evidence, right: Collection[tuple[int, str]]) -> bool:
+    """Tell whether a mistake changes other taps of this layer, too, and one of them is right."""
+    if evidence.hypothesis is not None or finding.layer is None:
+        return False
+    taps = {group.replace("*", str(finding.layer)) for group in evidence.mutant.rules} - {finding.tap}
+    return any((finding.pass_number, tap) in right for tap in taps)
 
 
 def _unexplained(rest: Iterable[Diagnosis]) -> list[Cause]:

@@ -30,6 +30,7 @@ from ref.model.taps import row_of, tap_group
 
 SEEN, HALVES = "what is seen", {"weights of another tensor", "gains of another norm"}
 WHOLE = 4  # taps of one group for which everything is tried in vain: those after them would tell the same
+FEW = 2  # free numbers that what explained an earlier tap may have, not to look for a simpler cause
 RUN = 6  # hypotheses of one family that are run at a tap
 
 
@@ -119,7 +120,7 @@ class Diagnoses:
         )
         if self.known and not (evidence and evidence[0].explains):
             evidence = self._families(there, tap, found, evidence, only=set(self.known))
-        return evidence if evidence and evidence[0].explains else []
+        return evidence if evidence and evidence[0].explains and evidence[0].free <= FEW else []
 
     def _everything(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence]:
         evidence = evidence_at(pass_runs, tap, found)
@@ -180,12 +181,6 @@ def _fitted(family: Family, clue: Clue) -> list[Hypothesis]:
 
 
 def planted_rules(diagnosis: Diagnosis, evidence: Evidence) -> dict[str, Rule]:
-    """Return tap -> rule of what explains a tap, in its own layer only."""
-    parts = diagnosis.finding.tap.split(".")
-    layer = parts[2] if parts[1:2] == ["layer"] else ""
-    rules = {}
-    for group, rule in evidence.mutant.rules.items():
-        if "*" in group and (not layer or not group.startswith(parts[0])):
-            continue
-        rules[group.replace("*", layer)] = rule
-    return rules
+    """Return tap -> rule of what explains a tap: there, and on the way to it as far as the dump does not show it."""
+    taps = (diagnosis.finding.tap, *diagnosis.finding.span)
+    return {tap: evidence.mutant.rules[tap_group(tap)] for tap in taps if tap_group(tap) in evidence.mutant.rules}

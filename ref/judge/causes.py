@@ -27,7 +27,8 @@ def causes_in(
     """
     if not diagnoses:
         return [], None
-    causes = causes_of(diagnoses, counts)
+    right = {one.place for one in judged.findings if one.verdict == "match"}
+    causes = causes_of(diagnoses, counts, right)
     held = judged.all_runs[0].one_pass.held
     proof, moves = prove(causes, judged.findings, judged.all_runs, loaded, held)
     rows = [(moves.get(i), cause_row(one, moves.get(i))) for i, one in enumerate(causes)]
