@@ -22,7 +22,8 @@ ABOUT = About(
 def add(subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, ABOUT, run, [json_flag()])
-    parser.add_argument("dump", metavar="DUMP", help="a dump's folder, or .npz, .safetensors, llama.cpp text, JSON")
+    about = "a dump's folder, or .npz, .safetensors, llama.cpp text, JSON; a server's JSON of log-probabilities"
+    parser.add_argument("dump", nargs="?", metavar="DUMP", help=about)
     parser.add_argument("other", nargs="?", metavar="DUMP_B", help="second dump, judged next to the first")
     group = parser.add_argument_group("the weights that the dump was made with")
     group.add_argument("--weights", metavar="W", help="default: those that the dump names")
@@ -40,6 +41,8 @@ def add(subparsers) -> None:
     group.add_argument("--prompt", metavar="TEXT", help="the text that the dump's ids must be of")
     group.add_argument("--chat", action="store_true", help="the text is a user's turn")
     group.add_argument("--system", metavar="TEXT", help="system text, folded into the user's turn (with --chat)")
+    about = "in the place of a dump: what the model wrote greedily after --prompt or --ids"
+    group.add_argument("--text", metavar="FILE", help=about)
     group = parser.add_argument_group("reports")
     group.add_argument("--all", action="store_true", help="a line for every tap, not for every group")
     group.add_argument(
@@ -59,8 +62,10 @@ def run(args) -> int:
     bug: whoever asked for it must not take the file of an earlier run for that of this one.
     """
     set_threads(args.threads)
+    if (args.dump is None) == (args.text is None):
+        raise wanted("dump", "compare", "DUMP, or --text FILE", "neither" if args.dump is None else "both")
     _check_outputs(args)
-    report, profiles = _judge(args, args.dump)
+    report, profiles = _judge(args, args.dump if args.text is None else args.text)
     other = _judge(args, args.other)[0] if args.other else None
     try:
         if args.json:
@@ -87,7 +92,7 @@ def _check_outputs(args) -> None:
     if args.html and args.junit and args.html.absolute() == args.junit.absolute():
         raise wanted("output file", args.junit, "another file than --html", "the same")
     for path in outputs:
-        for source in (args.dump, args.other, args.weights, args.mmproj, args.ids):
+        for source in (args.dump, args.text, args.other, args.weights, args.mmproj, args.ids):
             _refuse_source(str(source or ""), path)
 
 
@@ -130,18 +135,31 @@ def _judge(args, dump: str):
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
     how["memory"] = args.memory
     ids = read_ids(args.ids) if args.ids else None
-    bare = not Path(dump).is_dir()
+    bare, said = not Path(dump).is_dir(), _answer(args, dump)
     if args.prompt is not None:
-        _check_prompt(args, dump)
-    prompt = None if bare else ids
+        ids = _check_prompt(args, dump, said is not None) or ids
+    how |= {"ids": ids if bare else None, "prompt": None if bare else ids, "progress": progress, "names": args.names}
     with bar:
         return compare_with_profiles(
-            dump, args.weights, ids=ids if bare else None, names=args.names, prompt=prompt, progress=progress, **how
+            dump if said is None else said, args.weights, say=lambda text: bar.write(text, file=sys.stderr), **how
         )
 
 
-def _check_prompt(args, dump: str) -> None:
-    """Refuse a dump whose ids are not those of --prompt, naming the mistake that gives them if it is known."""
+def _answer(args, dump: str):
+    """Return a server's answer or a greedy text, if that is what there is; else None."""
+    from ref.dump.read_server_json import is_server_json, read_greedy_text, read_server_json
+
+    if dump == args.text:
+        return read_greedy_text(dump)
+    return read_server_json(dump) if is_server_json(dump) else None
+
+
+def _check_prompt(args, dump: str, is_answer: bool) -> list[int] | None:
+    """Refuse a dump whose ids are not those of --prompt, naming the mistake that gives them if it is known.
+
+    Returns:
+        The prompt's ids, of a server's answer, which may not repeat them.
+    """
     from ref.dump.claims import check_prompt
     from ref.dump.open import open_dump
     from ref.mutants.prompt_parts import Prompt
@@ -152,7 +170,10 @@ def _check_prompt(args, dump: str) -> None:
         raise BadInput("prompt: wanted either --prompt or --ids, got both")
     if args.system and not args.chat:
         raise BadInput("--system: wanted --chat beside it, got none")
-    tokenizer, opened = default_tokenizer("--prompt"), open_dump(dump, names=args.names)
+    tokenizer = default_tokenizer("--prompt")
+    if is_answer:
+        return encode_prompt(args, tokenizer, args.prompt)
+    opened = open_dump(dump, names=args.names)
     try:
         check_prompt(opened, encode_prompt(args, tokenizer, args.prompt))
     except BadInput as error:
@@ -160,6 +181,7 @@ def _check_prompt(args, dump: str) -> None:
         content = [*turns, {"role": "user", "content": args.prompt}] if args.chat else args.prompt
         mistake = name_prompt_mistake(opened.passes[0].ids.tolist(), tokenizer, Prompt(content))
         raise BadInput(f"{error}; as if: {mistake.name}: {mistake.what}" if mistake else str(error)) from None
+    return None
 
 
 def show(args, report: dict, other: dict | None) -> None:

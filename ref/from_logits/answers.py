@@ -12,6 +12,7 @@ from ref.emulate.one_pass import Table
 from ref.emulate.stages import Stage
 
 TILE = 8_192  # columns of the head that are multiplied at a time
+COLUMNS = 2_048  # of the logits that stand for all
 CENTRED = 4  # values of a token from which on its constant is left out: log-probabilities lose the logits' own
 
 Kind = Literal["final_norm", "logits", "log-probabilities", "greedy"]
@@ -30,6 +31,7 @@ class Answer(NamedTuple):
 
     kind: Kind
     known: tuple[Known, ...]
+    step: float = 0.0  # that the values were rounded to when they were written
 
     @property
     def tokens(self) -> int:
@@ -83,6 +85,11 @@ def centred(values: np.ndarray) -> np.ndarray:
     count = there.sum(axis=1, keepdims=True)
     mean = np.where(there, values, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
     return np.where(count >= CENTRED, values - mean, values)
+
+
+def some_columns(vocabulary: int) -> np.ndarray:
+    """List the columns of the logits that stand for all, spread evenly."""
+    return np.unique(np.linspace(0, vocabulary - 1, min(vocabulary, COLUMNS)).astype(np.int64))
 
 
 def _read(kind: Kind, known: Known, runs: Sequence[Run]) -> list[np.ndarray]:
@@ -145,3 +152,18 @@ def _normalised(kind: Kind, known: Known, runs: Sequence[Run]) -> list[np.ndarra
     if kind == "greedy":
         return list(most - found)
     return list(found - most - np.log(total))
+
+
+def largest_at(run: Run, row: int) -> int:
+    """Return the token that a run finds most probable after one of its tokens.
+
+    Args:
+        run: from `ref.from_logits.runs.run_all`.
+        row: of the token.
+    """
+    best, most = 0, -np.inf
+    for start in range(0, run.one_pass.table.shape[0], TILE):
+        logits = _logits(run, np.array([row]), _head(run, slice(start, start + TILE)))[0]
+        if logits.max() > most:
+            best, most = start + int(logits.argmax()), float(logits.max())
+    return best

@@ -11,7 +11,8 @@ from ref.from_logits.score import Score, in_floors, squares
 from ref.from_logits.trial import Trial, Tried, worst
 from ref.measure.floor import LIMIT
 
-FINALISTS, SHOWN = 8, 10
+FINALISTS, BESIDE, SHOWN = 8, 2, 10  # where nothing leaves noise only, beside what does, and in all
+NEAR = 10.0  # floors that may be left in float32 of what leaves noise only
 MEMBERS = (1, 3)  # valid runs of a mistake that make its floor: two policies, two orders
 ENOUGH, MORE = (
     0.5,
@@ -67,11 +68,13 @@ def conclude(trial: Trial, found: list[Tried]) -> list[dict[str, Any]]:
         Rows; those that changed nothing, and those that explain nothing, are left out.
     """
     loud = [one for one in ranked(found) if not trial.measures.is_silent(one.model) and one.score.explains > 0]
-    finals = _merged(sorted(_finals(trial, loud[:FINALISTS]), key=_order))
+    near = sum(one.score.left <= NEAR for one in loud)
+    last = min(FINALISTS, near + BESIDE) if near else FINALISTS
+    finals = _merged(sorted(_finals(trial, loud[:last]), key=_order))
     classes = _classes(finals)
     words = _verdicts(finals, classes)
     rows = [_row(i, words[i], finals, classes) for i in range(len(finals))]
-    rest = [_plain(one.candidate, one.score, "unexplained", []) for one in loud[FINALISTS:SHOWN]]
+    rest = [_plain(one.candidate, one.score, "unexplained", []) for one in loud[last:SHOWN]]
     return rows + rest
 
 

@@ -2,23 +2,18 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ref.from_logits.answers import Answer
 from ref.from_logits.candidates import Candidate, catalogue, of_one_kind, of_one_layer
 from ref.from_logits.conclude import conclude, ranked
 from ref.from_logits.families import FAMILIES, HORIZON, WINDOW
 from ref.from_logits.fit import fitted
 from ref.from_logits.lacking import lacking
 from ref.from_logits.parameters import Family, grid_of
-from ref.from_logits.runs import Text
 from ref.from_logits.trial import Trial, Tried
 from ref.measure.floor import LIMIT
-
-if TYPE_CHECKING:
-    from ref.weights.resolve import Loaded
 
 WORK = 3.2e9  # tokens times weights of a run of a beginning: 32 tokens of the 270M
 LEAST, FEW = 8, 16  # tokens of a beginning; those that mistakes in one layer are sought in
@@ -26,22 +21,11 @@ KEPT = 24  # candidates that are tried again on all tokens
 FEWEST = 4  # numbers that must be known, so that one is fitted and the fit is checked
 
 
-def explain(
-    loaded: "Loaded",
-    text: Text,
-    answer: Answer,
-    family: str,
-    progress: Callable[[int, int], Any] | None = None,
-    say: Callable[[str], Any] | None = None,
-) -> dict[str, Any] | None:
+def explain(trial: Trial, say: Callable[[str], Any] | None = None) -> dict[str, Any] | None:
     """Say which mistakes make an answer: run from the prompt, ranked by how much of the distance they explain.
 
     Args:
-        loaded: the weights.
-        text: the passes.
-        answer: what is known of their output.
-        family: whose valid runs make the noise floor.
-        progress: called with a number of done and of all candidates.
+        trial: the answer, beside the truth.
         say: called with the shortlist as soon as it is there: a line of text.
 
     Returns:
@@ -50,10 +34,9 @@ def explain(
     Source: own; a mistake is executed, as in `ref.diagnosis`, and not guessed from the look of the numbers.
     """
     start = time.perf_counter()
-    trial = Trial(loaded, text, answer, family, progress)
     if trial.measures.off <= LIMIT:
         return None
-    some, left = catalogue(text.passes)
+    some, left = catalogue(trial.text.passes)
     families, more = _families(trial)
     first = trial.beginning(_tokens(trial))
     found = _all_layers(trial, first, some, families, start, say)
@@ -61,10 +44,9 @@ def explain(
     if not _is_explained(found):
         found, layers = _some_layers(trial, first, some, found)
     rows = conclude(trial, found)
-    seconds = round(time.perf_counter() - start, 2)
     names = list(dict.fromkeys(one.name for one in families))
     tried = {"catalogue": len(some), "families": names, "layers": layers, "not_tried": left + more}
-    return {"ranked": rows, "tried": tried, "seconds": seconds}
+    return {"ranked": rows, "tried": tried, "seconds": round(time.perf_counter() - start, 2)}
 
 
 def _tokens(trial: Trial) -> int:
@@ -104,7 +86,8 @@ def _all_layers(
     named, numbers = first.try_all(some), first.try_all(grid)
     if say:
         say(_shortlist([*named, *numbers], time.perf_counter() - start))
-    fits = fitted(first, numbers)
+    # what leaves noise only needs no number fitted beside it
+    fits = [] if _is_explained([*named, *numbers]) else fitted(first, numbers)
     return _on_all_tokens(trial, first, [*named, *numbers, *fits])
 
 

@@ -84,7 +84,8 @@ class Trial:
         # two at a time would need the weights of two arithmetics: one after the other
         valid = [self.model(member) for member in some]
         halves = Halves.of(value)
-        self.measures = Measures(value, truth, worst(truth, valid, halves.fitted | halves.heldout), halves)
+        noise = worst(truth, valid, halves.fitted | halves.heldout) + answer.step**2 / 12
+        self.measures = Measures(value, truth, noise, halves)
 
     def beginning(self, tokens: int) -> "Trial":
         """Return the same trial on the first tokens, or itself where too little is known of them."""

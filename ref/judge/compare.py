@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ref.dump.claims import check_model, check_prompt, differing_settings
 from ref.dump.open import Dump, arrays_as_dump, open_dump
-from ref.emulate.policy import FAMILIES, POLICIES
-from ref.errors import BadInput, nearest, wanted
+from ref.dump.read_server_json import ServerAnswer, is_server_json, read_server_json
+from ref.errors import BadInput, wanted
 from ref.golden_files.report_format import headed
-from ref.judge.family import family_of
+from ref.judge.family import check_family, family_of
 from ref.judge.judgement import Profiles, Question, judge_dump
+from ref.judge.logits_alone import explained
 from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic
+from ref.judge.server_answers import judge_answer
 from ref.judge.stored_format import held_as, values_as_computed
 from ref.judge.trust import check_arithmetic, check_digests, position_notes, source_notes
 from ref.measure.parallel import blas_for_runs
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
 TWO_SIDED = ("gemma", "keras")
 
 
-def compare(dump: str | Path | Mapping[str, Any] | Dump, weights: str | None = None, **how: Any) -> dict[str, Any]:
+def compare(
+    dump: str | Path | Mapping[str, Any] | Dump | ServerAnswer, weights: str | None = None, **how: Any
+) -> dict[str, Any]:
     """Judge a dump against the reference: see `compare_with_profiles`, whose report this returns."""
     return compare_with_profiles(dump, weights, **how)[0]
 
 
 def compare_with_profiles(
-    dump: str | Path | Mapping[str, Any] | Dump,
+    dump: str | Path | Mapping[str, Any] | Dump | ServerAnswer,
     weights: str | None = None,
     *,
     ids: Sequence[Any] | None = None,
@@ -43,13 +47,15 @@ def compare_with_profiles(
     loaded: "Loaded | None" = None,
     memory: str | int | None = None,
     progress: Callable[[int, int], Any] | None = None,
+    say: Callable[[str], Any] | None = None,
 ) -> tuple[dict[str, Any], Profiles]:
     """Judge a dump: every tap locally and as inherited, the first divergence, and which known mistake it is.
 
     Args:
-        dump: a version-1 folder, a .npz or .safetensors file with ids and names, or arrays by tap name with ids.
+        dump: a version-1 folder, a .npz or .safetensors file with ids and names, or arrays by tap name with ids; a
+            server's JSON of log-probabilities, or what `ref.dump.read_server_json` reads.
         weights: as `--weights`; None takes what the dump names, and 270m for a file that names none.
-        ids: token ids of a bare file or of arrays.
+        ids: token ids of a bare file or of arrays; of a server's answer those of the prompt.
         names: the alias table of a bare file: ref, transformers, gemma, llama.cpp, keras, mlx, transformer_lens.
         prompt: ids that the first pass must have; None does not check.
         mmproj: the vision tower of a .gguf file.
@@ -58,7 +64,8 @@ def compare_with_profiles(
         composition: of window and image block; None goes by the producer.
         loaded: weights that are in memory already, in the place of `weights`.
         memory: how much may be used, as `--memory`: bytes or 6GB; None takes what is available.
-        progress: called with a number of done and of all taps.
+        progress: called with a number of done and of all taps; of logits alone then of mistakes that are tried.
+        say: called with lines on what is known so far, where it takes long.
 
     Returns:
         (report, profiles): the report as `--json` prints it; of each (pass, tap) the errors of tokens and channels.
@@ -70,6 +77,13 @@ def compare_with_profiles(
     Source: README, "Judging your implementation".
     """
     start, given = time.perf_counter(), loaded is not None
+    if isinstance(dump, (str, Path)) and is_server_json(dump):
+        dump = read_server_json(dump)
+    if isinstance(dump, ServerAnswer):
+        chosen = "given" if given else "--weights" if weights else "default"
+        how = {"family": family, "held": held, "chosen": chosen, "progress": progress, "say": say}
+        tokens = ids if ids is not None else prompt
+        return judge_answer(dump, loaded or _load(weights or "270m", mmproj), prompt=tokens, **how), {}
     names_weights = isinstance(dump, Dump) or (isinstance(dump, (str, Path)) and Path(dump).is_dir())
     if loaded is None and (weights or not names_weights):
         loaded = _load(weights or "270m", mmproj)
@@ -85,16 +99,18 @@ def compare_with_profiles(
     check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
     heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
     family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)
-    if family not in FAMILIES and family not in POLICIES:
-        near = nearest(family, [*FAMILIES, *POLICIES])
-        want = f"one of {', '.join(dict.fromkeys([*FAMILIES, *POLICIES]))}"
-        raise wanted("--policy", "compare", f"{near}, or another {want}" if near else want, family)
+    check_family(family)
     held = held or held_as(opened)
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
     question = Question(opened, loaded, held, composition, progress, memory)
     with blas_for_runs():
         judged = judge_dump(question, family)
         report = found_in(judged, loaded)
+        alone, more = explained(judged, question, report, say)
+    notes += more
+    if alone:
+        named = any(row["verdict"] == "named" for row in alone["ranked"])
+        report |= {"from_logits": alone, "decide": "" if named else report["decide"]}
     chosen, more = source_notes(weights, opened, given)
     notes += [*more, *position_notes(opened.passes, [pass_runs.one_pass for pass_runs in judged.all_runs])]
     report |= {

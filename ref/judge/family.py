@@ -5,6 +5,7 @@ from typing import Any
 
 from ref.diagnosis.find_arithmetic import ENDS, PRODUCTS, WIDE
 from ref.emulate.policy import FAMILIES, POLICIES
+from ref.errors import nearest, wanted
 from ref.model.taps import tap_group
 
 
@@ -56,3 +57,15 @@ def _by_producer(producer: str, compute: str) -> str:
     own = f"{producer}-{compute}"
     known = own in FAMILIES or (own in POLICIES and compute != "float32")
     return own if known else compute if compute in FAMILIES else "float32"
+
+
+def check_family(family: str) -> None:
+    """Refuse a name that is of no family and of no policy.
+
+    Raises:
+        BadInput: with the names that are near.
+    """
+    if family not in FAMILIES and family not in POLICIES:
+        near = nearest(family, [*FAMILIES, *POLICIES])
+        want = f"one of {', '.join(dict.fromkeys([*FAMILIES, *POLICIES]))}"
+        raise wanted("--policy", "compare", f"{near}, or another {want}" if near else want, family)

@@ -19,6 +19,7 @@ from ref.report.words import (
     sentence,
     verdict_line,
 )
+from ref.report.words_logits import about_whole, share, tried
 
 MOST_ROWS = 200  # of a list of names
 PARTS = Path(__file__).parent
@@ -128,10 +129,29 @@ def _diagnosis(report) -> str:
         page.add("h3", "Simple changes of the truth that come near")
         texts = [f"{fit['kind']}: {fit['what']}: {floors(fit['left'])} floors left" for fit in report["fits"]]
         page.rows("ul", texts)
+    if report.get("from_logits"):
+        _whole_model(page, report["from_logits"])
     if report.get("decide"):
         page.add("h3", "What would decide")
         page.add("p", sentence(report["decide"]))
     return page.text()
+
+
+def _whole_model(page: _Page, found: dict[str, Any]) -> None:
+    """Add the mistakes that are ranked from logits alone."""
+    page.add("h3", "From the logits alone")
+    page.add("p", sentence(tried(found)))
+    table = page.add("table", into=page.add("div", class_="scroll"), class_="evidence")
+    head = page.add("tr", into=page.add("thead", into=table))
+    for name in ("mistake", "explains", "held out", "floors left", "verdict", "what it is, and where it was seen"):
+        page.add("th", name, head, scope="col")
+    for row in found["ranked"]:
+        line = page.add("tr", into=page.add("tbody", into=table, class_=row["verdict"]))
+        page.add("th", row["mutant"], line, scope="row")
+        for text in (share(row["explains"]), share(row["heldout"]), floors(row["left"])):
+            page.add("td", text, line, class_="number")
+        page.add("td", row["verdict"], line, class_="word")
+        page.add("td", about_whole(row).replace("+-", "±"), line)
 
 
 def _evidence(page: _Page, rows, table) -> None:

@@ -18,6 +18,7 @@ from ref.report.words import (
     verdict_line,
     worst_of,
 )
+from ref.report.words_logits import about_whole, share, tried
 
 WIDTH = 120
 MOST_ROWS = 6  # single taps below their group's line: an error in every layer needs no more to be seen
@@ -46,7 +47,8 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
         *_unaligned(report, width),
         *_coverage(report, width),
     ]
-    lines += [*_diagnosis(report, width), *_fits(report, width), *_decide(report, width), *_nonfinite(report, width)]
+    lines += [*_diagnosis(report, width), *_fits(report, width), *_from_logits(report, width)]
+    lines += [*_decide(report, width), *_nonfinite(report, width)]
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(report)])
 
 
@@ -173,6 +175,20 @@ def _fits(report, width: int) -> Iterator[str]:
         yield "simple changes of the truth that come near"
     for row in report.get("fits") or []:
         yield from _wrap(f"{row['kind']}: {row['what']}: {floors(row['left'])} floors left", width)
+
+
+def _from_logits(report, width: int) -> Iterator[str]:
+    found = report.get("from_logits")
+    if not found:
+        return
+    yield "from the logits alone"
+    yield from _wrap(tried(found), width, rest="  ")
+    yield f"  {'mistake':<31}{'explains':>13}{'held out':>13}{'floors left':>12}  verdict"
+    for row in found["ranked"][:MOST_ROWS]:
+        name = row["mutant"] if len(row["mutant"]) <= 30 else row["mutant"][:29] + "…"
+        numbers = f"{share(row['explains']):>13}{share(row['heldout']):>13}{floors(row['left']):>12}"
+        yield f"  {name:<31}{numbers}  {row['verdict']}"
+        yield from _wrap(about_whole(row), width, "      ", "      ")
 
 
 def _decide(report, width: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from ref.model.taps import tap_group, tap_names
+from ref.report.words_logits import NEAREST, labelled, share
 
 UNSAID = "not said"  # what readers write where a dump does not say a thing
 LONGEST = 300  # characters of a name or sentence that came with a dump
@@ -167,13 +168,29 @@ def find_row(report: dict[str, Any]) -> dict[str, Any] | None:
 
 def looks_like(report: dict[str, Any]) -> str:
     """Say which known mistake it is, which ones are tied, or that no known mistake explains it."""
+    if report.get("from_logits"):
+        return _whole_model(report["from_logits"]["ranked"])
     rows = report.get("diagnosis") or []
     best = [row for row in rows if row["verdict"] in ("named", "tied")]
+    if not best and (note := next((one for one in report.get("notes") or [] if one.startswith("logits: ")), None)):
+        return note
     if not best:
         return "as if: no mistake that is known here"
     if len(best) > 1:
         return f"as if one of: {', '.join(row['mutant'] for row in best)} (c = {coefficient(best[0])})"
     return f"as if: {best[0]['mutant']} (c = {coefficient(best[0])}): {best[0]['what']}"
+
+
+def _whole_model(rows: list[dict[str, Any]]) -> str:
+    """Say which whole-model mistake makes the logits, which are tied, or which come nearest."""
+    best = [row for row in rows if row["verdict"] in ("named", "tied")]
+    if len(best) == 1:
+        far = f"explains {share(best[0]['explains'])}, {floors(best[0]['left'])} floors left"
+        return f"as if: {labelled(best[0])} ({far}): {best[0]['what']}"
+    if best:
+        return f"as if one of: {', '.join(map(labelled, best))} (explains {share(best[0]['explains'])})"
+    near = [f"{labelled(row)} ({share(row['explains'])})" for row in rows[:NEAREST]]
+    return f"from the logits alone no mistake stands out{'; nearest: ' if near else ''}{', '.join(near)}"
 
 
 def judged(report: dict[str, Any]) -> list[tuple[str, str]]:

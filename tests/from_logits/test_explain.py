@@ -6,6 +6,7 @@ from support.logits_alone import greedy_of, logits_of, planted, text_of, top_of
 
 import ref
 from ref.from_logits.search import explain
+from ref.from_logits.trial import Trial
 
 IDS = [2, *range(20, 38)]
 
@@ -17,7 +18,7 @@ def tiny():
 
 def explained(loaded, candidate, make=logits_of, **how):
     text = text_of(loaded, IDS)
-    return explain(loaded, text, make(loaded, text, candidate, **how), "float32")
+    return explain(Trial(loaded, text, make(loaded, text, candidate, **how), "float32"))
 
 
 @pytest.mark.parametrize("name", ["rope_interleaved", "embed_unscaled", "final_norm_missing", "norm_eps_1e-5"])
@@ -59,12 +60,17 @@ def test_a_mistake_that_is_not_known_here_is_listed_without_a_name(tiny):
     text = text_of(tiny, IDS)
     answer = logits_of(tiny, text, planted("ffn_silu"))
     values = answer.known[0].values
+
+    def with_values(values):
+        known = (answer.known[0]._replace(values=values),)
+        return explain(Trial(tiny, text, answer._replace(known=known), "float32"))["ranked"]
+
     noisy = values + 0.3 * np.std(values) * np.random.default_rng(0).standard_normal(values.shape)
-    ranked = explain(tiny, text, answer._replace(known=(answer.known[0]._replace(values=noisy),)), "float32")["ranked"]
+    ranked = with_values(noisy)
     assert ranked[0]["mutant"] == "ffn_silu"
     assert ranked[0]["left"] > 2
     other = values[::-1] + 0.0
-    ranked = explain(tiny, text, answer._replace(known=(answer.known[0]._replace(values=other),)), "float32")["ranked"]
+    ranked = with_values(other)
     assert all(row["verdict"] == "unexplained" for row in ranked)
 
 
@@ -92,6 +98,6 @@ def test_too_few_numbers_to_fit(tiny):
     answer = top_of(tiny, text, planted("embed_unscaled"), most=1)
     last = answer.known[0]._replace(rows=answer.known[0].rows[-1:], columns=answer.known[0].columns[-1:])
     last = last._replace(values=answer.known[0].values[-1:])
-    tried = explain(tiny, text, answer._replace(known=(last,)), "float32")["tried"]
+    tried = explain(Trial(tiny, text, answer._replace(known=(last,)), "float32"))["tried"]
     assert tried["families"] == []
     assert "there are 1" in {row["family"]: row["why"] for row in tried["not_tried"]}["rotary_base"]

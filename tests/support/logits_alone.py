@@ -5,12 +5,11 @@ import numpy as np
 from ref.emulate.arithmetic import emulate
 from ref.emulate.one_pass import pass_of
 from ref.emulate.policy import members_of
-from ref.from_logits.answers import Answer, Known
+from ref.from_logits.answers import Answer, Known, some_columns
 from ref.from_logits.candidates import Candidate
 from ref.from_logits.families import FAMILIES, HORIZON, WINDOW
 from ref.from_logits.parameters import candidate_of
 from ref.from_logits.runs import Text, run_all
-from ref.measure.measure_logits import some_columns
 from ref.mutants import tap_mutants
 
 MEMBER = 2  # of the float32 family: neither the run that candidates are made with nor one that makes their floors
