@@ -33,3 +33,5 @@ class Dump(NamedTuple):
     unaligned: list[dict[str, str]]  # {"name", "why"}
     # of text that shows a few values: pass -> tap -> values
     partial: dict[int, dict[str, PartialTap]] = {}  # noqa: RUF012 - nobody writes into it
+    # of files that hold the last token's output and nothing else: pass -> tap -> its value, of one token
+    last: dict[int, dict[str, Stored]] = {}  # noqa: RUF012 - as above

@@ -72,12 +72,27 @@ def bare_dump(raw: Mapping[str, Raw], ids: Any, names: str | None, where: object
             tensors = {tap: one for tap, one in tensors.items() if _of_text(tap)}
         passes.append(_pass(row, inputs, min(SOFT_TOKEN, lengths.text.get("v", SOFT_TOKEN)), tensors))
     unaligned += again + _not_taken(raw)
-    if taps and not any(one.tensors for one in passes):
+    last = {} if any(one.tensors for one in passes) else _last_tokens(taps, names, known, inputs, where)
+    if last:
+        unaligned = [row for row in unaligned if not row["why"].startswith("it holds 1 of ")]
+    if taps and not last and not any(one.tensors for one in passes):
         first = unaligned[0]
         raise wanted("tensors", where, f"names of the table {names}", f"{first['name']}: {first['why']}")
     producer = {"name": names if names != "ref" else NOT_SAID, "version": NOT_SAID}
     weights = {"name": None, "dtype": NOT_SAID, "sha256": None}
-    return Dump(str(where), producer, {}, weights, _policy(passes), passes, unaligned)
+    kinds = [one._replace(tensors=last.get(one.number, one.tensors)) for one in passes]
+    return Dump(str(where), producer, {}, weights, _policy(kinds), passes, unaligned, {}, last)
+
+
+def _last_tokens(taps: dict[str, Raw], names: str, known: dict[str, Any], inputs: Inputs, where: object) -> dict:
+    """Return the logits, or the final norm, of each row's last token, where a file holds no other."""
+    rows = len(inputs.ids)
+    lengths = lengths_of(known, rows, 1, 0, None)
+    aligned = {row: align_all(taps, names, lengths, where, row)[0] for row in range(rows)}
+    return {row: tensors for row, tensors in aligned.items() if tensors and set(tensors) <= {*ENDS}}
+
+
+ENDS = ("text.logits", "text.final_norm")
 
 
 ONE_ROW = "images of several rows: which are whose is not known"

@@ -11,13 +11,11 @@ from ref.from_logits.score import Score, in_floors, squares
 from ref.from_logits.trial import Trial, Tried, worst
 from ref.measure.floor import LIMIT
 
-FINALISTS, BESIDE, SHOWN = 8, 2, 10  # where nothing leaves noise only, beside what does, and in all
-NEAR = 10.0  # floors that may be left in float32 of what leaves noise only
+FINALISTS, SHOWN = 8, 10
 MEMBERS = (1, 3)  # valid runs of a mistake that make its floor: two policies, two orders
-ENOUGH, MORE = (
-    0.5,
-    10.0,
-)  # share that a mistake must explain to be named above noise, and how many times the next's rest
+# share that a mistake must explain to be named above noise, and how many times less than the next one it must leave
+ENOUGH, MORE = 0.5, 10.0
+ALL = 1 - 1e-6  # share of the squared distance that is all of it but for a mistake's own noise
 
 
 class Final(NamedTuple):
@@ -57,6 +55,11 @@ def _finite(value: float) -> float:
     return value if np.isfinite(value) else -1e300
 
 
+def is_explained(found: Score) -> bool:
+    """Tell whether a candidate leaves noise, or so little that only its own noise, if it has more, can be left."""
+    return found.left <= LIMIT or found.heldout >= ALL
+
+
 def conclude(trial: Trial, found: list[Tried]) -> list[dict[str, Any]]:
     """Turn candidates into rows of the report, the best first.
 
@@ -68,8 +71,8 @@ def conclude(trial: Trial, found: list[Tried]) -> list[dict[str, Any]]:
         Rows; those that changed nothing, and those that explain nothing, are left out.
     """
     loud = [one for one in ranked(found) if not trial.measures.is_silent(one.model) and one.score.explains > 0]
-    near = sum(one.score.left <= NEAR for one in loud)
-    last = min(FINALISTS, near + BESIDE) if near else FINALISTS
+    # beside one that leaves next to nothing all others are far off: nobody needs to know how far in float64
+    last = min(FINALISTS, sum(is_explained(one.score) for one in loud)) or FINALISTS
     finals = _merged(sorted(_finals(trial, loud[:last]), key=_order))
     classes = _classes(finals)
     words = _verdicts(finals, classes)
@@ -159,9 +162,8 @@ def label(candidate: Candidate) -> str:
     """Return a candidate's name, with its layers where it has some."""
     if candidate.layers is None:
         return candidate.name
-    return (
-        f"{candidate.name} in {'layer' if len(candidate.layers) == 1 else 'layers'} {spans(sorted(candidate.layers))}"
-    )
+    noun = "layer" if len(candidate.layers) == 1 else "layers"
+    return f"{candidate.name} in {noun} {spans(sorted(candidate.layers))}"
 
 
 def spans(layers: list[int]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ref.from_logits.candidates import Candidate, catalogue, of_one_kind, of_one_layer
-from ref.from_logits.conclude import conclude, ranked
+from ref.from_logits.conclude import conclude, is_explained, ranked
 from ref.from_logits.families import FAMILIES, HORIZON, WINDOW
 from ref.from_logits.fit import fitted
 from ref.from_logits.lacking import lacking
@@ -17,7 +17,7 @@ from ref.measure.floor import LIMIT
 
 WORK = 3.2e9  # tokens times weights of a run of a beginning: 32 tokens of the 270M
 LEAST, FEW = 8, 16  # tokens of a beginning; those that mistakes in one layer are sought in
-KEPT = 24  # candidates that are tried again on all tokens
+KEPT, LISTED = 24, 5  # candidates that are tried again on all tokens; beside those that explain a beginning
 FEWEST = 4  # numbers that must be known, so that one is fitted and the fit is checked
 
 
@@ -108,12 +108,12 @@ def _some_layers(trial: Trial, first: Trial, some: list[Candidate], found: list[
 
 
 def _on_all_tokens(trial: Trial, first: Trial, found: list[Tried]) -> list[Tried]:
-    """Try the best of a beginning again on all tokens, and what does not show in it."""
+    """Try the best of a beginning again on all tokens; the answer is wrong in it, so that what is silent is not it."""
     if first is trial:
         return found
-    silent = [one.candidate for one in found if first.measures.is_silent(one.model)]
-    best = [one.candidate for one in ranked(found) if not first.measures.is_silent(one.model)][:KEPT]
-    return trial.try_all([*best, *silent])
+    loud = [one for one in ranked(found) if not first.measures.is_silent(one.model)]
+    right = sum(is_explained(one.score) for one in loud)
+    return trial.try_all([one.candidate for one in loud[: right + LISTED if right else KEPT]])
 
 
 def _onset(trial: Trial) -> int | None:
@@ -129,7 +129,7 @@ def _onset(trial: Trial) -> int | None:
 
 
 def _is_explained(found: list[Tried]) -> bool:
-    return any(one.score.left <= LIMIT for one in found)
+    return any(is_explained(one.score) for one in found)
 
 
 def _shortlist(found: list[Tried], seconds: float) -> str:

@@ -12,7 +12,7 @@ from ref.errors import BadInput, wanted
 from ref.golden_files.report_format import headed
 from ref.judge.family import check_family, family_of
 from ref.judge.judgement import Profiles, Question, judge_dump
-from ref.judge.logits_alone import explained
+from ref.judge.logits_alone import explained, judge_last
 from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic
 from ref.judge.server_answers import judge_answer
 from ref.judge.stored_format import held_as, values_as_computed
@@ -103,25 +103,29 @@ def compare_with_profiles(
     held = held or held_as(opened)
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
     question = Question(opened, loaded, held, composition, progress, memory)
+    chosen, more = source_notes(weights, opened, given)
+    said = {"producer": opened.producer, "settings": differing_settings(opened, loaded.params.config)}
+    said["weights"] = opened.weights | {"judged_against": loaded.name, "held_as": held, "from": chosen}
+    if opened.last:
+        with blas_for_runs():
+            report = judge_last(question, family, say) | said
+        report |= {"policy": opened.policy | {"judged_as": family}, "notes": [*notes, *more]}
+        return headed("compare", report | {"seconds": round(time.perf_counter() - start, 2)}), {}
+    notes += more
     with blas_for_runs():
         judged = judge_dump(question, family)
         report = found_in(judged, loaded)
-        alone, more = explained(judged, question, report, say)
-    notes += more
+        alone, constant = explained(judged, question, report, say)
     if alone:
         named = any(row["verdict"] == "named" for row in alone["ranked"])
         report |= {"from_logits": alone, "decide": "" if named else report["decide"]}
-    chosen, more = source_notes(weights, opened, given)
-    notes += [*more, *position_notes(opened.passes, [pass_runs.one_pass for pass_runs in judged.all_runs])]
-    report |= {
+    notes += [*constant, *position_notes(opened.passes, [pass_runs.one_pass for pass_runs in judged.all_runs])]
+    report |= said | {
         "compared": count_taps(opened, judged),
         "arithmetic": other_arithmetic(judged, str(opened.policy.get("compute_dtype") or "not said")),
         "coverage": judged.hearing.coverage.lines(judged.all_runs, judged.findings),
-        "settings": differing_settings(opened, loaded.params.config),
         "unaligned": opened.unaligned + impossible_tensors(opened, judged),
-        "producer": opened.producer,
         "policy": opened.policy | {"judged_as": judged.family},
-        "weights": opened.weights | {"judged_against": loaded.name, "held_as": held, "from": chosen},
         "notes": notes,
         "passes": [
             {"ids": pass_runs.one_pass.ids.shape[1], "cached": pass_runs.one_pass.cached}

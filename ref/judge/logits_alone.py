@@ -1,16 +1,19 @@
 """Dumps of nothing but logits: which whole-model mistake makes them, run from the prompt."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ref.dump.align import values_of
+from ref.emulate.one_pass import pass_of
 from ref.from_logits.answers import Answer, Known, some_columns
 from ref.from_logits.runs import Text
 from ref.from_logits.search import explain
 from ref.from_logits.trial import Trial
 from ref.judge.judgement import Judgement, Question
+from ref.judge.server_answers import finding_of, report_of
 from ref.measure.pass_runs import PassRuns
 
 ENDS = ("text.logits", "text.final_norm")
@@ -67,3 +70,38 @@ def answer_of(all_runs: list[PassRuns], tap: str) -> Answer | None:
     kind = "logits" if tap == "text.logits" else "final_norm"
     answer = Answer(kind, tuple(known))
     return answer if answer.tokens else None
+
+
+def judge_last(question: Question, family: str, say: Callable[[str], Any] | None = None) -> dict[str, Any]:
+    """Judge a file that holds nothing but the output of each row's last token.
+
+    Args:
+        question: what is judged; its dump has `last`.
+        family: whose valid runs make the noise floor.
+        say: called with the shortlist as soon as it is there.
+
+    Returns:
+        What a report says of it: one row.
+    """
+    dump, held = question.dump, question.held if question.held in ("bfloat16", "float16") else "file"
+    numbers = sorted(dump.last)
+    tap = max(set.intersection(*(set(dump.last[number]) for number in numbers)))  # the logits, where both are there
+    passes, known = [], []
+    for number in numbers:
+        one, stored = dump.passes[number], dump.last[number][tap]
+        how = {
+            "positions": one.positions,
+            "left_pads": one.left_pads,
+            "composition": question.composition,
+            "held": held,
+        }
+        passes.append(pass_of(question.loaded, one.ids, **how))
+        columns = some_columns(stored.shape[-1]) if tap == "text.logits" else np.arange(stored.shape[-1])
+        value = values_of(np.take(stored.read()[0], columns, axis=-1))
+        known.append(Known(np.array([len(one.ids) - 1]), columns, value))
+    kind = "logits" if tap == "text.logits" else "final_norm"
+    text = Text(tuple(passes), (None,) * len(passes))
+    trial = Trial(question.loaded, text, Answer(kind, tuple(known)), family, question.progress)
+    found, dtype = explain(trial, say), dump.last[numbers[0]][tap].dtype
+    finding = replace(finding_of(trial, tap, "the last token only"), dtype=dtype)
+    return report_of(finding, trial) | ({"from_logits": found} if found else {})

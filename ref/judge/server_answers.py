@@ -70,7 +70,7 @@ def judge_answer(
         trial = Trial(loaded, text, what, family, progress)
         why = _choices(trial, said, loaded) if said.greedy else ""
         found = explain(trial, say)
-    finding = _finding(trial, why or f"{what.numbers} log-probabilities after {what.tokens} tokens")
+    finding = finding_of(trial, TAP, why or f"{what.numbers} log-probabilities after {what.tokens} tokens")
     weights = {"name": None, "judged_against": loaded.name, "held_as": held, "from": chosen}
     report = _report(answer, said, finding, trial) | {"policy": {"judged_as": family}, "weights": weights}
     if found:
@@ -132,27 +132,43 @@ def _spelt(loaded: "Loaded", number: int) -> str:
         return f"id {number}"
 
 
-def _finding(trial: Trial, why: str) -> TapFinding:
+def finding_of(trial: Trial, tap: str, why: str) -> TapFinding:
+    """Return the one row of a report on an answer: how far it is from the truth, from the prompt on.
+
+    Args:
+        trial: the answer beside the truth.
+        tap: its name.
+        why: what the row says.
+    """
     measures = trial.measures
     size = float(np.sqrt(np.square(measures.truth).sum(where=measures.known)))
     error = float(np.sqrt(np.square(measures.value - measures.truth).sum(where=measures.known)))
     floor = float(np.sqrt(measures.noise.sum(where=measures.known)))
     is_greedy = trial.answer.kind == "greedy"  # there the truth's own margins are the error
-    finding = TapFinding(TAP, 0, NOT_SAID, verdict="bug" if measures.off > LIMIT else "match", why=why)
+    finding = TapFinding(tap, 0, NOT_SAID, verdict="bug" if measures.off > LIMIT else "match", why=why)
     scale = 1.0 if is_greedy or not size else size
     return replace(finding, inherited=error / scale, floor=floor / scale, inherited_ratio=measures.off)
 
 
 def _report(answer: ServerAnswer, said: Followed, finding: TapFinding, trial: Trial) -> dict[str, Any]:
-    one_pass = trial.text.passes[0]
-    is_bug = finding.verdict == "bug"
     centred = trial.answer.kind != "greedy" and trial.answer.known[0].values.shape[1] >= CENTRED
     notes = [*said.notes, f"{said.prompt} tokens of prompt; after each token that something is said of, it is compared"]
     if centred:
         notes.append("log-probabilities of a token are compared with each other: what is common to them is left out")
+    return report_of(finding, trial) | {"producer": {"name": answer.server, "version": NOT_SAID}, "notes": notes}
+
+
+def report_of(finding: TapFinding, trial: Trial) -> dict[str, Any]:
+    """Return what a report says where one value is all that there is.
+
+    Args:
+        finding: its row.
+        trial: the answer beside the truth.
+    """
+    is_bug, passes = finding.verdict == "bug", trial.text.passes
     return {
         "verdict": finding.verdict,
-        "first": {"tap": TAP, "layer": None, "pass": 0} if is_bug else None,
+        "first": {"tap": finding.tap, "layer": None, "pass": 0} if is_bug else None,
         "taps": [finding.as_json()],
         "diagnosis": [],
         "fits": [],
@@ -162,7 +178,5 @@ def _report(answer: ServerAnswer, said: Followed, finding: TapFinding, trial: Tr
         "coverage": [],
         "settings": [],
         "unaligned": [],
-        "producer": {"name": answer.server, "version": NOT_SAID},
-        "notes": notes,
-        "passes": [{"ids": one_pass.ids.shape[1], "cached": 0}],
+        "passes": [{"ids": one.ids.shape[1], "cached": one.cached} for one in passes],
     }

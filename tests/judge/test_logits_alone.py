@@ -72,3 +72,15 @@ def test_progress_is_shown(tiny):
     judged(tiny, [LOGITS], "ffn_silu", progress=lambda done, total: seen.append((done, total)))
     assert all(done <= total for done, total in seen)
     assert len(seen) > 2
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("rope_interleaved", "bug"), (None, "match")])
+def test_the_logits_of_the_last_token_only(tiny, name, verdict):
+    arrays = captured(planted(name).mutant.rules if name else None)
+    ids = [20 + i % 70 for i in range(arrays[LOGITS].shape[1])]
+    report = compare({LOGITS: arrays[LOGITS][:, -1:]}, loaded=tiny, ids=ids)
+    jsonschema.validate(report, SCHEMA)
+    assert (report["verdict"], report["taps"][0]["why"]) == (verdict, "the last token only")
+    named = [row["mutant"] for row in report.get("from_logits", {"ranked": []})["ranked"] if row["verdict"] == "named"]
+    assert named == ([name] if name else [])
+    render_text(report)
