@@ -1,6 +1,6 @@
 """From logits alone: every text mutant of the catalogue, and those of tests/support/injections.py in transformers.
 
-python tests/bench/from_logits.py [graph] [transformers]     prints a row per mistake; then the counts
+python tests/bench/from_logits.py [graph] [transformers] [3: every third]     a row per mistake; then the counts
 """
 
 import copy
@@ -76,18 +76,18 @@ def row_of(name: str, layer: int | None, trial: Trial) -> str:
     return word if at is None or places or word not in ("first", "tied") else word + "*"
 
 
-def of_graph(loaded, ids) -> Counter:
+def of_graph(loaded, ids, every: int) -> Counter:
     """Plant the catalogue in the reference's own graph, in float32 arithmetic that no candidate is run in."""
     text, count = text_of(loaded, ids), Counter()
     some, left = catalogue(text.passes)
     print(f"graph: {len(some)} mistakes; {len(left)} need what this prompt or model lacks")
-    for one in some:
+    for one in some[::every]:
         answer = logits_of(loaded, text, planted(one.name))
         count[row_of(one.name, None, Remembered(loaded, text, answer, "float32"))] += 1
     return count
 
 
-def of_transformers(loaded, ids) -> Counter:
+def of_transformers(loaded, ids, every: int) -> Counter:
     """Plant into transformers, most of them in one layer."""
     import torch
     from support.injections import INJECTIONS, place
@@ -103,9 +103,7 @@ def of_transformers(loaded, ids) -> Counter:
         return Answer("logits", (Known(rows, columns, logits[:, columns]),))
 
     count[row_of("clean", None, Remembered(loaded, text, answer_of(clean), "float32"))] += 1
-    for one in INJECTIONS:
-        if one.needs in LACKS:
-            continue
+    for one in [one for one in INJECTIONS if one.needs not in LACKS][::every]:
         model, layer = copy.deepcopy(clean), LAYERS.get(one.mutant, place(one, loaded.params.config))
         undo = one.plant(model, layer)
         answer = answer_of(model)
@@ -123,8 +121,9 @@ def main(kinds: list[str]) -> None:
     with blas_for_runs():
         text = text_of(loaded, ids)
         row_of("clean", None, Remembered(loaded, text, logits_of(loaded, text), "float32"))
-        for kind in kinds:
-            count = {"graph": of_graph, "transformers": of_transformers}[kind](loaded, ids)
+        every = next((int(one) for one in kinds if one.isdigit()), 1)
+        for kind in [one for one in kinds if not one.isdigit()] or ["graph", "transformers"]:
+            count = {"graph": of_graph, "transformers": of_transformers}[kind](loaded, ids, every)
             shown = sum(count.values()) - count["silent"]
             first = sum(count[word] for word in ("first", "tied", "first*", "tied*"))
             print(
@@ -133,4 +132,4 @@ def main(kinds: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["graph", "transformers"])
+    main(sys.argv[1:])
