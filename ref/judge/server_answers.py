@@ -147,7 +147,9 @@ def finding_of(trial: Trial, tap: str, why: str) -> TapFinding:
     is_greedy = trial.answer.kind == "greedy"  # there the truth's own margins are the error
     finding = TapFinding(tap, 0, NOT_SAID, verdict="bug" if measures.off > LIMIT else "match", why=why)
     scale = 1.0 if is_greedy or not size else size
-    return replace(finding, inherited=error / scale, floor=floor / scale, inherited_ratio=measures.off)
+    if not is_greedy:
+        why += f", {measures.off:.3g} floors off"
+    return replace(finding, why=why, inherited=error / scale, floor=floor / scale, inherited_ratio=measures.off)
 
 
 def _report(answer: ServerAnswer, said: Followed, finding: TapFinding, trial: Trial) -> dict[str, Any]:

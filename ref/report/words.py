@@ -110,6 +110,8 @@ def verdict_line(report: dict[str, Any]) -> str:
         return f"verdict: {report['verdict']}: nothing was compared"
     if report["verdict"] == "match":
         worst = worst_of(rows, "local_ratio")
+        if len(rows) == 1 and worst["local_ratio"] is None and worst["why"]:  # an answer: nothing of it is local
+            return f"verdict: match: {worst['why']}{_beside(report)}"
         values = f"{counted(len(rows), 'tap')} of {counted(len(report.get('passes') or [0]), 'pass')}"
         line = f"verdict: match: {values}, at most {floors(worst['local_ratio'])} floors ({worst['tap']})"
         return line + _beside(report)

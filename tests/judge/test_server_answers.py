@@ -43,7 +43,7 @@ def test_right_answers_match(tiny, make, ids):
     report = judged(tiny, make(logits(tiny), IDS, 6), ids=ids)
     assert report["verdict"] == "match"
     assert "from_logits" not in report
-    assert render_text(report).splitlines()[-1].startswith("verdict: match")
+    assert " log-probabilities after " in render_text(report).splitlines()[-1]
 
 
 @pytest.mark.parametrize(("make", "ids"), [(vllm, None), (llama_cpp, IDS[:-6]), (sglang, IDS[:-6])])
@@ -73,7 +73,7 @@ def test_greedy_texts(tiny):
         now = [*now, right[-1]]
     assert truth.shape[0] == len(IDS)
     report = compare(text_answer(right), loaded=tiny)
-    assert (report["verdict"], report["taps"][0]["why"]) == ("match", "all 6 tokens are the truth's own choices")
+    assert render_text(report).splitlines()[-1] == "verdict: match: all 6 tokens are the truth's own choices"
     wrong = [*right[:2], (right[2] + 1) % 97, *right[3:]]
     report = compare(text_answer(wrong), loaded=tiny)
     assert report["verdict"] == "bug"
