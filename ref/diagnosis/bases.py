@@ -5,25 +5,30 @@ follows is judged on the undone values, up to the operation where it must cancel
 """
 
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.diagnosis.diagnose import Diagnosis
-from ref.diagnosis.evidence import Evidence
+from ref.diagnosis.evidence import Evidence, beside
+from ref.emulate.arithmetic import TRUTH
+from ref.emulate.context import join_heads, split_heads
 from ref.emulate.graph import RULES
+from ref.emulate.operands import ROUND
 from ref.emulate.text_rules import NORMS, norm_eps, norm_input
 from ref.hypotheses.change import Change
 from ref.hypotheses.hypothesis import Hypothesis, Parameter, mutant_of
-from ref.measure.distance import distance_of
-from ref.measure.floor import LIMIT
-from ref.measure.measure_tap import Measured, measure_tap
+from ref.hypotheses.products import PRODUCTS, Made
+from ref.measure.distance import Distance, distance_of
+from ref.measure.floor import LIMIT, Floor
+from ref.measure.measure_tap import Measured, fitted, measure_tap
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
 
-FOLDED = 2.0  # times the limit, of products with narrow weights that factors were folded into: they are rounded again
+SPREAD = 0.3  # of the logarithms of made-up factors
 AGAIN = "within what weights cost that factors were folded into and that were rounded again"
 MUCH = 50  # times less than before is little, too: scales read off small gains are not exact
 LEAST = 1e-3  # a gain smaller than that says nothing of what it was divided by
@@ -97,7 +102,7 @@ class Bases:
             return found
         if found.finding.verdict != "bug" or found.value is None or found.finding.nonfinite:
             return None
-        if self._rounded_again(found, parents):
+        if self._rounded_again(pass_runs, found, parents):
             self._cancel(parents, tap)
             return found._replace(finding=replace(found.finding, verdict="match", why=AGAIN), runs=())
         changes = self._inherited(found, tap, parents)
@@ -129,7 +134,8 @@ class Bases:
         self.kept[kept.number, kept.tap] = kept
         found = measure_tap(pass_runs, kept.tap)
         finding = found.finding
-        if kept.doubted or self._rounded_again(found, [kept]):  # what follows tells
+        parents = self.parents(pass_runs, kept.tap, finding.span)
+        if kept.doubted or self._rounded_again(pass_runs, found, [kept, *parents]):  # doubted: what follows tells
             finding = replace(finding, verdict="match")
         if finding.verdict == "match":
             finding = replace(finding, why=f"in another basis: {kept.what}")
@@ -161,11 +167,25 @@ class Bases:
                     return changes
         return ()
 
-    def _rounded_again(self, found: Measured, parents: list[Kept]) -> bool:
-        """Tell whether a tap is no further off than weights are that factors were folded into in a narrow format."""
-        narrow = found.finding.dtype in ("bfloat16", "float16")
-        folded = any(change.factor is not None for one in parents for change in one.changes)
-        return narrow and folded and (found.finding.local_ratio or 0.0) <= FOLDED * LIMIT
+    def _rounded_again(self, pass_runs: PassRuns, found: Measured, folded: list[Kept]) -> bool:
+        """Tell whether a tap is no further off than narrow weights cost that factors were folded into.
+
+        They are rounded again: so is this product's weight here, after other factors, and that is noise, too.
+        """
+        finding, value, truth, floor = found.finding, found.value, found.truth, found.floor
+        by_factors = any(change.factor is not None for one in folded for change in one.changes)
+        if finding.dtype not in ROUND or finding.dtype == "float32" or not by_factors or finding.verdict != "bug":
+            return False
+        made = PRODUCTS.get(finding.group)
+        if made is None or value is None or truth is None or floor is None:
+            return False
+        again = beside(pass_runs, pass_runs.local, TRUTH, {finding.group: partial(_with_rounded_weights, made=made)})
+        noisy, valid = again.recompute(finding.tap)[0], np.ones(1, bool)
+        _, truth, noisy, valid = fitted(pass_runs.one_pass, finding.tap, value, truth, noisy)
+        wider = Floor()
+        distances = zip(floor.distance, distance_of(noisy, truth, finding.tap, valid), strict=True)
+        wider.distance = Distance(*(float(np.hypot(*pair)) for pair in distances))
+        return wider.ratio(distance_of(value, truth, finding.tap, valid)) <= LIMIT
 
     def _able(self, found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
         """List the changes that a tap's axes can have."""
@@ -301,6 +321,21 @@ def _undone(raw: Any, changes: tuple[Change, ...], axes: list[str]) -> Any:
 
 def _near(value: np.ndarray, truth: np.ndarray, floor, tap: str) -> bool:
     return value.shape == truth.shape and floor.ratio(distance_of(value, truth, tap)) <= LIMIT
+
+
+def _with_rounded_weights(at, made: Made) -> np.ndarray:
+    """Make a product with weights that were rounded after factors were folded into them."""
+    weight = np.asarray(getattr(at.weights, made.field), np.float64)
+    rng = np.random.default_rng(weight.shape)
+    rows, columns = (np.exp(SPREAD * rng.standard_normal(n)) for n in weight.shape)
+    by = rows[:, None] * columns[None]
+    rounded = ROUND[at.one_pass.held if at.one_pass.held in ROUND else "bfloat16"]
+    weight = rounded((weight * by).astype(np.float32)).astype(np.float64) / by
+    x = at[made.source]
+    heads = at.run.value(at.tap).shape[2] if at.run.value(at.tap).ndim == 4 else 0
+    bias = at.vector(made.field + "_bias") if hasattr(at.weights, made.field + "_bias") else None
+    y = at.ops.linear(join_heads(x) if x.ndim == 4 else x, weight, bias)
+    return split_heads(y, heads) if heads else y
 
 
 def _own_weights(kept: Kept) -> dict[str, Any]:

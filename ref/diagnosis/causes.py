@@ -1,18 +1,15 @@
 """Causes: wrong taps that one mistake explains, told once, whatever layers and passes they are in."""
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ref.diagnosis.diagnose import Diagnosis
 from ref.diagnosis.evidence import Evidence
-from ref.hypotheses.hypothesis import Parameter
 from ref.measure.tap_finding import TapFinding
 from ref.mutants.base import describe
 
 WHOLE = 5  # taps of a layer that have the weights of another one: then all of it has
-AGREE = 6.0  # standard errors within which two fitted numbers are one
 
 
 class Cause(NamedTuple):
@@ -90,18 +87,7 @@ def _whole_layers(a: Cause, b: Cause) -> bool:
 
 
 def _agree(a: Evidence | None, b: Evidence | None) -> bool:
-    if a is None or b is None or a.hypothesis is None or b.hypothesis is None or a.mutant.name != b.mutant.name:
-        return False
-    pairs = list(zip(a.hypothesis.parameters, b.hypothesis.parameters, strict=False))
-    same_where = a.hypothesis.where == b.hypothesis.where
-    return same_where and len(pairs) == len(a.hypothesis.parameters) and all(_same_number(x, y) for x, y in pairs)
-
-
-def _same_number(a: Parameter, b: Parameter) -> bool:
-    if not (isinstance(a.value, float) and isinstance(b.value, float)):
-        return a.value == b.value
-    within = AGREE * math.hypot(a.stderr or 0.0, b.stderr or 0.0) + 1e-4 * abs(a.value)
-    return a.name == b.name and abs(a.value - b.value) <= within
+    return bool(a and b and a.hypothesis and b.hypothesis and a.hypothesis.agrees(b.hypothesis))
 
 
 def _all_have(best, places, name: str) -> bool:

@@ -30,7 +30,6 @@ from ref.model.taps import row_of, tap_group
 
 SEEN, HALVES = "what is seen", {"weights of another tensor", "gains of another norm"}
 WHOLE = 4  # taps of one group for which everything is tried in vain: those after them would tell the same
-FEW = 2  # free numbers that what explained an earlier tap may have, not to look for a simpler cause
 RUN = 6  # hypotheses of one family that are run at a tap
 
 
@@ -85,6 +84,7 @@ class Diagnoses:
         self.found: list[Diagnosis] = []
         self.tried = Tried()
         self.vain: Counter[str] = Counter()
+        self.seen: list[Hypothesis] = []  # with their numbers
         self.known: dict[str, None] = {}  # names of mutants and families that explained a tap before
 
     def at(self, pass_runs: PassRuns, tap: str, found: Measured) -> Diagnosis:
@@ -106,6 +106,7 @@ class Diagnoses:
         told = Diagnosis(found.finding, [one._replace(value=None) for one in evidence], classes, fits)
         self.found.append(told)
         if explained:
+            self.seen += [one.hypothesis for one in told.tied if one.hypothesis]
             for one in told.tied:
                 self.known.setdefault(one.hypothesis.family if one.hypothesis else one.mutant.name)
         return told
@@ -120,7 +121,11 @@ class Diagnoses:
         )
         if self.known and not (evidence and evidence[0].explains):
             evidence = self._families(there, tap, found, evidence, only=set(self.known))
-        return evidence if evidence and evidence[0].explains and evidence[0].free <= FEW else []
+        best = evidence[0] if evidence else None
+        if best is None or not best.explains:
+            return []
+        fitted = best.hypothesis
+        return evidence if fitted is None or any(fitted.agrees(one) for one in self.seen) else []
 
     def _everything(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence]:
         evidence = evidence_at(pass_runs, tap, found)

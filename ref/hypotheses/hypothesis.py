@@ -1,5 +1,6 @@
 """What a hypothesis is: a mutant whose parameters were read off a dump's values, and the clue they are read from."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from ref.model.taps import layer_of, row_of, tap_group
 from ref.mutants.base import TapMutant
 from ref.mutants.needs import Needs
 
+AGREE = 6.0  # standard errors within which two fitted numbers are one
+
 
 class Parameter(NamedTuple):
     """One free number, order or set of a mistake."""
@@ -28,6 +31,13 @@ class Parameter(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """Return it as a part of a report."""
         return self._asdict()
+
+    def agrees(self, other: "Parameter") -> bool:
+        """Tell whether two are the same, numbers within their errors."""
+        if not (isinstance(self.value, float) and isinstance(other.value, float)):
+            return self.value == other.value
+        within = AGREE * math.hypot(self.stderr or 0.0, other.stderr or 0.0) + 1e-4 * abs(self.value)
+        return self.name == other.name and abs(self.value - other.value) <= within
 
 
 class Hypothesis(NamedTuple):
@@ -44,6 +54,12 @@ class Hypothesis(NamedTuple):
     def key(self) -> tuple[Any, ...]:
         """What two findings of one cause have in common."""
         return self.mutant.name, tuple((one.name, _rough(one)) for one in self.parameters), self.where
+
+    def agrees(self, other: "Hypothesis") -> bool:
+        """Tell whether two are one mistake: in the same part, with the same numbers within their errors."""
+        alike = self.mutant.name == other.mutant.name and self.where == other.where
+        mine, theirs = self.parameters, other.parameters
+        return alike and len(mine) == len(theirs) and all(a.agrees(b) for a, b in zip(mine, theirs, strict=True))
 
 
 def _rough(one: Parameter) -> str:

@@ -75,11 +75,18 @@ def _softcap(clue: Clue) -> Iterator[Hypothesis]:
 
     def rule(at):
         if clue.group == PROBS:
-            return _weights(at, cap * np.tanh(at["attn.scores"] / cap))
-        return cap * np.tanh(RULES[clue.group](at) / cap)
+            return _weights(at, _through_cap(at, at["attn.scores"], cap))
+        return _through_cap(at, RULES[clue.group](at), cap)
 
     mutant = mutant_of(name, what, {clue.group: rule})
     yield Hypothesis(mutant, (Parameter("cap", float(cap), None if near else stderr, None, ""),), 1)
+
+
+def _through_cap(at, x, cap: float):
+    """Cap values, rounded after each step as a port's are."""
+    rounded = at.ops.round
+    inner = rounded(np.tanh(rounded((x / cap).astype(at.ops.dtype, copy=False))))
+    return rounded((cap * inner).astype(at.ops.dtype, copy=False))
 
 
 def _capped(clue: Clue):
