@@ -84,7 +84,11 @@ class Bases:
             pass_runs.number, finding.tap, hypothesis.basis, frozenset({finding.tap}), hypothesis.mutant.what,
             pass_runs.stored[finding.tap],
         )  # fmt: skip
-        return self._undo(pass_runs, kept)
+        again = self._undo(pass_runs, kept)
+        if again.finding.verdict == "match":
+            for one in self.parents(pass_runs, finding.tap, finding.span):  # they have cancelled here
+                self.done[one.number, one.tap] = one, finding.tap
+        return again
 
     def follow(self, pass_runs: PassRuns, tap: str, found: Measured) -> Measured | None:
         """Judge a tap that was made from values in another basis; None where it is a bug of its own.
