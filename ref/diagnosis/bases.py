@@ -5,25 +5,20 @@ follows is judged on the undone values, up to the operation where it must cancel
 """
 
 from dataclasses import replace
-from functools import partial
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ref.diagnosis.diagnose import Diagnosis
-from ref.diagnosis.evidence import Evidence, beside
-from ref.emulate.arithmetic import TRUTH
-from ref.emulate.context import join_heads, split_heads
+from ref.diagnosis.evidence import Evidence
+from ref.diagnosis.kept import Kept, is_near, is_rounded_again, own_weights, undone, usual_inputs
 from ref.emulate.graph import RULES
-from ref.emulate.operands import ROUND
-from ref.emulate.text_rules import NORMS, norm_eps, norm_input
+from ref.emulate.text_rules import NORMS
 from ref.hypotheses.change import Change
 from ref.hypotheses.hypothesis import Hypothesis, Parameter, mutant_of
-from ref.hypotheses.products import PRODUCTS, Made
-from ref.measure.distance import Distance, distance_of
-from ref.measure.floor import LIMIT, Floor
-from ref.measure.measure_tap import Measured, fitted, measure_tap
+from ref.measure.floor import LIMIT
+from ref.measure.measure_tap import Measured, measure_tap
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
@@ -32,19 +27,6 @@ SPREAD = 0.3  # of the logarithms of made-up factors
 AGAIN = "within what weights cost that factors were folded into and that were rounded again"
 MUCH = 50  # times less than before is little, too: scales read off small gains are not exact
 LEAST = 1e-3  # a gain smaller than that says nothing of what it was divided by
-
-
-class Kept(NamedTuple):
-    """A tap that a dump keeps in another basis."""
-
-    number: int  # of the pass
-    tap: str
-    changes: tuple[Change, ...]
-    roots: frozenset[str]  # the taps where it begins
-    what: str
-    raw: Any  # the dump's own tensor
-    doubted: bool = False  # it is right as it is, too: its own weights may not be in the basis
-    inside: bool = False  # a norm whose gain w was scaled instead of 1 + w
 
 
 class Bases:
@@ -62,19 +44,12 @@ class Bases:
         """List the values in another basis that a tap was made from."""
         names: set[str] = set()
         for one in (tap, *span):
-            names |= set(pass_runs.local.inputs.get(one, {})) | self._usual_inputs(one)
+            names |= set(pass_runs.local.inputs.get(one, {})) | usual_inputs(one)
         if tap.endswith("attn.scores"):  # keys and values are looked up together
             names = {name for name in names if not name.endswith((".attn.v", ".cache.v"))}
         if tap.endswith("attn.mix") and pass_runs.local.is_given(tap.removesuffix("mix") + "probs"):
             names = {name for name in names if not name.endswith((".attn.k_rope", ".cache.k"))}
         return [self.kept[pass_runs.number, name] for name in names if (pass_runs.number, name) in self.kept]
-
-    def _usual_inputs(self, tap: str) -> set[str]:
-        """Return the inputs that the registry names: those of a history that is remembered are not seen again."""
-        prefix = ".".join(tap.split(".")[:3]) + "."
-        own = {prefix + name for name in row_of(tap).inputs}
-        caches = {"attn.scores": "cache.k", "attn.mix": "cache.v"}
-        return own | {prefix + cache for name, cache in caches.items() if tap.endswith(name)}
 
     def begin(self, pass_runs: PassRuns, found: Measured, hypothesis: Hypothesis) -> Measured:
         """Undo a basis where it begins, and measure the tap again."""
@@ -106,7 +81,7 @@ class Bases:
             return found
         if found.finding.verdict != "bug" or found.value is None or found.finding.nonfinite:
             return None
-        if self._rounded_again(pass_runs, found, parents):
+        if is_rounded_again(pass_runs, found, parents):
             self._cancel(parents, tap)
             return found._replace(finding=replace(found.finding, verdict="match", why=AGAIN), runs=())
         changes = self._inherited(found, tap, parents)
@@ -134,12 +109,12 @@ class Bases:
 
     def _undo(self, pass_runs: PassRuns, kept: Kept) -> Measured:
         raw, axes = kept.raw, row_of(kept.tap).axes.split()
-        self._store(pass_runs, kept.tap, _undone(raw, kept.changes, axes))
+        self._store(pass_runs, kept.tap, undone(raw, kept.changes, axes))
         self.kept[kept.number, kept.tap] = kept
         found = measure_tap(pass_runs, kept.tap)
         finding = found.finding
         parents = self.parents(pass_runs, kept.tap, finding.span)
-        if kept.doubted or self._rounded_again(pass_runs, found, [kept, *parents]):  # doubted: what follows tells
+        if kept.doubted or is_rounded_again(pass_runs, found, [kept, *parents]):  # doubted: what follows tells
             finding = replace(finding, verdict="match")
         if finding.verdict == "match":
             finding = replace(finding, why=f"in another basis: {kept.what}")
@@ -167,29 +142,9 @@ class Bases:
                 undone = value.astype(np.float64)
                 for change in reversed(changes):
                     undone = change.undo(undone, row_of(tap).axes.split())
-                if _near(undone, truth, floor, tap):
+                if is_near(undone, truth, floor, tap):
                     return changes
         return ()
-
-    def _rounded_again(self, pass_runs: PassRuns, found: Measured, folded: list[Kept]) -> bool:
-        """Tell whether a tap is no further off than narrow weights cost that factors were folded into.
-
-        They are rounded again: so is this product's weight here, after other factors, and that is noise, too.
-        """
-        finding, value, truth, floor = found.finding, found.value, found.truth, found.floor
-        by_factors = any(change.factor is not None for one in folded for change in one.changes)
-        if finding.dtype not in ROUND or finding.dtype == "float32" or not by_factors or finding.verdict != "bug":
-            return False
-        made = PRODUCTS.get(finding.group)
-        if made is None or value is None or truth is None or floor is None:
-            return False
-        again = beside(pass_runs, pass_runs.local, TRUTH, {finding.group: partial(_with_rounded_weights, made=made)})
-        noisy, valid = again.recompute(finding.tap)[0], np.ones(1, bool)
-        _, truth, noisy, valid = fitted(pass_runs.one_pass, finding.tap, value, truth, noisy)
-        wider = Floor()
-        distances = zip(floor.distance, distance_of(noisy, truth, finding.tap, valid), strict=True)
-        wider.distance = Distance(*(float(np.hypot(*pair)) for pair in distances))
-        return wider.ratio(distance_of(value, truth, finding.tap, valid)) <= LIMIT
 
     def _able(self, found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
         """List the changes that a tap's axes can have."""
@@ -209,13 +164,13 @@ class Bases:
 
     def _right_as_it_is(self, pass_runs: PassRuns, tap: str, parents: list[Kept]) -> bool:
         """Tell whether a tap matches on the dump's own values, none of them undone."""
-        undone = {one.tap: pass_runs.stored[one.tap] for one in parents}
+        before = {one.tap: pass_runs.stored[one.tap] for one in parents}
         for one in parents:
             self._store(pass_runs, one.tap, one.raw)
         try:
             return measure_tap(pass_runs, tap).finding.verdict == "match"
         finally:
-            for name, stored in undone.items():
+            for name, stored in before.items():
                 self._store(pass_runs, name, stored)
 
     def _refute(self, pass_runs: PassRuns, tap: str, parents: list[Kept]) -> Measured:
@@ -242,11 +197,11 @@ class Bases:
             read = one.changes[0].factor * (1 + gain) - 1
             with np.errstate(divide="ignore", invalid="ignore"):
                 scales = np.where(np.abs(gain) > LEAST, read / gain, 1.0)
-            undone, before = pass_runs.stored[one.tap], measure_tap(pass_runs, tap).finding.local_ratio or 0.0
+            stored, before = pass_runs.stored[one.tap], measure_tap(pass_runs, tap).finding.local_ratio or 0.0
             change = Change(one.changes[0].axis, factor=scales)
-            self._store(pass_runs, one.tap, _undone(one.raw, (change,), axes))
+            self._store(pass_runs, one.tap, undone(one.raw, (change,), axes))
             again = measure_tap(pass_runs, tap)
-            self._store(pass_runs, one.tap, undone)
+            self._store(pass_runs, one.tap, stored)
             if (again.finding.local_ratio or 0.0) <= max(LIMIT, before / MUCH):
                 if not one.inside:
                     self._blame_gain(one, scales)
@@ -286,7 +241,7 @@ class Bases:
                 what = (
                     f"Its own weights are not in the basis of its input, as the operations after it expect: {one.what}"
                 )
-                self._bug(one, "weights_not_in_the_basis", what, _own_weights(one))
+                self._bug(one, "weights_not_in_the_basis", what, own_weights(one))
             else:
                 self.done[key] = one, tap
 
@@ -309,49 +264,3 @@ class Bases:
             row | {"layers": sorted(row["layers"]), "taps": list(row["taps"]), "cancels_at": list(row["cancels_at"])}
             for row in out.values()
         ]
-
-
-def _undone(raw: Any, changes: tuple[Change, ...], axes: list[str]) -> Any:
-    """Return a dump's tensor that is brought out of a basis when it is read."""
-
-    def read():
-        value = raw.load()
-        for change in reversed(changes):
-            value = change.undo(value, axes)
-        return np.ascontiguousarray(value)
-
-    return raw._replace(read=read)
-
-
-def _near(value: np.ndarray, truth: np.ndarray, floor, tap: str) -> bool:
-    return value.shape == truth.shape and floor.ratio(distance_of(value, truth, tap)) <= LIMIT
-
-
-def _with_rounded_weights(at, made: Made) -> np.ndarray:
-    """Make a product with weights that were rounded after factors were folded into them."""
-    weight = np.asarray(getattr(at.weights, made.field), np.float64)
-    rng = np.random.default_rng(weight.shape)
-    rows, columns = (np.exp(SPREAD * rng.standard_normal(n)) for n in weight.shape)
-    by = rows[:, None] * columns[None]
-    rounded = ROUND[at.one_pass.held if at.one_pass.held in ROUND else "bfloat16"]
-    weight = rounded((weight * by).astype(np.float32)).astype(np.float64) / by
-    x = at[made.source]
-    heads = at.run.value(at.tap).shape[2] if at.run.value(at.tap).ndim == 4 else 0
-    bias = at.vector(made.field + "_bias") if hasattr(at.weights, made.field + "_bias") else None
-    y = at.ops.linear(join_heads(x) if x.ndim == 4 else x, weight, bias)
-    return split_heads(y, heads) if heads else y
-
-
-def _own_weights(kept: Kept) -> dict[str, Any]:
-    """Return the rule of weights that are not in the basis: in it, the operation is what the dump has undone."""
-    group = tap_group(kept.tap)
-
-    def rule(at):
-        # values undone, the operation as it is, and undone again: what the weights lack of the basis
-        gain = NORMS.get(group)
-        if gain is None or kept.changes[0].order is None:
-            return RULES[group](at)
-        weight = at.vector(gain[1])
-        return at.ops.rms_norm(norm_input(at), kept.changes[0].undo(weight, [kept.changes[0].axis]), norm_eps(at))
-
-    return {group: rule}

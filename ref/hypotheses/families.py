@@ -1,6 +1,8 @@
 """All families of mistakes with parameters."""
 
+from ref.hypotheses.batch_rows import BATCH_ROWS
 from ref.hypotheses.cache import CACHE
+from ref.hypotheses.factors import FACTORS
 from ref.hypotheses.foreign import FOREIGN
 from ref.hypotheses.formats import FORMATS
 from ref.hypotheses.hypothesis import Family
@@ -19,6 +21,8 @@ FAMILIES: tuple[Family, ...] = (
     *CACHE,
     *FORMATS,
     *ORDERS,
+    *BATCH_ROWS,
+    *FACTORS,
 )
 
 

@@ -2,15 +2,16 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ref.emulate.context import join_heads, split_heads
+from ref.emulate.context import join_heads
 from ref.emulate.text_rules import NORMS, norm_eps, norm_input
 from ref.emulate.tower_rules import VISION_NORMS
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
-from ref.hypotheses.products import GAINS, PRODUCTS, bias_of, layers_of, screen_of, values_of
+from ref.hypotheses.products import GAINS, PRODUCTS, bias_of, held_values, layers_of, product_rule, screen_of, values_of
 
 NEAR, HALF = 0.5, 0.7  # share of a tap that may be left with the right weights; of what the second best leaves
 PARTS, CLEAR = 64, 0.1  # into which a sum is cut; how near 0 or 1 a part's share must be
@@ -48,17 +49,9 @@ def _alike(layer: Any, shape: tuple[int, ...]) -> list[str]:
 
 def _named(clue: Clue, number: int, field: str, transposed: bool, own_bias: bool) -> Iterator[Hypothesis]:
     made, layers = PRODUCTS[clue.group], layers_of(clue)
-    weight = values_of(clue, getattr(layers[number], field))
-    weight = np.ascontiguousarray(weight.T) if transposed else weight
     bias = bias_of(clue, layers[clue.layer], made.field) if own_bias else bias_of(clue, layers[number], field)
-    heads = clue.value.shape[2] if clue.value.ndim == 4 else 0
-
-    def rule(at):
-        x = at[made.source]
-        x = join_heads(x) if x.ndim == 4 else x
-        y = at.ops.linear(x, weight.astype(at.ops.dtype), bias.astype(at.ops.dtype) if bias.any() else None)
-        return split_heads(y, heads) if heads else y
-
+    weight = partial(_weight, layers, number, field, clue.there.one_pass.held, transposed)
+    rule = product_rule(clue, weight, bias)
     if transposed:
         mutant = mutant_of("weights_transposed", f"The weight {made.field} is used transposed.", {clue.group: rule})
         yield Hypothesis(mutant, (), 0)
@@ -72,6 +65,10 @@ def _named(clue: Clue, number: int, field: str, transposed: bool, own_bias: bool
         yield Hypothesis(
             mutant, (Parameter("tensor", f"layer.{number}.{field}", None, f"layer.{clue.layer}.{made.field}"),), 1
         )
+
+
+def _weight(layers: Any, number: int, field: str, held: str, transposed: bool) -> np.ndarray:
+    return held_values(layers[number], field, held, transposed)
 
 
 def _gains(clue: Clue) -> Iterator[Hypothesis]:

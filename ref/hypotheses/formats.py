@@ -12,7 +12,7 @@ from ref.emulate.operands import LARGEST_FLOAT8, ROUND, to_float8, to_float16
 from ref.emulate.text_rules import LAYER, NORMS, norm_eps, norm_input
 from ref.emulate.tower_rules import TOWER
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
-from ref.hypotheses.products import PRODUCTS, bias_of, layers_of, screen_of, values_of
+from ref.hypotheses.products import PRODUCTS, bias_of, held_values, layers_of, product_rule, screen_of, values_of
 from ref.ops.rounding import bfloat16_values
 
 HALF = 0.6  # share of an error that may be left on a few outputs to be worth a run
@@ -76,10 +76,10 @@ for _kind, _most in (("int8", 127.0), ("int4", 7.0)):
             WEIGHTS[_kind, f"block of {_size}, {_way}"] = _blocks(_rounded, _size)
 
 
-def rounded_weight(clue: Clue, weight: np.ndarray, kind: str, per: str) -> np.ndarray | None:
+def rounded_weight(weight: np.ndarray, kind: str, per: str, held: str) -> np.ndarray | None:
     """Round a weight, and again to what the producer holds weights in."""
     rounded = WEIGHTS[kind, per](weight)
-    return None if rounded is None else as_held(rounded.astype(np.float32), clue.there.one_pass.held)
+    return None if rounded is None else as_held(rounded.astype(np.float32), held)
 
 
 def _weights(clue: Clue) -> Iterator[Hypothesis]:
@@ -89,7 +89,7 @@ def _weights(clue: Clue) -> Iterator[Hypothesis]:
     found = []
     for kind, per in WEIGHTS:
         of_tensor = per.startswith("tensor")
-        rounded = rounded_weight(clue, whole if of_tensor else whole[screen.rows], kind, per)
+        rounded = rounded_weight(whole if of_tensor else whole[screen.rows], kind, per, clue.there.one_pass.held)
         if rounded is None:
             continue
         rounded = rounded[screen.rows] if of_tensor else rounded
@@ -102,24 +102,23 @@ def _weights(clue: Clue) -> Iterator[Hypothesis]:
 
 
 def _rounded_weights(clue: Clue, made, kind: str, per: str) -> Hypothesis:
-    weight = rounded_weight(clue, values_of(clue, getattr(layers_of(clue)[clue.layer], made.field)), kind, per)
-    assert weight is not None
+    layer, held = layers_of(clue)[clue.layer], clue.there.one_pass.held
+    rule = product_rule(
+        clue, partial(_rounded_values, layer, made.field, held, kind, per), bias_of(clue, layer, made.field)
+    )
     per = per.split(",")[0]
-    bias = bias_of(clue, layers_of(clue)[clue.layer], made.field)
-    heads = clue.value.shape[2] if clue.value.ndim == 4 else 0
-
-    def rule(at):
-        x = at[made.source]
-        x = join_heads(x) if x.ndim == 4 else x
-        y = at.ops.linear(x, weight.astype(at.ops.dtype), bias.astype(at.ops.dtype) if bias.any() else None)
-        return split_heads(y, heads) if heads else y
-
     mutant = mutant_of(
         "weights_rounded", f"The weights of {made.field} are rounded to {kind}, a scale per {per}.", {clue.group: rule}
     )
     if per == "value":
         mutant = mutant._replace(what=f"The weights of {made.field} are rounded to {kind}.")
     return Hypothesis(mutant, (Parameter("format", kind), Parameter("per", per.split()[0], None, None, per)), 1)
+
+
+def _rounded_values(layer, field: str, held: str, kind: str, per: str) -> np.ndarray:
+    rounded = rounded_weight(held_values(layer, field, held), kind, per, held)
+    assert rounded is not None
+    return rounded
 
 
 def _sums(clue: Clue) -> Iterator[Hypothesis]:
@@ -137,12 +136,13 @@ def _sums(clue: Clue) -> Iterator[Hypothesis]:
     left, kind, size = min(found)
     if left > HALF:
         return
-    heads = clue.value.shape[2] if clue.value.ndim == 4 else 0
+    heads, held = clue.value.shape[2] if clue.value.ndim == 4 else 0, clue.there.one_pass.held
 
     def rule(at):
         x = at[made.source]
         x = join_heads(x) if x.ndim == 4 else x
-        y = in_blocks(x.reshape(-1, x.shape[-1]), np.asarray(weight, at.ops.dtype), size, ROUND[kind]) + bias
+        values = np.asarray(held_values(layer, made.field, held), at.ops.dtype)
+        y = in_blocks(x.reshape(-1, x.shape[-1]), values, size, ROUND[kind]) + bias
         y = y.astype(at.ops.dtype).reshape(*x.shape[:-1], -1)
         return split_heads(y, heads) if heads else y
 

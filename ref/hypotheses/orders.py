@@ -1,15 +1,12 @@
-"""Orders and bases: heads, channels, tokens, patches, images that stand in each other's places; signs; factors."""
+"""Orders: heads, channels, tokens, patches, images that stand in each other's places; with factors, too."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from ref.emulate.arithmetic import TRUTH
-from ref.emulate.graph import RULES, Run
-from ref.emulate.one_pass import Unknown
 from ref.hypotheses.change import Change
+from ref.hypotheses.factors import WEIGHTS, factors_of
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, after, mutant_of
-from ref.measure.pass_runs import PassRuns
 
 MOST = 4096  # places of an axis for which an order is looked for: the matrix of likenesses must fit
 ALIKE = 0.6  # how like its place a moved row must be
@@ -32,7 +29,6 @@ NAMES = {
 }
 
 
-WEIGHTS = "NKHFD"  # axes that weights have: an order of tokens or images is never undone by others
 TIED = 1e-6  # of two rows that are as like
 
 
@@ -225,113 +221,7 @@ def _late(clue: Clue) -> Iterator[Hypothesis]:
         )
 
 
-def factors_of(clue: Clue, value: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
-    """Fit a factor for each channel on every second token: [H], or [K, H]; None where they are all 1, or not known."""
-    y, t = (_some(clue, x) for x in (value, truth))
-    heads = clue.axes[-2] in ("N", "K")
-    axes = tuple(range(y.ndim - 2)) if heads else tuple(range(y.ndim - 1))
-    square = np.sum(t * t, axis=axes)
-    factor = np.where(square > 0, np.sum(y * t, axis=axes) / np.where(square > 0, square, 1), 1.0)
-    if heads and np.allclose(factor, factor[:1], rtol=1e-3):
-        factor = factor.mean(axis=0)
-    if np.allclose(factor, factor.ravel()[0], rtol=1e-3) or not np.isfinite(factor).all() or (factor == 0).any():
-        return None
-    return factor
-
-
-def _signs(clue: Clue) -> Iterator[Hypothesis]:
-    letter = clue.axes[-1]
-    if letter in ("S", "X"):
-        return
-    y, t = (_some(clue, x) for x in (clue.value, clue.truth))  # the other tokens can contradict
-    heads = clue.axes[-2] in ("N", "K")
-    axes = tuple(range(y.ndim - 2)) if heads else tuple(range(y.ndim - 1))
-    signs = np.where(np.sum(y * t, axis=axes) < 0, -1.0, 1.0)
-    count = int((signs < 0).sum())
-    if not count:
-        return
-    whole = count == signs.size
-    which = "all values" if whole else f"{count} of {signs.size} channels"
-    change = Change(letter, factor=signs)
-    rules = after(clue.group, lambda x: x * change.shaped(x.shape, clue.axes))
-    value = "all" if whole else [int(i) for i in np.flatnonzero(signs.ravel() < 0)]
-    mutant = mutant_of("signs_reversed", f"The sign of {which} is reversed.", rules)
-    parameters = (Parameter("channels", value, None, None, which),)
-    yield Hypothesis(mutant, parameters, 1 if whole else 3, (change,) if letter in WEIGHTS else None)
-
-
-def _some(clue: Clue, x: np.ndarray) -> np.ndarray:
-    tokens = clue.tokens()
-    flat = x.reshape(1, -1, *x.shape[2:]) if x.shape[0] > 1 and x.shape[1] * x.shape[0] == len(clue.valid) else x
-    return np.take(flat, tokens[::2], axis=1)
-
-
-def _factors(clue: Clue) -> Iterator[Hypothesis]:
-    """Fit a factor for each channel on every second token; the others must have it, too."""
-    letter = clue.axes[-1]
-    if letter not in WEIGHTS:
-        return
-    factor = factors_of(clue, clue.value, clue.truth)
-    if factor is None:
-        return
-    change = Change(letter, factor=factor)
-    rules = after(clue.group, lambda x: x * change.shaped(x.shape, clue.axes))
-    words = f"from {np.min(factor):.4g} to {np.max(factor):.4g}"
-    mutant = mutant_of("channel_factors", f"Each channel has a factor of its own, {words}.", rules)
-    yield Hypothesis(mutant, (Parameter("factors", words, None, 1.0, words),), 100, (change,))
-
-
-def _rows(clue: Clue) -> Iterator[Hypothesis]:
-    """Look for values of another row of the batch: each row is a pass of its own."""
-    rows = [one for one in clue.passes if one.before is None and clue.tap in one.stored]
-    if len(rows) < 2 or clue.there.before is not None:
-        return
-    parts = [_part_of(one, clue) for one in rows]
-    made = [None if truth is None else truth for _, truth in parts]
-    held = []
-    for value, _ in parts:
-        fits = (t is not None and t.shape == value.shape for t in made)
-        left = [float(np.linalg.norm(value - t)) if fit else np.inf for t, fit in zip(made, fits, strict=True)]
-        best = left.index(min(left))
-        held.append(best if left[best] < 0.1 * np.linalg.norm(value) else -1)
-    here = next(i for i, one in enumerate(rows) if one.number == clue.there.number)
-    if held[here] in (-1, here):
-        return
-    foreign, places = made[held[here]], clue.there.one_pass.places[0]
-
-    def rule(at):
-        value = np.array(RULES[clue.group](at))
-        if at.tap == "model.merged" and at.one_pass.places[0].shape == places.shape:
-            value[0, places] = foreign
-        return value if at.tap == "model.merged" or value.shape != foreign.shape else foreign.astype(value.dtype)
-
-    words = ", ".join(f"row {i} has those of row {j}" for i, j in enumerate(held) if i != j)
-    values = "Images" if clue.tap.startswith(("vision.", "model.")) else "Values"
-    what = f"{values} of rows of the batch are exchanged: {words}."
-    yield Hypothesis(
-        mutant_of("rows_permuted", what, {clue.group: rule}), (Parameter("order", held, None, None, words),), 2
-    )
-
-
-def _part_of(one: PassRuns, clue: Clue) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return a row's value and its truth on the dump's own inputs; of merged rows the images only."""
-    run = Run(one.one_pass, TRUTH, one.local.given)
-    run.prefix, run.weights = clue.there.local.prefix, clue.there.local.weights
-    value = one.load(clue.tap).astype(np.float64)
-    try:
-        truth, _ = run.recompute(clue.tap)
-    except Unknown:
-        truth = None
-    if clue.tap == "model.merged":
-        places = one.one_pass.places[0]
-        return value[0, places], None if truth is None else truth[0, places]
-    return value, truth
-
-
 ORDERS = (
     Family("orders", None, _orders),
     Family("tokens late or early", None, _late),
-    Family("rows of the batch", frozenset({"vision.soft_tokens", "model.merged", "text.embed"}), _rows),
-    Family("signs", None, _signs, lambda clue: "" if len(clue.tokens()) >= 2 else "needs two tokens"),
-    Family("factors of channels", None, _factors, lambda clue: "" if len(clue.tokens()) >= 8 else "needs eight tokens"),
 )

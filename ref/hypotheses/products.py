@@ -1,10 +1,11 @@
 """Which weights a tap is made with, and from which input: the table that hypotheses about weights go by."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ref.emulate.context import join_heads
+from ref.emulate.context import Rule, join_heads, split_heads
 from ref.emulate.one_pass import as_held
 from ref.emulate.text_rules import LAYER, NORMS
 from ref.emulate.tower_rules import TOWER, VISION_NORMS
@@ -85,3 +86,28 @@ def screen_of(clue: Clue) -> Screen:
     some = np.unique(np.linspace(0, len(x) - 1, min(len(x), TOKENS)).astype(int))
     rows = np.unique(np.linspace(0, y.shape[1] - 1, min(y.shape[1], ROWS)).astype(int))
     return Screen(x[some], y[some][:, rows], t[some][:, rows], rows)
+
+
+def product_rule(clue: Clue, weight: Callable[[], np.ndarray], bias: np.ndarray) -> Rule:
+    """Return a rule that makes a product with other weights, which are made when it runs: a cause keeps none of them.
+
+    Args:
+        clue: the tap.
+        weight: makes [O, I] floats.
+        bias: [O]; zeros are left out.
+    """
+    made, heads = PRODUCTS[clue.group], clue.value.shape[2] if clue.value.ndim == 4 else 0
+
+    def rule(at):
+        x = at[made.source]
+        x = join_heads(x) if x.ndim == 4 else x
+        y = at.ops.linear(x, weight().astype(at.ops.dtype), bias.astype(at.ops.dtype) if bias.any() else None)
+        return split_heads(y, heads) if heads else y
+
+    return rule
+
+
+def held_values(layer: Any, field: str, held: str, transposed: bool = False) -> np.ndarray:
+    """Return a weight's values as the producer held them, in float64."""
+    values = as_held(getattr(layer, field), held).astype(np.float64)
+    return np.ascontiguousarray(values.T) if transposed else values

@@ -73,10 +73,12 @@ def _softcap(clue: Clue) -> Iterator[Hypothesis]:
     which = "Logits" if clue.group == LOGITS else "Scores"
     what = f"{which} go through a softcap, {cap:.5g} tanh(x / {cap:.5g}); Gemma 3 has none."
 
+    group = clue.group  # a rule keeps no clue: its arrays are large
+
     def rule(at):
-        if clue.group == PROBS:
+        if group == PROBS:
             return _weights(at, _through_cap(at, at["attn.scores"], cap))
-        return _through_cap(at, RULES[clue.group](at), cap)
+        return _through_cap(at, RULES[group](at), cap)
 
     mutant = mutant_of(name, what, {clue.group: rule})
     yield Hypothesis(mutant, (Parameter("cap", float(cap), None if near else stderr, None, ""),), 1)
