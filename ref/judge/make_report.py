@@ -9,7 +9,7 @@ from ref.diagnosis.evidence import Evidence, conclusions
 from ref.dump.opened import Dump
 from ref.judge.causes import causes_in
 from ref.judge.judgement import Judgement, known_taps, possible_taps
-from ref.measure.floor import LIMIT
+from ref.measure.floor import LIMIT, SMALL
 from ref.measure.tap_finding import TapFinding
 from ref.mutants import tap_mutants
 from ref.weights.resolve import Loaded
@@ -100,11 +100,9 @@ def _contradictions(judged: Judgement, findings, loaded, diagnoses: list[Diagnos
 
 
 def _with_hidden(findings: list[TapFinding], hidden: list[dict[str, Any]]) -> list[TapFinding]:
-    """Call the taps a bug that hold a mistake below the noise floor."""
+    """Call the taps a bug that hold a mistake smaller than the noise."""
     whys = {
-        place: f"below the noise floor: {one['mutant']}"
-        for one in hidden
-        for place in zip(one["passes"], one["taps"], strict=True)
+        place: f"{SMALL}: {one['mutant']}" for one in hidden for place in zip(one["passes"], one["taps"], strict=True)
     }
     return [replace(one, verdict="bug", why=whys[one.place]) if one.place in whys else one for one in findings]
 
@@ -133,7 +131,7 @@ def _first_diagnosis(
         return [judged.finding.mistake()]
     here = next((one for one in diagnoses if one.finding.place == first.place), None)
     if here is None or any(one.mutant.subtle and one.before == 0.0 and one.left == 0.0 for one in here.evidence[:1]):
-        return []  # below the noise: its row says more
+        return []  # smaller than the noise: its row says more
     return _without_ties(conclusions(here.evidence, here.classes), counts)
 
 

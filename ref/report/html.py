@@ -2,26 +2,15 @@
 
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
-from ref.mutants.seen_in import seen_in_words
+from ref.report.causes import seen
+from ref.report.figures import coefficient, floors, in_floors, nonfinite, sentence
+from ref.report.html_parts import MOST_ROWS, Page, causes_in_html
 from ref.report.page import assemble, write_page
 from ref.report.page_data import Profiles, packed, producer_of
-from ref.report.words import (
-    coefficient,
-    find_row,
-    floors,
-    how_far,
-    judged,
-    looks_like,
-    nonfinite,
-    printable,
-    sentence,
-    verdict_line,
-)
+from ref.report.words import judged, printable, told_verdict
 from ref.report.words_logits import about_whole, share, tried
 
-MOST_ROWS = 200  # of a list of names
 PARTS = Path(__file__).parent
 
 
@@ -60,52 +49,27 @@ def render_html(report: dict[str, Any], profiles: Profiles | None, dump_b: dict[
         BadInput: plotly is not installed.
     """
     report, other = printable(report), printable(dump_b)
-    fill = {"VERDICT": _verdict(report, other), "DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
+    fill = {"VERDICT": _verdict(report, other), "CAUSES": causes_in_html(report)}
+    fill |= {"DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
     return assemble("gemma3-ref compare", PARTS, "page", fill, lambda room: packed(report, profiles, other, room))
 
 
-class _Page:
-    """Elements written one below the other; ElementTree escapes every text."""
-
-    def __init__(self) -> None:
-        self.root = ElementTree.Element("div")
-
-    def add(self, tag: str, text: str | None = None, into=None, **attributes: str):
-        """Add an element with a text; `class_` is the attribute class."""
-        named = {key.rstrip("_"): value for key, value in attributes.items()}
-        element = ElementTree.SubElement(self.root if into is None else into, tag, named)
-        element.text = text
-        return element
-
-    def rows(self, kind: str, texts: list[str], **attributes: str) -> None:
-        """Add a list, cut where it is too long to be read."""
-        block = self.add(kind, **attributes)
-        for text in texts[:MOST_ROWS]:
-            self.add("li", text, block)
-        if len(texts) > MOST_ROWS:
-            self.add("li", f"and {len(texts) - MOST_ROWS} more", block)
-
-    def text(self) -> str:
-        """Return the HTML."""
-        return "".join(ElementTree.tostring(one, encoding="unicode", method="html") for one in self.root)
-
-
 def _verdict(report, other) -> str:
-    page = _Page()
+    """Write what the last line of the text says: the verdict, the causes, what they explain and what was left out."""
+    page = Page()
     for i, one in enumerate(one for one in (report, other) if one):
         if other:
             page.add("p", f"{('first', 'second')[i]} dump: {producer_of(one)}", class_="hint")
-        line = page.add("p", class_="verdict")
+        line, told = page.add("p", class_="verdict"), told_verdict(one)
         page.add("span", one["verdict"], line, class_=f"badge {one['verdict']}")
-        first, row = one.get("first"), find_row(one)
-        text = verdict_line(one).partition(": ")[2]
-        if first and row:
-            text = f" first at {first['tap']}, pass {first['pass']}: {how_far(one)}"
-        else:
-            text = " " + text.partition(": ")[2]
-        page.add("strong", text, line, **({"id": "first"} if i == 0 else {}))
-        if first:
-            page.add("p", sentence(looks_like(one)).replace("+-", "±"), class_="as-if")
+        page.add("strong", " " + told.head.lstrip(",: "), line, **({"id": "first"} if i == 0 else {}))
+        if len(told.causes) == 1:
+            page.add("p", sentence(told.causes[0]).replace("+-", "±"), class_="as-if")
+        elif told.causes:
+            page.rows("ol", [sentence(cause).replace("+-", "±") for cause in told.causes], class_="as-if")
+        if told.rest:
+            rest = sentence("; ".join(told.rest)).replace("+-", "±")
+            page.add("p", rest[0].upper() + rest[1:], class_="hint")
     return page.text()
 
 
@@ -113,7 +77,7 @@ COLUMNS = ("mistake", "coefficient", "floors left", "verdict", "what it is, and 
 
 
 def _diagnosis(report) -> str:
-    page, rows = _Page(), report.get("diagnosis") or []
+    page, rows = Page(), report.get("diagnosis") or []
     if not rows:
         nothing = "Every tap matches: there is nothing to explain."
         page.add("p", nothing if report["verdict"] == "match" else "No known mistake was tried here.")
@@ -127,7 +91,7 @@ def _diagnosis(report) -> str:
         _evidence(page, rows, table)
     if report.get("fits"):
         page.add("h3", "Simple changes of the truth that come near")
-        texts = [f"{fit['kind']}: {fit['what']}: {floors(fit['left'])} floors left" for fit in report["fits"]]
+        texts = [f"{fit['kind']}: {fit['what']}: {in_floors(fit['left'])} left" for fit in report["fits"]]
         page.rows("ul", texts)
     if report.get("from_logits"):
         _whole_model(page, report["from_logits"])
@@ -137,7 +101,7 @@ def _diagnosis(report) -> str:
     return page.text()
 
 
-def _whole_model(page: _Page, found: dict[str, Any]) -> None:
+def _whole_model(page: Page, found: dict[str, Any]) -> None:
     """Add the mistakes that are ranked from logits alone."""
     page.add("h3", "From the logits alone")
     page.add("p", sentence(tried(found)))
@@ -154,7 +118,7 @@ def _whole_model(page: _Page, found: dict[str, Any]) -> None:
         page.add("td", about_whole(row).replace("+-", "±"), line)
 
 
-def _evidence(page: _Page, rows, table) -> None:
+def _evidence(page: Page, rows, table) -> None:
     """Add a body to the table for each class of mistakes that this input cannot tell apart."""
     last, body = None, table
     for row in rows[:MOST_ROWS]:
@@ -167,11 +131,11 @@ def _evidence(page: _Page, rows, table) -> None:
         page.add("td", floors(row.get("left")), line, class_="number left" if row.get("left") is not None else "number")
         page.add("td", row["verdict"], line, class_="word")
         what = page.add("td", sentence(row["what"]), line)
-        page.add("span", f" {seen_in_words(row['seen_in'])}", what, class_="source")
+        page.add("span", f" {seen(row)}".rstrip(), what, class_="source")
 
 
 def _rest(report, other) -> str:
-    page = _Page()
+    page = Page()
     page.add("h2", "Not exercised by this dump")
     page.rows("ul", report.get("coverage") or ["nothing is known to be missing"])
     page.add("h2", "Not compared")

@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ref.errors import pip_install, wanted
+from ref.report.causes import cause_at, cause_words
+from ref.report.figures import nonfinite
 from ref.report.text import render_text
-from ref.report.words import floors, judged, nonfinite, printable
+from ref.report.words import how_far, judged, printable, verdict_line
 
 
 def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
@@ -18,8 +20,9 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
     Returns:
         An XML document: one test suite; one test case per tap, of class `dump/pass 0`. Its time is what passed since
         the tap before, weights that were made ready for it included; a report that lacks it has none. A bug is a
-        failure with its numbers, an undetermined tap is skipped with its reason. Properties say what was judged,
-        `system-out` is what the terminal shows. Characters that XML does not allow are written as escapes.
+        failure with its cause and its numbers, an undetermined tap is skipped with its reason. Properties say what was
+        judged, `summary` is the verdict in a line, `system-out` what the terminal shows. Characters that XML does not
+        allow are written as escapes.
 
     Raises:
         BadInput: junitparser is not installed.
@@ -34,9 +37,10 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
     told, report = render_text(report), printable(report)
     name = printable(dump) if dump else str((report.get("producer") or {}).get("name") or "dump")
     suite = TestSuite(f"gemma3-ref compare {name}")
-    for key, text in [("verdict", report["verdict"]), *judged(report)]:
+    said = ("summary", verdict_line(report).removeprefix("verdict: "))
+    for key, text in [("verdict", report["verdict"]), said, *judged(report)]:
         suite.add_property(key, text)
-    suite.add_testcases([_case(row, f"{name}/pass {row['pass']}") for row in report["taps"]])
+    suite.add_testcases([_case(row, f"{name}/pass {row['pass']}", report) for row in report["taps"]])
     suite.append(SystemOut(told))
     suite.append(SystemErr(""))
     suite.update_statistics()
@@ -62,12 +66,13 @@ def import_junitparser() -> None:
         raise wanted("junitparser", "JUnit XML", pip_install("report"), "no such package") from None
 
 
-def _case(row: dict[str, Any], classname: str):
+def _case(row: dict[str, Any], classname: str, report: dict[str, Any]):
     from junitparser import Failure, Skipped, TestCase
 
     case = TestCase(row["tap"], classname, row.get("seconds"))
     if row["verdict"] == "bug":
-        failure = Failure(f"{floors(row['local_ratio'])} floors" + (f": {row['why']}" if row["why"] else ""), "bug")
+        cause = cause_at(row, report)
+        failure = Failure(how_far(row) + (f": {cause_words(cause, report)}" if cause else ""), "bug")
         failure.text = numbers(row)
         case.result = [failure]
     elif row["verdict"] == "undetermined":

@@ -23,12 +23,13 @@ const add = (parent, tag, text, name) => {
 function floors(value) {
   const v = number(value);
   if (v === null || v === undefined) return "-";
-  if (!Number.isFinite(v)) return Number.isNaN(v) ? "nan" : v > 0 ? "inf" : "-inf";
+  if (!Number.isFinite(v)) return Number.isNaN(v) ? "nan" : v > 0 ? "differs" : "-inf"; // of what has to be equal
   if (v === 0) return "0";
   if (v < 0.005) return "<0.01";
   if (v < 10) return v.toFixed(2);
   return v < 999.5 ? String(Number(v.toPrecision(3))) : v.toExponential(1);
 }
+const inFloors = (value) => (number(value) === Infinity ? "differs" : `${floors(value)} floors`);
 function relative(value) {
   const v = number(value);
   if (v === null || v === undefined) return "-";
@@ -71,7 +72,7 @@ function collect(tower) {
 
 const told = (row) => {
   const lines = [row.tap, `pass ${row.pass}: ${row.verdict}${row.why ? `: ${row.why}` : ""}`];
-  lines.push(`local ${floors(row.local_ratio)} floors, inherited ${floors(row.inherited_ratio)}`);
+  lines.push(`local ${inFloors(row.local_ratio)}, inherited ${inFloors(row.inherited_ratio)}`);
   return lines.map(plain).join("<br>");
 };
 const heat = (row) => {

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ref.measure.floor import LIMIT
+from ref.report.figures import ORDER
 from ref.report.page import as_json
-from ref.report.words import ORDER, UNSAID
+from ref.report.words import UNSAID
 
 ROW = ("tap", "group", "layer", "pass", "dtype", "verdict", "why", "local", "local_floor", "local_ratio")
 ROW += ("inherited", "floor", "inherited_ratio", "span", "metrics", "nonfinite")

@@ -46,7 +46,7 @@ function drawProfile(id, noun, values, step, bins, total) {
   const trace = {
     type: "bar", x: v.map((_, i) => (from(i) + from(i + 1) - 1) / 2), width: v.map((_, i) => (from(i + 1) - from(i)) * (v.length > 100 ? 1 : 0.85)),
     y: v.map((x) => (Number.isFinite(x) ? (x > 0 ? x : null) : top)), hoverinfo: "text", textposition: "none",
-    hovertext: v.map((x, i) => `${name(i)} ${floors(x)} floors`),
+    hovertext: v.map((x, i) => `${name(i)} ${inFloors(x)}`),
     marker: { color: v.map((x) => (x <= data.limit ? colour("below") : colour("above"))), line: { width: 0 } },
   };
   const line = (y, dash) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: colour("soft"), width: 1, dash } });
@@ -58,7 +58,7 @@ function drawProfile(id, noun, values, step, bins, total) {
     shapes: [line(1, "dot"), line(data.limit, "solid")], dragmode: false,
   };
   const marks = v.map((x, i) => [x, i]).filter(([x]) => x !== null && !Number.isFinite(x)).slice(0, 20);
-  layout.annotations = marks.map(([x, i]) => ({ x: trace.x[i], y: Math.log10(top), text: floors(x), showarrow: false, yanchor: "top", font: font(10) }));
+  layout.annotations = marks.map(([x, i]) => ({ x: trace.x[i], y: Math.log10(top), text: Number.isNaN(x) ? "nan" : "≠", showarrow: false, yanchor: "top", font: font(10) }));
   byId(id).style.width = "100%";
   Plotly.react(byId(id), [trace], layout, quiet);
 }
@@ -89,7 +89,7 @@ function showTap() {
   const about = byId("about");
   about.replaceChildren();
   add(about, "span", row.verdict, `badge ${row.verdict}`);
-  add(about, "span", [`pass ${row.pass}`, row.dtype, `${floors(row.local_ratio)} floors`, row.why].filter(Boolean).join(", "));
+  add(about, "span", [`pass ${row.pass}`, row.dtype, inFloors(row.local_ratio), row.why].filter(Boolean).join(", "));
   showNumbers(row);
   if (chosen.dump === 0) showProfiles(row);
   else {

@@ -1,28 +1,19 @@
-"""The report as a terminal table: groups of taps, what was not exercised, the diagnosis; the verdict comes last."""
+"""The report as a terminal table: groups of taps, what was not exercised, the causes; the verdict comes last."""
 
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from ref.mutants.seen_in import seen_in_words
-from ref.report.words import (
-    arithmetic,
-    by_group,
-    coefficient,
-    counted,
-    floors,
-    judged,
-    nonfinite,
-    printable,
-    sentence,
-    verdict_line,
-    worst_of,
-)
+from ref.report.causes import seen
+from ref.report.figures import by_group, coefficient, counted, floors, in_floors, nonfinite, sentence, worst_of
+from ref.report.text_causes import causes_in_lines, wrapped
+from ref.report.words import arithmetic, judged, printable, verdict_line
 from ref.report.words_logits import about_whole, share, tried
 
 WIDTH = 120
 MOST_ROWS = 6  # single taps below their group's line: an error in every layer needs no more to be seen
 MOST_NAMES = 20
+MOST_OTHERS, MOST_CLEARED = 4, 8  # mistakes at the first divergence that are not it
 
 
 def render_text(report: dict[str, Any], width: int | None = None, everything: bool = False) -> str:
@@ -47,8 +38,8 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
         *_unaligned(report, width),
         *_coverage(report, width),
     ]
-    lines += [*_diagnosis(report, width), *_fits(report, width), *_from_logits(report, width)]
-    lines += [*_decide(report, width), *_nonfinite(report, width)]
+    lines += [*causes_in_lines(report, width), *_diagnosis(report, width), *_fits(report, width)]
+    lines += [*_from_logits(report, width), *_decide(report, width), *_nonfinite(report, width)]
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(report)])
 
 
@@ -72,10 +63,6 @@ def render_two(report: dict[str, Any], other: dict[str, Any], names: tuple[str, 
             ratios = f"{floors(x['local_ratio']):>15}{floors(y['local_ratio']):>17}"
             lines.append(f"{key[1]:<40}{key[0]:>5}  {ratios}  {x['verdict']} | {y['verdict']}")
     return "\n".join([*lines, f"{len(both)} taps are in both; those above have different verdicts"])
-
-
-def _wrap(text: str, width: int, first: str = "  ", rest: str = "    ") -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 HEAD = f"  {'tap':<31}{'error':>8}{'floors (own inputs)':>20}{'floors (from prompt)':>21}  {'verdict':<12} "
@@ -109,24 +96,24 @@ def _line(name: str, local, inherited, word: str, place: str, width: int, why: s
     line = f"  {name:<31}{numbers}  {word:<12} "
     yield line + textwrap.shorten(place, max(8, width - len(line)), placeholder="")
     if why:
-        yield from _wrap(why, width, "      ", "      ")
+        yield from wrapped(why, width, "      ", "      ")
 
 
 def _judged(report, width: int) -> Iterator[str]:
     for name, text in judged(report):
         if text and name != "seconds":
-            yield from _wrap(f"{name}: {text}", width, "")
+            yield from wrapped(f"{name}: {text}", width, "")
 
 
 def _notes(report, width: int) -> Iterator[str]:
     """Say what the dump says of itself and what is so; values beyond the format; another arithmetic, which it has."""
     if report.get("arithmetic"):
         what = "a mistake of the format: no operation is wrong, and the rest is judged by that arithmetic"
-        yield from _wrap(f"arithmetic: {arithmetic(report)}: {what}", width, "")
+        yield from wrapped(f"arithmetic: {arithmetic(report)}: {what}", width, "")
     for note in report.get("notes") or []:
-        yield from _wrap(f"note: {note}", width, "")
+        yield from wrapped(f"note: {note}", width, "")
     for row in [row for row in report["taps"] if row.get("overflow")][:MOST_ROWS]:
-        yield from _wrap(f"note: {row['tap']} (pass {row['pass']}): {row['why']}", width, "")
+        yield from wrapped(f"note: {row['tap']} (pass {row['pass']}): {row['why']}", width, "")
 
 
 def _unaligned(report, width: int) -> Iterator[str]:
@@ -134,7 +121,7 @@ def _unaligned(report, width: int) -> Iterator[str]:
     if rows:
         yield f"not compared: {counted(len(rows), 'tensor')} of the dump"
     for row in rows[:MOST_NAMES]:
-        yield from _wrap(f"{row['name']}: {row['why']}", width)
+        yield from wrapped(f"{row['name']}: {row['why']}", width)
     if len(rows) > MOST_NAMES:
         yield f"  and {len(rows) - MOST_NAMES} more"
 
@@ -143,38 +130,39 @@ def _coverage(report, width: int) -> Iterator[str]:
     if report.get("coverage"):
         yield "not exercised by this dump"
     for line in report.get("coverage") or []:
-        yield from _wrap(line, width)
+        yield from wrapped(line, width)
 
 
 def _diagnosis(report, width: int) -> Iterator[str]:
+    """Tabulate the mistakes that were tried at the first divergence; what a cause is has been said above."""
     rows = report.get("diagnosis") or []
     if not rows:
         return
     where = rows[0].get("tap") or (report["first"] or {}).get("tap") or "the first bug"
-    yield f"diagnosis of {where}"
-    how = "each known mistake was run on the dump's own inputs: a coefficient of 1 is this mistake, 0 is none of it"
-    yield from _wrap(how, width, rest="  ")
+    yield from wrapped(f"diagnosis of {where}: a coefficient of 1 is this mistake, 0 is none of it", width, "")
     yield f"  {'mistake':<31}{'coefficient':>21}{'floors left':>12}  verdict"
+    told = {cause["mutant"] for cause in report.get("causes") or []}
     shown = [row for row in rows if row["verdict"] in ("named", "tied")]
     other = [row for row in rows if row["verdict"] == "undetermined"]
-    for row in [*shown, *other[: MOST_ROWS if not shown else 2]]:
+    for row in [*shown, *other[: MOST_OTHERS if not shown else 1]]:
         word = row["verdict"] if row["verdict"] != "tied" else f"tied ({row['class']})"
         name = row["mutant"] if len(row["mutant"]) <= 30 else row["mutant"][:29] + "…"
         yield f"  {name:<31}{coefficient(row):>21}{floors(row['left']):>12}  {word}"
-        yield from _wrap(f"{sentence(row['what'])} {seen_in_words(row['seen_in'])}", width, "      ", "      ")
-    cleared = [row["mutant"] for row in rows if row["verdict"] == "cleared"]
+        if row["mutant"] not in told:
+            yield from wrapped(f"{sentence(row['what'])} {seen(row)}", width, "      ", "      ")
+    cleared = list(dict.fromkeys(row["mutant"] for row in rows if row["verdict"] == "cleared"))
     if len(tied := [row for row in shown if row["verdict"] == "tied"]) > 1:
         yield f"  this input cannot tell the {len(tied)} tied mistakes apart"
     if cleared:
-        names = ", ".join(cleared[:MOST_NAMES]) + (", ..." if len(cleared) > MOST_NAMES else "")
-        yield from _wrap(f"cleared: {len(cleared)}: {names}", width)
+        names = ", ".join(cleared[:MOST_CLEARED]) + (", ..." if len(cleared) > MOST_CLEARED else "")
+        yield from wrapped(f"cleared: {len(cleared)}: {names}", width)
 
 
 def _fits(report, width: int) -> Iterator[str]:
     if report.get("fits"):
         yield "simple changes of the truth that come near"
     for row in report.get("fits") or []:
-        yield from _wrap(f"{row['kind']}: {row['what']}: {floors(row['left'])} floors left", width)
+        yield from wrapped(f"{row['kind']}: {row['what']}: {in_floors(row['left'])} left", width)
 
 
 def _from_logits(report, width: int) -> Iterator[str]:
@@ -182,18 +170,18 @@ def _from_logits(report, width: int) -> Iterator[str]:
     if not found:
         return
     yield "from the logits alone"
-    yield from _wrap(tried(found), width, rest="  ")
+    yield from wrapped(tried(found), width, rest="  ")
     yield f"  {'mistake':<31}{'explains':>13}{'held out':>13}{'floors left':>12}  verdict"
     for row in found["ranked"][:MOST_ROWS]:
         name = row["mutant"] if len(row["mutant"]) <= 30 else row["mutant"][:29] + "…"
         numbers = f"{share(row['explains']):>13}{share(row['heldout']):>13}{floors(row['left']):>12}"
         yield f"  {name:<31}{numbers}  {row['verdict']}"
-        yield from _wrap(about_whole(row), width, "      ", "      ")
+        yield from wrapped(about_whole(row), width, "      ", "      ")
 
 
 def _decide(report, width: int) -> Iterator[str]:
     if report.get("decide"):
-        yield from _wrap(f"what would decide: {report['decide']}", width, "")
+        yield from wrapped(f"what would decide: {report['decide']}", width, "")
 
 
 def _nonfinite(report, width: int) -> Iterator[str]:
@@ -201,6 +189,6 @@ def _nonfinite(report, width: int) -> Iterator[str]:
     if rows:
         yield f"not finite: {counted(len(rows), 'tap')}"
     for row in rows[:MOST_ROWS]:
-        yield from _wrap(f"{row['tap']} (pass {row['pass']}): {nonfinite(row)}", width)
+        yield from wrapped(f"{row['tap']} (pass {row['pass']}): {nonfinite(row)}", width)
     if len(rows) > MOST_ROWS:
         yield f"  and {len(rows) - MOST_ROWS} more"

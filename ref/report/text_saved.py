@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from ref.mutants.seen_in import seen_in_words
+from ref.report.figures import counted, sentence
 from ref.report.text import render_text, render_two
 from ref.report.text_verify import render_verify
-from ref.report.words import counted, printable, sentence
+from ref.report.words import printable
 
 
 def render_saved(report: dict[str, Any], everything: bool = False) -> str:

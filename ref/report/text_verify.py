@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ref.report.words import floors, printable
+from ref.model.taps import tap_group
+from ref.report.figures import DIFFERS, counted, floors, in_floors
+from ref.report.words import printable
 
 
 def render_verify(report: dict[str, Any]) -> str:
@@ -57,6 +59,14 @@ def _rest(report) -> Iterator[str]:
 
 
 def _verdict(report) -> str:
+    """Say where it goes wrong first, by how much that operation's group is off, and how many groups are."""
     first = report["first"]
-    tail = f", first at {first['weights']} {first['case']} pass {first['pass']} {first['tap']}" if first else ""
-    return f"verdict: {report['verdict']}{tail}"
+    if not first:
+        return f"verdict: {report['verdict']}"
+    place = f"{first['weights']} {first['case']} pass {first['pass']} {first['tap']}"
+    bad = [row for row in report["taps"] if row["verdict"] == "bug"]
+    group = tap_group(first["tap"])
+    same = [row for row in bad if row["group"] == group and row["worst"]["weights"] == first["weights"]]
+    far = in_floors(same[0]["inherited_ratio"]) if same else ""
+    far = f"{group}, {'' if far == DIFFERS else 'at most '}{far}; " if far else ""
+    return f"verdict: bug, first at {place}: {far}{len(bad)} of {counted(len(report['taps']), 'group')} are wrong"

@@ -1,14 +1,20 @@
-"""Words and numbers that the reports share: safe texts, multiples of the floor, coefficients, the verdict in a line."""
+"""Words that the reports share: texts that are safe to print, the verdict in a line, what was judged."""
 
-import math
-from typing import Any
+import bisect
+import itertools
+from typing import Any, NamedTuple
 
-from ref.model.taps import tap_group, tap_names
-from ref.report.words_logits import NEAREST, labelled, share
+from ref.measure.floor import SMALL
+from ref.report.bases import basis_words
+from ref.report.causes import UNKNOWN, cause_words, in_layers, is_small, told_where
+from ref.report.figures import coefficient, counted, in_floors, worst_of
+from ref.report.words_logits import whole_model_words
 
 UNSAID = "not said"  # what readers write where a dump does not say a thing
 LONGEST = 300  # characters of a name or sentence that came with a dump
-ORDER = {tap_group(name): i for i, name in enumerate(tap_names(1, cached=True, vision_layers=1))}
+LONGEST_LINE = 440  # of the verdict; causes that there is no room for are counted
+LEAST, ONE_OF_MANY = 200, 130  # characters that a cause has in any case; that each of several has at most
+MOST_BASES = 2  # in that line
 
 
 def printable(value: Any) -> Any:
@@ -29,106 +35,102 @@ def printable(value: Any) -> Any:
     return [printable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def floors(value: float | None) -> str:
-    """Write a multiple of the floor: three digits; `-` where there is none."""
-    if value is None:
-        return "-"
-    if value != value or value in (float("inf"), float("-inf")) or value == 0:
-        return f"{value:g}"
-    if value < 0.005:
-        return "<0.01"
-    return f"{value:.2f}" if value < 10 else f"{value:.3g}" if value < 1000 else f"{value:.1e}"
+class Told(NamedTuple):
+    """The verdict in parts, for those who put them below each other."""
 
-
-def counted(number: int, noun: str) -> str:
-    """Write a number of things: `1 pass`, `2 passes`."""
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{number} {noun if number == 1 else plural}"
-
-
-def worst_of(rows: list[dict[str, Any]], key: str) -> dict[str, Any]:
-    """Return the row whose number is the largest; the first of several. None is less than any, NaN more.
-
-    Args:
-        rows: taps of a report, at least one.
-        key: `local_ratio` or `inherited_ratio`.
-    """
-
-    def size(row):
-        value = row.get(key)
-        return -1.0 if value is None else float("inf") if value != value else value
-
-    return max(rows, key=size)
-
-
-def by_group(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Fold the layers and passes of taps: group -> its rows, groups in the order of execution."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row["group"], []).append(row)
-    return dict(sorted(groups.items(), key=lambda item: ORDER.get(item[0], len(ORDER))))
-
-
-def sentence(text: str) -> str:
-    """End a text with one full stop."""
-    return text.rstrip(". ") + "."
-
-
-def coefficient(row: dict[str, Any]) -> str:
-    """Write a coefficient and its standard error, to the error's own digits: `0.9998 +- 0.0003`, `0.94 +- 0.11`.
-
-    An error below half a millionth tells no more than that there is next to none: `1.000000`.
-    """
-    c, stderr = row.get("coefficient"), row.get("stderr")
-    if c is None:
-        return "-"
-    if stderr is None or not 0 < stderr < 1e5 or abs(c) >= 1e5:
-        return f"{c:.4g}" if not stderr else f"{c:.4g} +- {stderr:.1g}"
-    if stderr < 5e-7:
-        return f"{c:.6f}"
-    digits = min(6, max(0, math.ceil(-math.log10(stderr / 2))))  # one more where the error begins with a 1
-    return f"{c:.{digits}f} +- {stderr:.{digits}f}"
-
-
-def nonfinite(row: dict[str, Any]) -> str:
-    """Say where a tap's first value that is NaN or infinite stands, and what it ought to be."""
-    one = row["nonfinite"]
-    truth = "-" if one.get("truth") is None else f"{one['truth']:.4g}"
-    where = f"the first at token {one['token']}, channel {one['channel']}"
-    return f"{counted(one['count'], 'value')} NaN or infinite, {where}; the truth there is {truth}"
+    head: str  # what follows the verdict's word: where, and how far off
+    causes: list[str]  # the one that moves the logits most first
+    rest: list[str]  # whether they explain all of it, and what the verdict must not be read without
 
 
 def verdict_line(report: dict[str, Any]) -> str:
-    """Say the verdict, the first divergence and what it looks like, in one line.
+    """Say the verdict, where it goes wrong first, and why, in one line.
 
     Args:
         report: what `compare` returns; its texts are taken as they are.
     """
-    rows, first = report["taps"], report.get("first")
-    row = find_row(report)
+    told = told_verdict(report)
+    line, rest = f"verdict: {report['verdict']}{told.head}", "".join(f"; {part}" for part in told.rest)
+    return line + _causes_in(told.causes, LONGEST_LINE - len(line) - len(rest), report) + rest
+
+
+def told_verdict(report: dict[str, Any]) -> Told:
+    """Return the verdict in parts.
+
+    Args:
+        report: what `compare` returns; its texts are taken as they are.
+    """
+    rows, first, row = report["taps"], report.get("first"), find_row(report)
     if row is None:
-        return f"verdict: {report['verdict']}: nothing was compared"
+        return Told(": nothing was compared", [], [])
+    if first:
+        head = f", first at {first['tap']} (pass {first['pass']}), {how_far(row)}"
+        return Told(head, _causes(report), [*_proof(report), *_beside(report)])
     if report["verdict"] == "match":
         worst = worst_of(rows, "local_ratio")
         if len(rows) == 1 and worst["local_ratio"] is None and worst["why"]:  # an answer: nothing of it is local
-            return f"verdict: match: {worst['why']}{_beside(report)}"
+            return Told(f": {worst['why']}", [], _beside(report))
         values = f"{counted(len(rows), 'tap')} of {counted(len(report.get('passes') or [0]), 'pass')}"
-        line = f"verdict: match: {values}, at most {floors(worst['local_ratio'])} floors ({worst['tap']})"
-        return line + _beside(report)
-    if not first:
-        count = sum(one["verdict"] == report["verdict"] for one in rows)
-        why = f": {row['why']}" if row["why"] else ""
-        over = next((one for one in rows if one.get("overflow")), None)
-        why += f"; {over['tap']}: {over['why']}" if over and over is not row else ""
-        line = f"verdict: {report['verdict']}: {count} of {len(rows)}, first {row['tap']} (pass {row['pass']}){why}"
-        return line + _beside(report)
-    where = f"first at {first['tap']} (pass {first['pass']})"
-    line = f"verdict: {report['verdict']}, {where}: {how_far(report)}; {looks_like(report)}"
-    beside = _beside(report)
-    return line.rstrip(".") + beside if beside else line
+        head = f"{_in_bases(report)}: {values}, at most {in_floors(worst['local_ratio'])} ({worst['tap']})"
+        return Told(head, [], _beside(report))
+    count = sum(one["verdict"] == report["verdict"] for one in rows)
+    why = f": {row['why']}" if row["why"] else ""
+    over = next((one for one in rows if one.get("overflow")), None)
+    why += f"; {over['tap']}: {over['why']}" if over and over is not row else ""
+    return Told(f": {count} of {len(rows)}, first {row['tap']} (pass {row['pass']}){why}", [], _beside(report))
 
 
-def _beside(report: dict[str, Any]) -> str:
+def _causes(report: dict[str, Any]) -> list[str]:
+    """Say each cause; of several also at which operations, and in which layers."""
+    causes = report.get("causes") or []
+    if report.get("from_logits"):
+        return [whole_model_words(report["from_logits"]["ranked"])]
+    notes = [note for note in report.get("notes") or [] if note.startswith("logits: ")]
+    if notes and not any(one["mutant"] for one in causes):
+        return notes[:1]
+    if len(causes) != 1:
+        return [f"{told_where(one, report)}: {cause_words(one, report)}" for one in causes] or [UNKNOWN]
+    [one] = causes
+    layers = in_layers(one["layers"], one["groups"], report) if len(one["layers"]) > 1 else ""
+    return [cause_words(one, report, layers)]
+
+
+def _causes_in(causes: list[str], room: int, report: dict[str, Any]) -> str:
+    """Write causes one after the other; those that there is no room for are counted."""
+    if len(causes) < 2:
+        return f": {_cut(causes[0], max(room - 2, LEAST))}" if causes else ""
+    known = all(one["mutant"] for one in report["causes"])
+    cut = [f"({number}) {_cut(cause, ONE_OF_MANY)}" for number, cause in enumerate(causes, 1)]
+    lengths = list(itertools.accumulate(len(one) + 2 for one in cut))
+    said = cut[: max(1, bisect.bisect(lengths, room - 15))]
+    more = f"; ... and {len(causes) - len(said)} more" if len(said) < len(causes) else ""
+    return f"; {len(causes)} {'mistakes' if known else 'causes'}: {'; '.join(said)}{more}"
+
+
+def _cut(text: str, room: int) -> str:
+    """Cut a cause that is longer than there is room for; its name, in brackets at the end, stays."""
+    if len(text) <= room:
+        return text
+    name = text[text.rindex(" (") :] if " (" in text else ""
+    return text[: max(20, room - len(name) - 3)].rstrip(" ,:;") + "..." + name
+
+
+def _proof(report: dict[str, Any]) -> list[str]:
+    """Say whether the named mistakes explain what comes out; of those that are too small to be seen there, nothing."""
+    proof, known = report.get("proof"), [one for one in report.get("causes") or [] if one["mutant"]]
+    if not proof or all(is_small(one, report) for one in known):
+        return []
+    said = proof["says"].partition(": ")[0]
+    return ["this explains" + said.removeprefix("these explain") if len(known) == 1 and "explain" in said else said]
+
+
+def _in_bases(report: dict[str, Any]) -> str:
+    said = basis_words(report.get("bases") or [], report)
+    more = f"; and {len(said) - MOST_BASES} more" if len(said) > MOST_BASES else ""
+    return f" (in another basis: {'; '.join(said[:MOST_BASES])}{more})" if said else ""
+
+
+def _beside(report: dict[str, Any]) -> list[str]:
     """Say what a verdict must not be read without: another arithmetic, what was not compared, weights not chosen."""
     parts = [arithmetic(report)] if report.get("arithmetic") else []
     compared = report.get("compared")
@@ -137,7 +139,7 @@ def _beside(report: dict[str, Any]) -> str:
     if compared and compared["taps"] < compared["of_model"]:
         parts.append(f"{compared['taps']} of the model's {compared['of_model']} taps")
     parts += [note for note in report.get("notes") or [] if note.startswith("weights: from ")]
-    return "".join(f"; {part.rstrip('.')}" for part in parts)
+    return [part.rstrip(".") for part in parts]
 
 
 def arithmetic(report: dict[str, Any]) -> str:
@@ -147,15 +149,16 @@ def arithmetic(report: dict[str, Any]) -> str:
     return f"as if {one['what']}{how_sure}; declared {one['declared']}"
 
 
-def how_far(report: dict[str, Any]) -> str:
-    """Say how far off the first divergence is: in floors, in how many integers, or that it hides below the floor."""
-    row, rows = find_row(report), report.get("diagnosis") or []
-    if row is None:
-        return "no numbers"
-    far = f"{floors(row['local_ratio'])} floors"
-    if rows and rows[0].get("hidden"):
-        return f"below the noise floor, {far}"
-    return row["why"] or far
+def how_far(row: dict[str, Any]) -> str:
+    """Say how far off a tap is: in floors, in how many integers, that it differs, or that no single value shows it.
+
+    Args:
+        row: an item of a report's `taps`.
+    """
+    if row["why"].startswith(SMALL):
+        return SMALL
+    counts = row.get("exact") or row["local_ratio"] is None or row.get("nonfinite")  # floors would say less
+    return row["why"] if row["why"] and counts else in_floors(row["local_ratio"])
 
 
 def find_row(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -166,33 +169,6 @@ def find_row(report: dict[str, Any]) -> dict[str, Any] | None:
         if here or (not first and row["verdict"] == report["verdict"]):
             return row
     return None
-
-
-def looks_like(report: dict[str, Any]) -> str:
-    """Say which known mistake it is, which ones are tied, or that no known mistake explains it."""
-    if report.get("from_logits"):
-        return _whole_model(report["from_logits"]["ranked"])
-    rows = report.get("diagnosis") or []
-    best = [row for row in rows if row["verdict"] in ("named", "tied")]
-    if not best and (note := next((one for one in report.get("notes") or [] if one.startswith("logits: ")), None)):
-        return note
-    if not best:
-        return "as if: no mistake that is known here"
-    if len(best) > 1:
-        return f"as if one of: {', '.join(row['mutant'] for row in best)} (c = {coefficient(best[0])})"
-    return f"as if: {best[0]['mutant']} (c = {coefficient(best[0])}): {best[0]['what']}"
-
-
-def _whole_model(rows: list[dict[str, Any]]) -> str:
-    """Say which whole-model mistake makes the logits, which are tied, or which come nearest."""
-    best = [row for row in rows if row["verdict"] in ("named", "tied")]
-    if len(best) == 1:
-        far = f"explains {share(best[0]['explains'])}, {floors(best[0]['left'])} floors left"
-        return f"as if: {labelled(best[0])} ({far}): {best[0]['what']}"
-    if best:
-        return f"as if one of: {', '.join(map(labelled, best))} (explains {share(best[0]['explains'])})"
-    near = [f"{labelled(row)} ({share(row['explains'])})" for row in rows[:NEAREST]]
-    return f"from the logits alone no mistake stands out{'; nearest: ' if near else ''}{', '.join(near)}"
 
 
 def judged(report: dict[str, Any]) -> list[tuple[str, str]]:

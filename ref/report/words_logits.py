@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 from ref.mutants.seen_in import seen_in_words
+from ref.report.causes import plain as small
+from ref.report.figures import in_floors
 
 NEAREST, MOST = 3, 8  # mistakes listed where none stands out; names of what was not tried
 
@@ -36,6 +38,23 @@ def labelled(row: dict[str, Any]) -> str:
     if layers is None:
         return text
     return f"{text} in {'layer' if len(layers) == 1 else 'layers'} {', '.join(map(str, layers))}"
+
+
+def whole_model_words(rows: list[dict[str, Any]]) -> str:
+    """Say which whole-model mistake makes the logits, which are tied, or which come nearest.
+
+    Args:
+        rows: `ranked` of a report's `from_logits`.
+    """
+    best = [row for row in rows if row["verdict"] in ("named", "tied")]
+    if not best:
+        near = [f"{labelled(row)} ({share(row['explains'])})" for row in rows[:NEAREST]]
+        return f"from the logits alone no mistake stands out{'; nearest: ' if near else ''}{', '.join(near)}"
+    far = f"explains {share(best[0]['explains'])}, {in_floors(best[0]['left'])} left"
+    if len(best) > 1:
+        return f"one of {', '.join(map(labelled, best))}: these logits cannot tell which ({far})"
+    layers = f", {labelled(best[0]).rpartition(' in ')[2]}" if best[0]["layers"] is not None else ""
+    return f"{small(best[0]['what'])} ({best[0]['mutant']}{layers}, {far})"
 
 
 def about_whole(row: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ref.errors import wanted
+from ref.report.figures import DIFFERS
 
 BARE = (".npz", ".safetensors")
 MOST_ROWS = 8  # of the table of taps
@@ -68,7 +69,7 @@ def describe(report: dict, err_msg: str = "") -> str:
         err_msg: the caller's own words.
 
     Returns:
-        Lines: header, first divergence, the worst taps, the diagnosis.
+        Lines: header, first divergence, the worst taps, the causes with their numbers.
 
     Source: `numpy.testing.build_err_msg`.
     """
@@ -82,16 +83,18 @@ def describe(report: dict, err_msg: str = "") -> str:
     kind = "Mismatched" if bug else "Undetermined"
     lines.append(f"{kind} taps: {len(wrong)} / {len(report['taps'])} ({share:.3g}%)")
     lines += _table(wrong)
-    return "\n".join([*lines, *_diagnosis(report)])
+    return "\n".join([*lines, *_causes(report)])
 
 
 def _first(report) -> list[str]:
+    from ref.report.words import how_far
+
     first = report["first"]
     if not first:
         return []
     row = next((r for r in report["taps"] if (r["tap"], r["pass"]) == (first["tap"], first["pass"])), None)
-    why = f": {row['why']}" if row and row.get("why") else ""
-    return [f"First divergence: {first['tap']} in pass {first['pass']}{why}"]
+    far = f": {how_far(row)}" if row else ""
+    return [f"First divergence: {first['tap']} in pass {first['pass']}{far}"]
 
 
 def _table(rows) -> list[str]:
@@ -122,7 +125,7 @@ def _badness(row) -> float:
 
 
 def _number(value) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else DIFFERS if value == math.inf else f"{value:.3g}"
 
 
 def _nonfinite(row) -> str:
@@ -130,14 +133,11 @@ def _nonfinite(row) -> str:
     return f"  {found['count']} NaN or infinite, first at token {found['token']}" if found else ""
 
 
-def _diagnosis(report) -> list[str]:
-    from ref.report.words import coefficient
+def _causes(report) -> list[str]:
+    from ref.report.causes import PROOF, cause_words, told_where
 
-    named = [d for d in report.get("diagnosis") or [] if d["verdict"] in ("named", "tied")]
-    lines = []
-    for d in named:
-        tie = " (tied)" if d["verdict"] == "tied" else ""
-        lines.append(f"As if: {d['mutant']}{tie} (c = {coefficient(d)}): {d['what']}")
-    if not named:
-        lines += [f"As if: {fit['kind']}: {fit['what']}" for fit in report.get("fits") or []]
+    causes, proof = report.get("causes") or [], report.get("proof")
+    lines = [f"Cause: {told_where(one, report)}: {cause_words(one, report)}" for one in causes[:MOST_ROWS]]
+    lines += [f" ... and {len(causes) - MOST_ROWS} more"] if len(causes) > MOST_ROWS else []
+    lines += [f"{PROOF.capitalize()}: {proof['says']}"] if proof else []
     return [*lines, *([f"To decide: {report['decide']}"] if report.get("decide") else [])]

@@ -12,7 +12,9 @@ from ref.cli import main
 from ref.golden_files import verify_all as suite
 from ref.golden_files.against_golden import Kept, judge, judge_top
 from ref.golden_files.files import golden_root, read_case
+from ref.model.taps import tap_group
 from ref.ops import DEFINITION, KERNEL
+from ref.report.figures import floors
 from ref.weights import resolve
 from ref.weights.resolve import load
 
@@ -94,7 +96,13 @@ def test_verify_finds_a_wrong_model_and_names_the_first_tap_that_shows_it(capsys
         assert first["tap"].endswith(("cache.k", "attn.visible"))
     assert main(["verify", "--weights", "tiny"]) == 1
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"verdict: bug, first at tiny {first['case']} pass {first['pass']} {first['tap']}"
+    place = (
+        f"verdict: bug, first at tiny {first['case']} pass {first['pass']} {first['tap']}: {tap_group(first['tap'])}, "
+    )
+    row = next(row for row in report["taps"] if row["group"] == tap_group(first["tap"]) and row["verdict"] == "bug")
+    far = "differs" if row["inherited_ratio"] is None else f"at most {floors(row['inherited_ratio'])} floors"
+    count = sum(row["verdict"] == "bug" for row in report["taps"])
+    assert last == f"{place}{far}; {count} of {len(report['taps'])} groups are wrong"
 
 
 def test_verify_finds_an_error_that_only_the_fused_kernel_makes(capsys, monkeypatch):

@@ -39,9 +39,9 @@ def test_the_mistake_is_named_in_every_report(tiny, taps):
     assert (first["mutant"], first["verdict"], report["decide"]) == ("rope_interleaved", "named", "")
     assert lines[0].startswith("shortlist after ")
     text = render_text(report)
-    assert "as if: rope_interleaved (explains " in text.splitlines()[-1]
+    assert "(rope_interleaved, explains " in text.splitlines()[-1]
     assert "from the logits alone" in text
-    assert "as if: rope_interleaved" in render_html(report, None)
+    assert "(rope_interleaved, explains " in render_html(report, None)
     assert "from the logits alone" in junit_xml(report)
 
 

@@ -52,7 +52,7 @@ def test_mistakes_are_named(tiny, make, ids):
     first = report["from_logits"]["ranked"][0]
     assert (report["verdict"], first["mutant"], first["verdict"]) == ("bug", "rope_interleaved", "named")
     last = render_text(report).splitlines()[-1]
-    assert "as if: rope_interleaved (explains " in last
+    assert "(rope_interleaved, explains " in last
 
 
 def test_one_log_probability_per_token_is_enough(tiny):

@@ -28,8 +28,9 @@ def test_a_page_loads_offline_without_a_word_in_the_console_and_fits(browser, pa
 def test_the_verdict_and_the_first_divergence_stand_at_the_top(browser, pages):
     show(browser, pages["bug"])
     assert text(browser, "header .badge") == "bug"
-    assert text(browser, "#first").strip() == f"first at {WRONG}, pass 0: 41.2 floors"
-    assert "rope_interleaved (c = 0.9998 ± 0.0003): RoPE pairs channels" in text(browser, ".as-if")
+    assert text(browser, "#first").strip() == f"first at {WRONG} (pass 0), 41.2 floors"
+    assert text(browser, ".as-if") == "RoPE pairs channels 2j and 2j + 1 (rope_interleaved)."
+    assert text(browser, ".as-if + .hint") == "This explains the logits."
     assert text(browser, "#tap") == WRONG
     assert browser.execute_script(CELL, "map-text", "attn.q_rope", 3)[3] == "<b>1</b>"
 
@@ -66,7 +67,8 @@ def test_a_cell_shows_the_numbers_of_the_report(browser, pages, size, tower, pla
     step = len(tokens) // len(bars)  # neighbours are joined where the page would be too large
     assert len(bars) in (len(tokens), 64, 128)
     for i, bar in enumerate(bars):
-        assert float(bar.split()[-2]) == pytest.approx(max(tokens[i * step :][:step]), rel=0.01, abs=0.01, nan_ok=True)
+        said = float(bar.removesuffix(" floors").replace("differs", "inf").split()[-1])
+        assert said == pytest.approx(max(tokens[i * step :][:step]), rel=0.01, abs=0.01, nan_ok=True)
     # 600 tokens in 512 bins: the first 88 bins hold two
     two = len(tokens) == 512
     name = f"tokens 0 to {step * (1 + two) - 1}: at most" if step * (1 + two) > 1 else "token 0:"
@@ -104,6 +106,21 @@ def test_the_evidence_is_drawn(browser, pages):
     layout = browser.execute_script("return document.getElementById('coefficients').layout")
     [band] = [shape for shape in layout["shapes"] if shape["type"] == "rect"]
     assert (band["y0"], band["y1"]) == (-0.5, 1.5)
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_block_says_what_is_known_of_each_cause(browser, pages, size):
+    report, _, _ = pages["all"]
+    show(browser, pages["all"], size)
+    assert browser.execute_script("return document.querySelectorAll('.causes > li').length") == len(report["causes"])
+    facts = "return [...document.querySelectorAll('.causes > li:nth-child(2) dt')].map(dt => dt.textContent)"
+    assert browser.execute_script(facts) == ["at", "as well", "coefficient", "moves", "seen"]
+    assert text(browser, ".proof").startswith("Proof (the model was run with what is named): something else remains: ")
+    assert text(browser, "#causes ul li").endswith(r"in layer 1; cancels at a\x1b[31m\x00\x07\u202eb\ud800\x85\n\ufffe")
+    widths = "return [...document.querySelectorAll('#causes dd')].map(dd => dd.getBoundingClientRect().width)"
+    assert min(browser.execute_script(widths)) > size[0] / 3
+    show(browser, pages["match"], size)
+    assert browser.execute_script("return document.getElementById('causes')") is None
 
 
 def test_a_hostile_name_does_nothing(browser, pages):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from support.report_causes import PROOF, cause, unexplained
 from support.report_examples import (
     HIDDEN,
     HOSTILE,
@@ -17,8 +18,10 @@ from support.report_examples import (
     wrong,
 )
 
+from ref.measure.floor import SMALL
+from ref.report.figures import coefficient, floors, worst_of
 from ref.report.text import render_text
-from ref.report.words import coefficient, floors, printable, worst_of
+from ref.report.words import printable
 
 
 def line_of(text, start):
@@ -43,12 +46,14 @@ def test_a_match_is_one_line_a_group_with_the_worst_layer_of_each_error():
 
 def test_the_first_divergence_and_its_name_are_the_last_line():
     text = render_text(rope_bug()[0])
-    last = "first at text.layer.3.attn.q_rope (pass 0): 41.2 floors; as if: rope_interleaved (c = 0.9998 +- 0.0003): "
-    assert text.splitlines()[-1] == f"verdict: bug, {last}RoPE pairs channels 2j and 2j + 1."
+    where = "first at text.layer.3.attn.q_rope (pass 0), 41.2 floors"
+    what = "RoPE pairs channels 2j and 2j + 1 (rope_interleaved)"
+    assert text.splitlines()[-1] == f"verdict: bug, {where}: {what}; this explains the logits"
     assert line_of(text, "text.layer.*.attn.q_rope")[4:] == ["bug", "1/18", "layer", "3", "pass", "0"]
     assert line_of(text, WRONG)[2] == "41.2"
     assert line_of(text, "rope_interleaved") == ["rope_interleaved", "0.9998", "+-", "0.0003", "0.83", "named"]
     assert "cleared: 3: rope_missing, rope_exponent_half, rope_factor_inverse" in text
+    assert text.count("RoPE pairs channels") == 2  # as the cause, and in the last line
 
 
 def test_no_two_columns_have_one_name():
@@ -63,7 +68,7 @@ def test_where_a_mistake_was_seen_is_printed():
     report, _ = rope_bug()
     report["diagnosis"][1]["seen_in"] = []
     text = render_text(report)
-    assert "RoPE pairs channels 2j and 2j + 1. Seen in owner/port#7." in text.replace("\n      ", " ")
+    assert "\n      seen: in owner/port#7\n" in text
     assert "The sign of the sine is wrong. Plausible, not seen yet." in text.replace("\n      ", " ")
 
 
@@ -77,10 +82,11 @@ def test_everything_asks_for_a_line_of_every_tap():
 
 def test_the_order_of_the_parts():
     text = render_text(everything_wrong()[0])
-    parts = ["not compared", "not exercised", "diagnosis of", "simple changes", "what would decide", "not finite"]
+    parts = ["not compared", "not exercised", "causes, the one", "proof", "in another basis", "tried: ", "not tried: "]
+    parts += ["diagnosis of", "simple changes", "what would decide", "not finite"]
     places = [text.index(f"\n{part}") for part in [*parts, "verdict: "]]
     assert places == sorted(places)
-    assert text.splitlines()[-1].startswith("verdict: bug, first at vision.layer.4.ffn.act (pass 0): 5.50 floors")
+    assert text.splitlines()[-1].startswith("verdict: bug, first at vision.layer.4.ffn.act (pass 0), 5.50 floors")
 
 
 def test_many_bad_layers_are_counted_not_listed_unless_asked_for():
@@ -95,20 +101,25 @@ def test_many_bad_layers_are_counted_not_listed_unless_asked_for():
 def test_ties_are_said_to_be_ties():
     report, _ = rope_bug()
     report |= {"diagnosis": TIED, "decide": "rope_factor_missing shows with: a global layer"}
+    report |= {"causes": [cause(TIED[0], WRONG, tied_with=[TIED[1]["mutant"]])]}
     text = render_text(report)
     assert "this input cannot tell the 2 tied mistakes apart" in text
     assert "what would decide: rope_factor_missing shows with: a global layer" in text
-    assert text.endswith("as if one of: rope_factor_missing, rope_local_base_everywhere (c = 1.000 +- 0.004)")
+    one_of = "one of rope_factor_missing, rope_local_base_everywhere: this input cannot tell which"
+    assert f"global layers' angles are not divided by 8 ({one_of})" in text.splitlines()[-1]
+    assert "\n      as well: rope_local_base_everywhere\n" in text
 
 
 def test_a_mistake_below_the_floor_and_one_that_nobody_knows():
     report, _ = example()
-    wrong(report, ratio=1.1, why="below the noise floor: gelu_erf")
-    last = render_text(report | {"diagnosis": HIDDEN}).splitlines()[-1]
-    assert "(pass 0): below the noise floor, 1.10 floors; as if: gelu_erf (c = 1.00 +- 0.02)" in last
+    wrong(report, ratio=1.1, why=f"{SMALL}: gelu_erf")
+    report |= {"diagnosis": HIDDEN, "causes": [cause(HIDDEN[0], WRONG)], "proof": PROOF}
+    last = render_text(report).splitlines()[-1]
+    assert last.endswith(f"(pass 0), {SMALL}: RoPE pairs channels 2j and 2j + 1 (gelu_erf, c = 1.00 +- 0.02)")
     report, _ = example()
     wrong(report)
-    assert render_text(report).endswith("41.2 floors; as if: no mistake that is known here")
+    assert render_text(report).endswith("41.2 floors: no mistake that is known here")
+    assert render_text(report | {"causes": [unexplained(WRONG)]}).endswith("floors: no mistake that is known here")
 
 
 def test_undetermined_and_nothing_compared():
@@ -138,7 +149,18 @@ def test_names_cannot_write_to_the_terminal():
 
 def test_numbers_are_written_to_the_digits_they_have():
     values = [None, 0.0, 0.001, 0.83, 9.994, 41.23, 999.4, 1234.0, INF, float("nan")]
-    assert [floors(v) for v in values] == ["-", "0", "<0.01", "0.83", "9.99", "41.2", "999", "1.2e+03", "inf", "nan"]
+    assert [floors(v) for v in values] == [
+        "-",
+        "0",
+        "<0.01",
+        "0.83",
+        "9.99",
+        "41.2",
+        "999",
+        "1.2e+03",
+        "differs",
+        "nan",
+    ]
     rows = [(0.99981, 0.00031), (1.0, 0.0), (0.944, 0.0286), (310.5, 12.0), (None, None), (-0.013, 0.0093), (1e9, 1e8)]
     rows += [(0.99999999, 1e-9), (1.0000012, 4e-7), (0.999993, 8e-7)]
     close = ["1.000000", "1.000001", "0.999993 +- 0.000001"]

@@ -1,6 +1,7 @@
 """Reports as `compare` makes them, of any size and with what findings a test wants: nothing is judged here."""
 
 import numpy as np
+from support.report_causes import PROOF, cause, parameter, unexplained
 
 from ref.model.taps import tap_group, tap_names, tap_row
 
@@ -137,6 +138,8 @@ def rope_bug(**size):
     report, profiles = example(**size)
     wrong(report)
     report["diagnosis"] = [row | {"tap": WRONG, "pass": 0} for row in NAMED]
+    report |= {"causes": [cause(NAMED[0], WRONG)], "proof": dict(PROOF)}
+    report["tried"] = {"catalogue": 5, "families": ["scale", "positions"], "not_tried": []}
     shape = profiles[0, WRONG]
     shape["tokens"] = [0.0, *np.geomspace(3, 60, len(shape["tokens"]) - 1)]
     return report, profiles
@@ -160,6 +163,15 @@ def everything_wrong():
     report["diagnosis"] = [row | {"tap": "vision.layer.4.ffn.act", "pass": 0} for row in TIED]
     report["diagnosis"][2] |= {"what": HOSTILE, "seen_in": [HOSTILE]}
     report["diagnosis"][3] |= {"mutant": "<b>x</b>&lt;" + STRANGE}
+    report["causes"] = [
+        unexplained(*(f"text.layer.{layer}.attn.k_rope" for layer in range(18))),
+        cause(TIED[0], "vision.layer.4.ffn.act", tied_with=[TIED[1]["mutant"]]),
+        cause(TIED[0], "text.layer.12.ffn.act", mutant=STRANGE, what=HOSTILE, where=HOSTILE, verdict="named"),
+    ]
+    report["causes"][2]["parameters"] = [parameter(HOSTILE, [STRANGE], None, HOSTILE, STRANGE)]
+    report["proof"] = PROOF | {"verdict": "remains", "says": "something else remains: " + HOSTILE}
+    report["bases"] = [{"what": HOSTILE, "layers": [1], "taps": [WRONG], "cancels_at": [STRANGE]}]
+    report["tried"] = {"catalogue": 1, "families": [HOSTILE], "not_tried": [{"family": STRANGE, "why": HOSTILE}]}
     report["fits"] = [{"kind": "scale", "what": "times 25.25", "left": 0.9, "tap": WRONG, "pass": 0}]
     report["decide"] = "rope_factor_missing shows with: 4B, 12B or 27B, a global layer"
     report["unaligned"] += [{"name": HOSTILE, "why": STRANGE}, {"name": STRANGE, "why": HOSTILE}]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.report_causes import PROOF, cause, parameter, unexplained
 
 import ref
 from ref.dump.trace import trace
@@ -90,24 +91,22 @@ def test_bad_input_is_no_assertion(arrays, tmp_path):
 
 def row(tap, verdict="bug", local=3.0, inherited=5.0, **more):
     metrics = {"max_abs": 0.25, "worst_token": 7}
-    return {"tap": tap, "pass": 0, "verdict": verdict, "local_ratio": local, "inherited_ratio": inherited,
+    return {"tap": tap, "layer": None, "pass": 0, "verdict": verdict,
+            "local_ratio": local, "inherited_ratio": inherited,
             "metrics": metrics, "nonfinite": None, "why": ""} | more  # fmt: skip
 
 
 def report(taps, verdict="bug", first=0, **more):
     where = None if first is None else {"tap": taps[first]["tap"], "layer": None, "pass": 0}
-    empty = {"diagnosis": [], "fits": [], "decide": "", "policy": {"compute_dtype": "bfloat16"}}
+    empty = {"causes": [], "proof": None, "fits": [], "decide": "", "policy": {"compute_dtype": "bfloat16"}}
     return {"verdict": verdict, "first": where, "taps": taps} | empty | more
 
 
-def said(mutant, verdict, coefficient=1.002):
-    return {
-        "mutant": mutant,
-        "what": f"what {mutant} is",
-        "verdict": verdict,
-        "coefficient": coefficient,
-        "stderr": 0.003,
-    }
+def said(mutant, *taps, **more):
+    """Make a cause at some taps of layer 3."""
+    row = {"mutant": mutant, "what": f"What {mutant} is.", "seen_in": [], "needs": ""}
+    row |= {"coefficient": 1.0, "stderr": 1e-4, "left": 0.5, "verdict": "named"}
+    return cause(row, *(f"text.layer.3.{tap}" for tap in taps), **more)
 
 
 def test_the_message_names_the_first_the_worst_and_the_mistake():
@@ -117,31 +116,35 @@ def test_the_message_names_the_first_the_worst_and_the_mistake():
         *(row(f"c{i}", local=i) for i in range(20)),
         row("d", "match"),
     ]
-    diagnosis = [said("window_plus_one", "named"), said("rope_shifted", "cleared", 0.0)]
-    assert describe(report(taps, first=1, diagnosis=diagnosis), "mine").splitlines() == [
+    scale = parameter("scale", 0.13249, 3e-5, 0.0625)
+    causes = [said("window_plus_one", "attn.visible"), said("softmax_scale", "attn.scores", parameters=[scale])]
+    assert describe(report(taps, first=1, causes=causes, proof=PROOF), "mine").splitlines() == [
         "",
         "Not equal to the reference of Gemma 3, by the noise floor of bfloat16",
         "mine",
-        "First divergence: b in pass 0: scores of 3 keys",
+        "First divergence: b in pass 0: 3.00 floors",
         "Mismatched taps: 21 / 23 (91.3%)",
         " tap  pass  local x floor  inherited x floor    max abs  worst token",
         " b       0              3                  5       0.25            7",
         *(f" c{i}     0  {i:13}  {5:17}       0.25            7" for i in range(13, 20)),
         " ... and 13 more",
-        "As if: window_plus_one (c = 1.002 +- 0.003): what window_plus_one is",
+        "Cause: attn.visible in layer 3: what window_plus_one is (window_plus_one)",
+        "Cause: attn.scores in layer 3: what softmax_scale is (softmax_scale, scale 0.13249 +- 3e-05)",
+        f"Proof (the model was run with what is named): {PROOF['says']}",
     ]
 
 
 def test_ties_fits_and_what_would_decide():
     taps = [row("a")]
-    text = describe(report(taps, diagnosis=[said("x", "tied"), said("y", "tied")], decide="a longer prompt"))
-    assert text.splitlines()[-3:] == [
-        "As if: x (tied) (c = 1.002 +- 0.003): what x is",
-        "As if: y (tied) (c = 1.002 +- 0.003): what y is",
+    text = describe(report(taps, causes=[said("x", "mid", verdict="tied", tied_with=["y"])], decide="a longer prompt"))
+    assert text.splitlines()[-2:] == [
+        "Cause: mid in layer 3: what x is (one of x, y: this input cannot tell which)",
         "To decide: a longer prompt",
     ]
-    fits = [{"kind": "scale", "what": "everything times 1.01", "left": 0.5}]
-    assert describe(report(taps, fits=fits)).splitlines()[-1] == "As if: scale: everything times 1.01"
+    fits = [{"kind": "scale", "what": "everything times 1.01", "left": 0.5, "tap": "text.layer.3.mid"}]
+    last = describe(report(taps, causes=[unexplained("text.layer.3.mid")], fits=fits)).splitlines()[-1]
+    near = "though near it comes: everything times 1.01"
+    assert last == f"Cause: mid in layer 3: no mistake that is known here, {near}"
 
 
 def test_nan_and_missing_numbers_are_said():
