@@ -51,7 +51,8 @@ def verdict_line(report: dict[str, Any]) -> str:
     """
     told = told_verdict(report)
     line, rest = f"verdict: {report['verdict']}{told.head}", "".join(f"; {part}" for part in told.rest)
-    return line + _causes_in(told.causes, LONGEST_LINE - len(line) - len(rest), report) + rest
+    line += _causes_in(told.causes, LONGEST_LINE - len(line) - len(rest), report) + rest
+    return " ".join(line.split())  # one line, whatever a text holds
 
 
 def told_verdict(report: dict[str, Any]) -> Told:
