@@ -143,8 +143,11 @@ def _as_caused(rows: list[dict[str, Any]], causes: list[dict[str, Any]], first: 
     names = [here["mutant"], *here["tied_with"]] if here and here["mutant"] else []
     if not any(row["mutant"] in names for row in rows):
         return rows
+    told: set[str] = set()  # of rows with one name, such as a whole mistake and a part of it, the best comes first
     for row in rows:
-        if row["mutant"] in names and (row["class"] == 0 or row["verdict"] == "cleared"):
+        once = row["mutant"] not in told
+        told.add(row["mutant"])
+        if once and row["mutant"] in names and (row["class"] == 0 or row["verdict"] == "cleared"):
             row["verdict"], row["class"] = "tied" if len(names) > 1 else "named", 0
         elif row["verdict"] in ("named", "tied"):
             row["verdict"], row["class"] = "cleared", len(rows)
