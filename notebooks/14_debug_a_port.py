@@ -101,7 +101,7 @@ for name, answer in (("ReLU", gate * (gate > 0) * up), ("GELU", right), ("SiLU",
 print(verdict_line(report).replace("; ", ";\n"), f"\n\nplanted: {port.mistake} in layer {port.layer}")
 
 # %% [markdown]
-# ## A mistake below the noise floor
+# ## A mistake smaller than the noise
 #
 # Two dumps of transformers in bfloat16 lie in `golden/dumps`; one has the exact GELU (erf) in layer 5. Its error is
 # 1.11 floors, where 2 are allowed. But noise points anywhere, and this mistake in one direction. Project the error on
