@@ -173,6 +173,10 @@ def report_of(finding: TapFinding, trial: Trial) -> dict[str, Any]:
         "first": {"tap": finding.tap, "layer": None, "pass": 0} if is_bug else None,
         "taps": [finding.as_json()],
         "diagnosis": [],
+        "causes": [],
+        "proof": None,
+        "bases": [],
+        "tried": {"catalogue": 0, "families": [], "not_tried": []},  # at taps: `from_logits` has its own
         "fits": [],
         "decide": "",
         "compared": {"taps": 1, "of_dump": 1, "of_model": 1},
