@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ref.report.causes import in_layers, plain, short
-from ref.report.figures import counted
+from ref.report.causes import in_layers, short
+from ref.report.figures import counted, plain
 
 
 def basis_words(rows: Iterable[dict[str, Any]], report: dict[str, Any]) -> list[str]:

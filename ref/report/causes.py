@@ -5,13 +5,13 @@ from typing import Any
 
 from ref.measure.floor import SMALL
 from ref.mutants.seen_in import seen_in_words
-from ref.report.figures import coefficient, counted, in_floors, percent, runs_of, with_error
+from ref.report.figures import coefficient, counted, in_floors, percent, plain, runs_of, with_error
+from ref.report.words_logits import whole_model_words
 
 MOST_NAMES = 3  # of operations and of tied mistakes, in a sentence
 MOST_VALUES = 12  # of a list that was fitted
 PROOF = "proof (the model was run with what is named)"
 UNKNOWN = "no mistake that is known here"
-PLAIN = re.compile(r"(?!Gemma|Llama)[A-Z][a-z]*(?![A-Za-z])")  # a first word that is written small inside a sentence
 
 
 def cause_words(cause: dict[str, Any], report: dict[str, Any], layers: str = "") -> str:
@@ -24,11 +24,22 @@ def cause_words(cause: dict[str, Any], report: dict[str, Any], layers: str = "")
     """
     if cause["verdict"] == "unexplained":
         near = [fit["what"] for fit in report.get("fits") or [] if fit["tap"] in cause["taps"]]
-        return UNKNOWN + layers + (f", though near it comes: {near[0]}" if near else "")
+        return unknown_words(report) + layers + (f", though near it comes: {near[0]}" if near else "")
     what = _own_layer(cause, plain(_joined(cause["what"])))
     where = f", only in {cause['where']}" if cause["where"] and cause["where"] not in what else ""
     where += f",{layers}" if layers else ""
     return f"{what}{where} ({', '.join([_name(cause), *_numbers(cause, report)])})"
+
+
+def unknown_words(report: dict[str, Any]) -> str:
+    """Say what is known where no tap tells the mistake: what the logits alone say, or nothing.
+
+    Args:
+        report: the report.
+    """
+    if report.get("from_logits"):
+        return whole_model_words(report["from_logits"]["ranked"])
+    return next((note for note in report.get("notes") or [] if note.startswith("logits: ")), UNKNOWN)
 
 
 def told_where(cause: dict[str, Any], report: dict[str, Any]) -> str:
@@ -100,13 +111,6 @@ def cause_facts(cause: dict[str, Any], report: dict[str, Any]) -> list[tuple[str
 def seen(mistake: dict[str, Any]) -> str:
     """Say in a sentence where a mistake of the catalogue was seen; of one with parameters of its own, nothing."""
     return seen_in_words(mistake["seen_in"]) if mistake["seen_in"] or not mistake.get("parameters") else ""
-
-
-def plain(what: str) -> str:
-    """Write what a mistake is as a part of a sentence: no capital, no full stop."""
-    what = re.sub(r"\.{4,}", "...", re.sub(r"\b(\d+)\.\.\1\b", r"\1", what))
-    what = what if what.endswith("...") else what.rstrip(". ")
-    return what[0].lower() + what[1:] if PLAIN.match(what) else what
 
 
 def short(tap: str) -> str:

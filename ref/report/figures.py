@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from ref.model.taps import tap_group, tap_names
 
 DIFFERS = "differs"  # of a value that is exact: how many floors that is cannot be said
+PLAIN = re.compile(r"(?!Gemma|Llama)[A-Z][a-z]*(?![A-Za-z])")  # a first word that is written small inside a sentence
 ORDER = {tap_group(name): i for i, name in enumerate(tap_names(1, cached=True, vision_layers=1))}
 
 
@@ -61,6 +63,13 @@ def by_group(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 def sentence(text: str) -> str:
     """End a text with one full stop."""
     return text.rstrip(". ") + "."
+
+
+def plain(what: str) -> str:
+    """Write what a mistake is as a part of a sentence: no capital, no full stop."""
+    what = re.sub(r"\.{4,}", "...", re.sub(r"\b(\d+)\.\.\1\b", r"\1", what))
+    what = what if what.endswith("...") else what.rstrip(". ")
+    return what[0].lower() + what[1:] if PLAIN.match(what) else what
 
 
 def coefficient(row: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ref.errors import pip_install, wanted
-from ref.report.causes import cause_at, cause_words
+from ref.report.causes import cause_at, cause_words, unknown_words
 from ref.report.figures import nonfinite
 from ref.report.text import render_text
 from ref.report.words import how_far, judged, printable, verdict_line
@@ -72,7 +72,8 @@ def _case(row: dict[str, Any], classname: str, report: dict[str, Any]):
     case = TestCase(row["tap"], classname, row.get("seconds"))
     if row["verdict"] == "bug":
         cause = cause_at(row, report)
-        failure = Failure(how_far(row) + (f": {cause_words(cause, report)}" if cause else ""), "bug")
+        words = cause_words(cause, report) if cause else unknown_words(report)
+        failure = Failure(f"{how_far(row)}: {words}", "bug")
         failure.text = numbers(row)
         case.result = [failure]
     elif row["verdict"] == "undetermined":

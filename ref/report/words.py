@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 from ref.measure.floor import SMALL
 from ref.report.bases import basis_words
-from ref.report.causes import UNKNOWN, cause_words, in_layers, is_small, told_where
+from ref.report.causes import cause_words, in_layers, is_small, told_where, unknown_words
 from ref.report.figures import coefficient, counted, in_floors, worst_of
-from ref.report.words_logits import whole_model_words
 
 UNSAID = "not said"  # what readers write where a dump does not say a thing
 LONGEST = 300  # characters of a name or sentence that came with a dump
@@ -84,13 +83,8 @@ def told_verdict(report: dict[str, Any]) -> Told:
 def _causes(report: dict[str, Any]) -> list[str]:
     """Say each cause; of several also at which operations, and in which layers."""
     causes = report.get("causes") or []
-    if report.get("from_logits"):
-        return [whole_model_words(report["from_logits"]["ranked"])]
-    notes = [note for note in report.get("notes") or [] if note.startswith("logits: ")]
-    if notes and not any(one["mutant"] for one in causes):
-        return notes[:1]
     if len(causes) != 1:
-        return [f"{told_where(one, report)}: {cause_words(one, report)}" for one in causes] or [UNKNOWN]
+        return [f"{told_where(one, report)}: {cause_words(one, report)}" for one in causes] or [unknown_words(report)]
     [one] = causes
     layers = in_layers(one["layers"], one["groups"], report) if len(one["layers"]) > 1 else ""
     return [cause_words(one, report, layers)]

@@ -4,8 +4,7 @@ import math
 from typing import Any
 
 from ref.mutants.seen_in import seen_in_words
-from ref.report.causes import plain as small
-from ref.report.figures import in_floors
+from ref.report.figures import in_floors, plain
 
 NEAREST, MOST = 3, 8  # mistakes listed where none stands out; names of what was not tried
 
@@ -21,7 +20,7 @@ def share(value: float | None) -> str:
     return f"{math.floor(100 * value * 10**digits) / 10**digits:.{digits}f} %"
 
 
-def plain(value: Any) -> str:
+def digits(value: Any) -> str:
     """Write a number to six digits, and a word as it is."""
     return f"{value:.6g}" if isinstance(value, int | float) else str(value)
 
@@ -34,7 +33,7 @@ def labelled(row: dict[str, Any]) -> str:
     """
     text, layers = row["mutant"], row["layers"]
     for one in row["parameters"]:
-        text += f" ({one['name']} {plain(one['value'])}, not {plain(one['wanted'])})"
+        text += f" ({one['name']} {digits(one['value'])}, not {digits(one['wanted'])})"
     if layers is None:
         return text
     return f"{text} in {'layer' if len(layers) == 1 else 'layers'} {', '.join(map(str, layers))}"
@@ -54,7 +53,7 @@ def whole_model_words(rows: list[dict[str, Any]]) -> str:
     if len(best) > 1:
         return f"one of {', '.join(map(labelled, best))}: these logits cannot tell which ({far})"
     layers = f", {labelled(best[0]).rpartition(' in ')[2]}" if best[0]["layers"] is not None else ""
-    return f"{small(best[0]['what'])} ({best[0]['mutant']}{layers}, {far})"
+    return f"{plain(best[0]['what'])} ({best[0]['mutant']}{layers}, {far})"
 
 
 def about_whole(row: dict[str, Any]) -> str:
@@ -63,7 +62,7 @@ def about_whole(row: dict[str, Any]) -> str:
     for one in row["parameters"]:
         error = f" +- {one['stderr']:.1g}" if one["stderr"] else ""
         words = f" ({one['words']})" if one["words"] else ""
-        parts.append(f"{one['name']} = {plain(one['value'])}{error}{words}.")
+        parts.append(f"{one['name']} = {digits(one['value'])}{error}{words}.")
     if row["layers"] is not None:
         noun = "layer" if len(row["layers"]) == 1 else "layers"
         parts.append(f"Only in {noun} {', '.join(map(str, row['layers']))}.")

@@ -43,6 +43,7 @@ def test_the_mistake_is_named_in_every_report(tiny, taps):
     assert "from the logits alone" in text
     assert "(rope_interleaved, explains " in render_html(report, None)
     assert "from the logits alone" in junit_xml(report)
+    assert "no mistake that is known here" not in text + render_html(report, None) + junit_xml(report)
 
 
 def test_right_logits_are_given_no_name(tiny):

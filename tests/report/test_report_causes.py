@@ -5,8 +5,8 @@ from support.report_causes import at_k, basis, cause, fitted, parameter, unexpla
 from support.report_examples import NAMED, TIED, WRONG, example, rope_bug
 
 from ref.report.bases import basis_words, tried_words
-from ref.report.causes import cause_at, cause_facts, cause_words, in_layers, plain, told_where
-from ref.report.figures import in_floors, percent, runs_of, with_error
+from ref.report.causes import cause_at, cause_facts, cause_words, in_layers, told_where
+from ref.report.figures import in_floors, percent, plain, runs_of, with_error
 
 INF = float("inf")
 CLEAN, _ = example()
