@@ -128,8 +128,7 @@ class Run:
 
     def keys(self, prefix: str) -> tuple[np.ndarray, np.ndarray, int]:
         """Return keys and values of the layer up to this pass's last, and the key index of the first of them."""
-        planted = any(prefix + name in self.mutant for name in ("cache.k", "cache.v"))
-        if planted or (self.is_given(prefix + "cache.k") and self.is_given(prefix + "cache.v")):
+        if self.is_given(prefix + "cache.k") and self.is_given(prefix + "cache.v"):
             k, v = self.value(prefix + "cache.k"), self.value(prefix + "cache.v")
             if self.one_pass.ids.shape[1] == 1 or k.shape[1] == self.one_pass.total:
                 return k, v, self.one_pass.total - k.shape[1]  # else a ring, which lacks keys that earlier queries see
