@@ -8,7 +8,6 @@ import numpy as np
 from ref.config import TextConfig, VisionConfig
 from ref.emulate.arithmetic import Arithmetic
 from ref.emulate.one_pass import OnePass, Unknown
-from ref.model.taps import tap_group
 from ref.ops.visibility import as_matrix
 
 if TYPE_CHECKING:
@@ -68,8 +67,7 @@ class Context(NamedTuple):
 
     def is_mutated(self, *names: str) -> bool:
         """Tell whether a mutant stands in the place of one of these operations."""
-        taps = [self.prefix + name for name in names]
-        return any(tap in self.run.mutant or tap_group(tap) in self.run.mutant for tap in taps)
+        return any(self.run.is_mutated(self.prefix + name) for name in names)
 
     def keys(self) -> tuple[np.ndarray, np.ndarray, int]:
         """Return all keys and values that the queries may see, and the key index of the first."""

@@ -78,6 +78,10 @@ class Run:
         """Tell whether the dump holds a tap."""
         return tap in self.given
 
+    def is_mutated(self, tap: str) -> bool:
+        """Tell whether a mistake stands in the place of a tap's operation."""
+        return tap in self.mutant or tap_group(tap) in self.mutant
+
     def value(self, tap: str) -> np.ndarray:
         """Return a tap's value: the dump's where it has one, else computed."""
         if self._open:
@@ -128,7 +132,9 @@ class Run:
 
     def keys(self, prefix: str) -> tuple[np.ndarray, np.ndarray, int]:
         """Return keys and values of the layer up to this pass's last, and the key index of the first of them."""
-        if self.is_given(prefix + "cache.k") and self.is_given(prefix + "cache.v"):
+        caches = prefix + "cache.k", prefix + "cache.v"
+        # a mistake in the cache is one in what attention looks up, though the dump holds no cache
+        if all(map(self.is_given, caches)) or any(self.is_mutated(tap) for tap in caches):
             k, v = self.value(prefix + "cache.k"), self.value(prefix + "cache.v")
             if self.one_pass.ids.shape[1] == 1 or k.shape[1] == self.one_pass.total:
                 return k, v, self.one_pass.total - k.shape[1]  # else a ring, which lacks keys that earlier queries see
