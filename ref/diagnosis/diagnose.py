@@ -1,8 +1,12 @@
 """The diagnosis of every operation that is wrong: known mistakes, then those with parameters, then parts of a tap."""
 
+import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ref.diagnosis.evidence import (
     CLOSE,
@@ -15,11 +19,12 @@ from ref.diagnosis.evidence import (
     ranked,
 )
 from ref.diagnosis.simple_fits import fits_of
-from ref.diagnosis.subsets import parts_at
+from ref.diagnosis.subsets import few_for_parts, parts_at
 from ref.emulate.context import Rule
 from ref.emulate.one_pass import Unknown
+from ref.errors import one_line
 from ref.hypotheses.families import families_at
-from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, clue_at
+from ref.hypotheses.hypothesis import Clue, Hypothesis, clue_at
 from ref.hypotheses.visible import seen_hypotheses
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured
@@ -29,6 +34,8 @@ from ref.measure.tap_finding import TapFinding
 from ref.model.taps import row_of, tap_group
 
 SEEN, HALVES = "what is seen", {"weights of another tensor", "gains of another norm"}
+PARTS, FAILED = "parts of a tap", "it failed on this input"
+NOT_FINITE = "needs finite values, got some that are not"
 WHOLE = 4  # taps of one group for which everything is tried in vain: those after them would tell the same
 RUN = 6  # hypotheses of one family that are run at a tap
 
@@ -69,6 +76,18 @@ class Tried:
         self.catalogue: set[str] = set()
         self.families: dict[str, None] = {}
         self.not_tried: dict[str, str] = {}
+        self.few: dict[str, int] = {}  # of what was not tried for want of tokens: how many it needs
+
+    def leave(self, family: str, why: str, tokens: int = 0) -> None:
+        """Take note of what was not tried at a tap, and why; `tokens` that it needs, if it is for want of them."""
+        self.not_tried.setdefault(family, why)
+        if tokens:
+            self.few[family] = tokens
+
+    @property
+    def tokens(self) -> int:
+        """Tell how many tokens a prompt needs for all that was not tried for want of them; 0 where none was."""
+        return max((count for family, count in self.few.items() if family not in self.families), default=0)
 
     def as_json(self) -> dict[str, Any]:
         """Return a part of the report."""
@@ -138,51 +157,80 @@ class Diagnoses:
         evidence = self._families(there, tap, found, evidence)
         clue = clue_at(there, tap, found, self.passes)
         if clue is not None and not (evidence and evidence[0].explains):
-            self.tried.families["parts of a tap"] = None
-            parts = [compare_hypothesis(there, one, tap, found) for one in parts_at(clue, evidence)]
-            evidence = ranked([*evidence, *(one for one in parts if one)])
+            evidence = ranked([*evidence, *self._parts(clue, evidence)])
         return evidence
+
+    def _parts(self, clue: Clue, evidence: list[Evidence]) -> list[Evidence]:
+        """Look for a part of a tap that has a mistake, and run it."""
+        why = few_for_parts(clue)
+        if why:
+            self.tried.leave(PARTS, why, 2)
+            return []
+        self.tried.families[PARTS] = None
+        several = list(self._drawn(PARTS, lambda: parts_at(clue, evidence)))
+        return [one for one in self._run(clue.there, several, clue.tap, clue.found) if one]
 
     def _families(
         self, there: PassRuns, tap: str, found: Measured, evidence: list[Evidence], only: set[str] | None = None
     ) -> list[Evidence]:
         """Fit the families of a tap and run what they propose."""
         if row_of(tap).is_visibility:
-            several = [one._replace(family=SEEN) for one in seen_hypotheses(there, tap, found)]
-            several = several if only is None or SEEN in only else []
             self.tried.families[SEEN] = None
+            several = self._drawn(SEEN, lambda: seen_hypotheses(there, tap, found))
+            several = several if only is None or SEEN in only else []
+        elif found.finding.overflow or (clue := clue_at(there, tap, found, self.passes)) is None:
+            several = []
+            for family in families_at(tap_group(tap)):
+                self.tried.leave(family.name, NOT_FINITE)
         else:
-            clue = clue_at(there, tap, found, self.passes)
-            several = [] if clue is None else self._proposed(clue, only)
-        more = [compare_hypothesis(there, one, tap, found) for one in several]
-        return ranked([*evidence, *(one for one in more if one)])
+            several = self._proposed(clue, only)
+        return ranked([*evidence, *(one for one in self._run(there, several, tap, found) if one)])
+
+    def _run(self, there: PassRuns, several: list[Hypothesis], tap: str, found: Measured) -> Iterator[Evidence | None]:
+        """Run mistakes with their parameters; one that cannot be run on this input is said to be so."""
+        for one in several:
+            try:
+                with np.errstate(all="ignore"):
+                    evidence = compare_hypothesis(there, one, tap, found)
+            except Exception as error:  # a guess of ours that fails must not cost the verdict
+                self._failed(one.family or one.mutant.name, error)
+            else:
+                yield evidence
+
+    def _drawn(self, family: str, fit: Callable[[], Iterator[Hypothesis]], most: int | None = None) -> list[Hypothesis]:
+        """Fit one family; a value that is not known, or numbers without a solution, give nothing."""
+        try:
+            with np.errstate(all="ignore"):  # of huge values
+                return [one._replace(family=family) for one in itertools.islice(fit(), most)]
+        except Unknown:
+            pass
+        except Exception as error:  # see `_run`
+            self._failed(family, error)
+        return []
+
+    def _failed(self, family: str, error: Exception) -> None:
+        self.tried.families.pop(family, None)
+        self.tried.not_tried[family] = f"{FAILED}: {one_line(error)}"
 
     def _proposed(self, clue: Clue, only: set[str] | None) -> list[Hypothesis]:
         several: list[Hypothesis] = []
         for family in families_at(clue.group):
             if only is not None and family.name not in only:
                 continue
-            why = family.needs(clue)
+            why = family.lacks(clue)
             if why:
-                self.tried.not_tried.setdefault(family.name, why)
+                self.tried.leave(family.name, why, family.tokens if len(clue.tokens()) < family.tokens else 0)
                 continue
             self.tried.families[family.name] = None
-            several += _fitted(family, clue)
+            several += self._drawn(family.name, partial(family.fit, clue), RUN)
         return several
 
     def _fits(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[dict[str, Any]]:
         if row_of(tap).is_visibility or found.floor is None or found.value is None or found.truth is None:
             return []
-        more = fits_of(found.value, found.truth, found.floor, tap, found.finding.local_ratio or 0.0)
+        with np.errstate(all="ignore"):
+            more = fits_of(found.value, found.truth, found.floor, tap, found.finding.local_ratio or 0.0)
         return [fit | {"tap": tap, "pass": pass_runs.number} for fit in more]
-
-
-def _fitted(family: Family, clue: Clue) -> list[Hypothesis]:
-    """Fit one family; a value that is not known, or numbers without a solution, give nothing."""
-    try:
-        return [one._replace(family=family.name) for one, _ in zip(family.fit(clue), range(RUN), strict=False)]
-    except Unknown:
-        return []
 
 
 def planted_rules(diagnosis: Diagnosis, evidence: Evidence) -> dict[str, Rule]:

@@ -144,7 +144,8 @@ def _compared(pass_runs: PassRuns, tap: str, found: Measured, one: Hypothesis) -
     """Return (coefficient, standard error, floors that are left) of a hypothesis at a tap."""
     there, value, truth, floor = prepared(pass_runs, tap), found.value, found.truth, found.floor
     try:
-        wrong, _ = rounded_run(there, one).recompute(tap)
+        with np.errstate(all="ignore"):  # of values that a narrow operand cannot hold
+            wrong, _ = rounded_run(there, one).recompute(tap)
     except Unknown:
         return None
     if value is None or truth is None or floor is None:

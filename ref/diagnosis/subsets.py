@@ -14,6 +14,7 @@ from ref.model.taps import row_of
 from ref.mutants.base import TapMutant
 
 TRIED = 12  # mistakes whose parts are looked for: those that the error has most of
+FEWEST = 64  # values that a tap must have
 MOST_IDS = 6  # that are listed in words
 
 UNITS = {"T": "tokens", "P": "patches", "M": "soft tokens", "B": "images", "N": "heads", "K": "heads"}
@@ -29,6 +30,13 @@ class Part(NamedTuple):
     free: int
 
 
+def few_for_parts(clue: Clue) -> str:
+    """Say why no part of a tap can be told from the rest; empty where one can."""
+    if len(clue.tokens()) < 2:
+        return f"needs at least 2 tokens, got {len(clue.tokens())}"
+    return "" if clue.truth.size >= FEWEST else f"needs at least {FEWEST} values, got {clue.truth.size}"
+
+
 def parts_at(clue: Clue, evidence: list[Evidence]) -> Iterator[Hypothesis]:
     """Look for a mistake that a part of a tap has, and the rest has not.
 
@@ -40,8 +48,6 @@ def parts_at(clue: Clue, evidence: list[Evidence]) -> Iterator[Hypothesis]:
         Mistakes within a part; zeros too, which are "part_missing".
     """
     error, left = clue.value - clue.truth, []
-    if len(clue.tokens()) < 2 or clue.truth.size < 64:
-        return
     for one in [None, *_likely(evidence)]:
         wrong = np.zeros_like(clue.truth) if one is None else one.value
         if wrong is None or wrong.shape != clue.truth.shape:

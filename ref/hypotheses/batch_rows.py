@@ -58,4 +58,10 @@ def _part_of(one: PassRuns, clue: Clue) -> tuple[np.ndarray, np.ndarray | None]:
     return value, truth
 
 
-BATCH_ROWS = (Family("rows of the batch", frozenset({"vision.soft_tokens", "model.merged", "text.embed"}), _rows),)
+def _one_row(clue: Clue) -> str:
+    rows = sum(one.before is None and clue.tap in one.stored for one in clue.passes)
+    return "" if rows > 1 else f"needs at least 2 rows of a batch, got {rows}"
+
+
+TAPS = frozenset({"vision.soft_tokens", "model.merged", "text.embed"})
+BATCH_ROWS = (Family("rows of the batch", TAPS, _rows, _one_row),)

@@ -69,6 +69,6 @@ def _factors(clue: Clue) -> Iterator[Hypothesis]:
 
 
 FACTORS = (
-    Family("signs", None, _signs, lambda clue: "" if len(clue.tokens()) >= 2 else "needs two tokens"),
-    Family("factors of channels", None, _factors, lambda clue: "" if len(clue.tokens()) >= 8 else "needs eight tokens"),
+    Family("signs", None, _signs, tokens=2),
+    Family("factors of channels", None, _factors, tokens=8),
 )

@@ -217,9 +217,29 @@ def _heads_of_input(clue: Clue, made, x, y, weight, heads: int) -> Iterator[Hypo
     yield Hypothesis(mutant, (Parameter("order", [int(i) for i in order], None, None, words),), 2)
 
 
+def _no_other_weight(clue: Clue) -> str:
+    own, layers = getattr(layers_of(clue)[clue.layer], PRODUCTS[clue.group].field), layers_of(clue)
+    if own.shape[0] == own.shape[1] or len(layers) > 1 or len(_alike(layers[0], own.shape)) > 1:
+        return ""
+    return "needs another tensor of this shape, which the weights lack"
+
+
+def _no_other_gain(clue: Clue) -> str:
+    if clue.layer < 0:
+        return ""
+    layers, own = layers_of(clue), getattr(clue.there.local.weights, GAINS[clue.group])
+    others = {name for name in layers[0]._fields if getattr(layers[0], name).shape == own.shape}
+    there = len(layers) > 1 or len(others) > 1 or clue.there.one_pass.text.final_norm.shape == own.shape
+    return "" if there else "needs another gain of this length, which the weights lack"
+
+
+def _few_values(clue: Clue) -> str:
+    few = clue.by_token(clue.value).size
+    return "" if few >= 3 * 2 else f"needs at least 6 values, got {few}"
+
+
 FOREIGN = (
-    Family("weights of another tensor", frozenset(PRODUCTS), _foreign),
-    Family("gains of another norm", frozenset(NORMS), _gains),
-    Family("parts of a sum", frozenset(PRODUCTS), _split_sum,
-           lambda clue: "" if len(clue.tokens()) >= 2 else "needs two tokens"),
-)  # fmt: skip
+    Family("weights of another tensor", frozenset(PRODUCTS), _foreign, _no_other_weight),
+    Family("gains of another norm", frozenset(NORMS), _gains, _no_other_gain),
+    Family("parts of a sum", frozenset(PRODUCTS), _split_sum, _few_values, tokens=2),
+)

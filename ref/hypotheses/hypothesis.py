@@ -133,9 +133,19 @@ def clue_at(pass_runs: PassRuns, tap: str, found: Measured, passes: Sequence[Pas
     if found.value is None or found.truth is None or row_of(tap).is_visibility:
         return None
     value, truth, valid = fitted(pass_runs.one_pass, tap, found.value, found.truth)
-    if value.shape != truth.shape or not np.isfinite(truth).all() or not np.isfinite(value).all():
+    if value.shape != truth.shape:
+        return None
+    value = _without_pads(value, truth, valid, row_of(tap).token_axis)
+    if not np.isfinite(truth).all() or not np.isfinite(value).all():
         return None
     return Clue(pass_runs, tap, found, value.astype(np.float64, copy=False), truth, valid, passes)
+
+
+def _without_pads(value: np.ndarray, truth: np.ndarray, valid: np.ndarray, axis: int) -> np.ndarray:
+    """Take the truth on padding where a dump has values there that are not finite: nobody judges them."""
+    if valid.all() or len(valid) != value.shape[axis] or np.isfinite(value).all():
+        return value
+    return np.where(valid.reshape([-1 if i == axis else 1 for i in range(value.ndim)]), value, truth)
 
 
 class Family(NamedTuple):
@@ -144,7 +154,17 @@ class Family(NamedTuple):
     name: str
     groups: frozenset[str] | None  # taps that it is looked for at; None: at any float
     fit: Callable[[Clue], Iterator[Hypothesis]]
-    needs: Callable[[Clue], str] = lambda clue: ""  # why it cannot be tried, such as too few tokens; empty: it can
+    needs: Callable[[Clue], str] = lambda clue: ""  # what else it needs, in words; empty: nothing that is not there
+    tokens: int = 1  # of which values are needed: fewer than its numbers tell nothing of them
+
+    def lacks(self, clue: Clue) -> str:
+        """Say why it cannot be tried at a tap; empty where it can."""
+        count = len(clue.tokens())
+        if count < self.tokens:
+            unit = "patch" if clue.tap.startswith("vision.") else "token"
+            several = {"patch": "patches", "token": "tokens"}[unit] if self.tokens > 1 else unit
+            return f"needs at least {self.tokens} {several}, got {count}"
+        return self.needs(clue)
 
 
 def mutant_of(name: str, what: str, rules: dict[str, Rule]) -> TapMutant:

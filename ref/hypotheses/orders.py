@@ -223,5 +223,5 @@ def _late(clue: Clue) -> Iterator[Hypothesis]:
 
 ORDERS = (
     Family("orders", None, _orders),
-    Family("tokens late or early", None, _late),
+    Family("tokens late or early", None, _late, tokens=6),
 )

@@ -240,7 +240,6 @@ def _rounded_table(at, rounded):
 
 ROTATIONS = (
     Family("positions", frozenset(ROTATED), _positions),
-    Family("rotary base and factor", frozenset(ROTATED), _base,
-           lambda clue: "" if len(clue.tokens()) > 2 else "needs three tokens"),
+    Family("rotary base and factor", frozenset(ROTATED), _base, tokens=3),
     Family("formats of the rotation", frozenset(ROTATED), _formats),
-)  # fmt: skip
+)
