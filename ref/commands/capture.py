@@ -10,7 +10,8 @@ from typing import Any
 from ref.capture.adapters import ADAPTERS, Adapter, installed_adapters, load_adapter
 from ref.commands import FINE
 from ref.commands.about import About, add_command
-from ref.commands.images import image_flags, read_multimodal
+from ref.commands.given_prompt import Given, given_prompt, prompt_file_flags
+from ref.commands.images import image_flags
 from ref.commands.output import report_written
 from ref.commands.shared import json_flag, note, text_flags
 from ref.errors import wanted
@@ -40,7 +41,7 @@ def _add(witnesses, adapters: dict[str, Adapter]) -> None:
         weights = "270m" if name == "llama.cpp" else "tiny"
         example = f"gemma3-ref capture {name} --weights {weights} --ids 2,33,5,80 -o dump"
         about = About(name, f"write a dump of a run of {adapter.what}", "", (example,))
-        flags = [text_flags(), image_flags(), _flags(), json_flag()]
+        flags = [text_flags(), image_flags(), prompt_file_flags(), _flags(), json_flag()]
         add_command(witnesses, about, run, flags).set_defaults(adapter=adapter)
 
 
@@ -51,7 +52,7 @@ def _flags() -> argparse.ArgumentParser:
         "--taps", action="append", metavar="PATTERN", help="only these, such as 'text.layer.5.*' (repeatable)"
     )
     parser.add_argument(
-        "--max-new-tokens", type=int, default=0, metavar="N", help="greedy cached steps after the prompt"
+        "--max-new-tokens", type=int, metavar="N", help="greedy cached steps after the prompt; default: 0"
     )
     group = parser.add_argument_group("weights and arithmetic")
     about = "270m (the extra [weights]), a .gguf file, a Hugging Face folder, synthetic:SIZE[:SEED], tiny"
@@ -66,30 +67,36 @@ def _flags() -> argparse.ArgumentParser:
 
 def run(args) -> int:
     """Encode the prompts, have the witness run them, and say what was written."""
-    from ref.dump.trace import default_taps
     from ref.weights.resolve import load
 
-    if args.max_new_tokens < 0:
+    if args.max_new_tokens is not None and args.max_new_tokens < 0:
         raise wanted("max-new-tokens", "capture", "0 or more", args.max_new_tokens)
     if args.threads is not None and args.threads < 1:
         raise wanted("threads", "--threads", "1 or more", args.threads)
     witness = load_adapter(args.adapter)
     loaded = load(args.weights, "file", args.mmproj)
-    prompts, images = read_multimodal(args, loaded)
+    given = given_prompt(args, loaded)
     asked = {
         "dtype": ("--dtype", args.dtype),
         "attention": ("--attention", args.attention),
         "n_threads": ("--threads", args.threads),
-        "pixels": ("--image", images.pixels if images else None),
+        "pixels": ("--image", given.images.pixels if given.images else None),
+        "left_pads": ("left pads", given.left_pads),
         "mmproj": ("--mmproj", args.mmproj),
     }
     more = _understood(witness, args.witness, asked)
-    taps = args.taps or default_taps(loaded, images)
     place = args.out.absolute()
     with _noting_left_out():
-        witness(args.weights, prompts, args.out, steps=args.max_new_tokens, taps=taps, **more)
+        witness(args.weights, given.rows, args.out, steps=given.steps, taps=_taps(args, loaded, given), **more)
     report_written("capture", place, args.out, args.json)
     return FINE
+
+
+def _taps(args, loaded, given: Given) -> list[str]:
+    """Return the patterns of --taps, with what the dump of --like has; without both every tap."""
+    from ref.dump.trace import default_taps
+
+    return [*given.taps, *(args.taps or [])] or default_taps(loaded, given.images)
 
 
 @contextmanager

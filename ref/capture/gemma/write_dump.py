@@ -119,6 +119,7 @@ def capture_weights(
     attention: str | None = None,
     compiled: bool = True,
     taps: Sequence[str] = ("*",),
+    left_pads: Sequence[int] | None = None,
 ) -> Path:
     """Write a dump of google-deepmind/gemma on weights as the command line names them, held as a dtype.
 
@@ -131,6 +132,7 @@ def capture_weights(
         attention: `eager`, the only one it has.
         compiled: as `capture`.
         taps: as `capture`.
+        left_pads: of each prompt, as its zeros on the left say already; None takes those.
 
     Returns:
         out.
@@ -142,6 +144,9 @@ def capture_weights(
         raise wanted("attention", "capture", "eager, the only one that google-deepmind/gemma has", attention)
     if dtype not in DTYPES:
         raise wanted("dtype", "capture", ", ".join(DTYPES), dtype)
+    own = [pads_of(np.array(prompt)) for prompt in prompts]
+    if left_pads is not None and list(left_pads) != own:
+        raise wanted("left_pads", "capture", f"{own}, the zeros on the left of each prompt", list(left_pads))
     parts, loaded = import_gemma(), load(weights)
     model = model_of(parts, loaded.params.config, dtype)
     params = params_of(parts, loaded.params, dtype)

@@ -93,6 +93,7 @@ def capture_weights(
     taps: Sequence[str] = ("*",),
     pixels: np.ndarray | None = None,
     mmproj: str | None = None,
+    left_pads: Sequence[int] | None = None,
 ) -> Path:
     """Write a dump of transformers on weights as the command line names them.
 
@@ -105,8 +106,9 @@ def capture_weights(
         attention: `eager` (the default) or `sdpa`.
         n_threads: of torch; None uses every core.
         taps: as `capture`.
-        pixels: [images, C, Y, X] of the only prompt.
+        pixels: [images, C, Y, X] of the only prompt, or of one batch in the order of its soft tokens.
         mmproj: the vision tower of a `.gguf` file.
+        left_pads: of each prompt; all are then rows of one batch, of one length. None runs each for itself.
 
     Returns:
         out.
@@ -115,10 +117,13 @@ def capture_weights(
         BadInput: as `build_model` and `capture`; images beside several prompts.
     """
     torch, _ = import_transformers()
-    if pixels is not None and len(prompts) != 1:
+    if pixels is not None and len(prompts) != 1 and left_pads is None:
         raise wanted("prompt", "capture", "one beside images", f"{len(prompts)} prompts")
     model = build_model(weights, dtype, attention or "eager", mmproj)
-    batches = [check_batch(model, prompt, pixels, None, None) for prompt in prompts]
+    if left_pads is None:
+        batches = [check_batch(model, prompt, pixels, None, None) for prompt in prompts]
+    else:
+        batches = [check_batch(model, prompts, pixels, None, left_pads)]
     threads = torch.get_num_threads()
     torch.set_num_threads(n_threads or threads)
     try:
