@@ -1,6 +1,5 @@
 """Prompts as files: what an implementation is to be run on next; and the prompt of a dump, to run it once more."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import jsonschema
 import numpy as np
 
 from ref.dump.open import open_dump
-from ref.dump.opened import DumpPass
+from ref.dump.opened import Dump, DumpPass
 from ref.errors import one_line, wanted
 from ref.golden_files.files import check_schema
 from ref.untrusted import parse_json, read_regular
@@ -72,35 +71,37 @@ def prompt_of(dump: str | Path) -> tuple[PromptFile, list[str]]:
         dump: as `ref.dump.open.open_dump`.
 
     Raises:
-        BadInput: as `open_dump`; passes that no prompt with greedy steps makes: several cached tokens at once, rows
-            with unlike numbers of steps, positions that are not counted from the first token.
+        BadInput: as `open_dump` and `prompt_of_dump`.
     """
     opened = open_dump(dump)
+    return prompt_of_dump(opened), list(dict.fromkeys(tap for one in opened.passes for tap in one.tensors))
+
+
+def prompt_of_dump(opened: Dump) -> PromptFile:
+    """Return the prompt that a dump is of.
+
+    Args:
+        opened: the dump.
+
+    Raises:
+        BadInput: passes that no prompt with greedy steps makes: several cached tokens at once, rows with unlike numbers
+            of steps, positions that are not counted from the first token.
+    """
     chains: list[list[DumpPass]] = []
     for one in opened.passes:
         if not one.cached:
             chains.append([])
         if not chains:
-            raise wanted("pass 0", dump, "one that continues no other", f"{one.cached} cached tokens")
+            raise wanted("pass 0", opened.where, "one that continues no other", f"{one.cached} cached tokens")
         chains[-1].append(one)
     steps = {len(chain) - 1 for chain in chains}
     if len(steps) > 1 or any(len(one.ids) != 1 for chain in chains for one in chain[1:]):
-        raise wanted("passes", dump, "prompts with equally many greedy steps of one token", "others")
+        raise wanted("passes", opened.where, "prompts with equally many greedy steps of one token", "others")
     first = [chain[0] for chain in chains]
-    _check_positions(first, dump)
-    seen = [one.pixels for one in first if one.pixels is not None]
-    rows = PromptFile(
-        [one.ids.tolist() for one in first],
-        [one.left_pads for one in first],
-        steps.pop(),
-        pixels=np.concatenate(seen) if seen else None,
-    )
-    return rows, list(dict.fromkeys(tap for one in opened.passes for tap in one.tensors))
-
-
-def _check_positions(passes: Sequence[DumpPass], dump: str | Path) -> None:
-    for one in passes:
-        usual = np.maximum(np.arange(len(one.ids)) - one.left_pads, -1)
-        if not np.array_equal(np.maximum(one.positions, -1), usual):
+    for one in first:
+        if not np.array_equal(np.maximum(one.positions, -1), np.maximum(np.arange(len(one.ids)) - one.left_pads, -1)):
             want = "counted from the first token, as an adapter runs a prompt"
-            raise wanted(f"positions of pass {one.number}", dump, want, "others")
+            raise wanted(f"positions of pass {one.number}", opened.where, want, "others")
+    seen = [one.pixels for one in first if one.pixels is not None]
+    ids, pads = [one.ids.tolist() for one in first], [one.left_pads for one in first]
+    return PromptFile(ids, pads, steps.pop(), pixels=np.concatenate(seen) if seen else None)

@@ -10,10 +10,12 @@ from ref.dump.open import Dump, arrays_as_dump, open_dump
 from ref.dump.read_server_json import ServerAnswer, is_server_json, read_server_json
 from ref.errors import BadInput, wanted
 from ref.golden_files.report_format import headed
+from ref.judge.advice import FOLDER, Advice
 from ref.judge.family import check_family, family_of
 from ref.judge.judgement import Profiles, Question, judge_dump
 from ref.judge.logits_alone import explained, judge_last
 from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic
+from ref.judge.next_prompt import Planned
 from ref.judge.server_answers import judge_answer
 from ref.judge.stored_format import held_as, values_as_computed
 from ref.judge.trust import check_arithmetic, check_digests, position_notes, source_notes
@@ -48,6 +50,8 @@ def compare_with_profiles(
     memory: str | int | None = None,
     progress: Callable[[int, int], Any] | None = None,
     say: Callable[[str], Any] | None = None,
+    next_folder: str = FOLDER,
+    advised: Callable[[dict[str, Planned]], Any] | None = None,
 ) -> tuple[dict[str, Any], Profiles]:
     """Judge a dump: every tap locally and as inherited, the first divergence, and which known mistake it is.
 
@@ -66,6 +70,8 @@ def compare_with_profiles(
         memory: how much may be used, as `--memory`: bytes or 6GB; None takes what is available.
         progress: called with a number of done and of all taps; of logits alone then of mistakes that are tried.
         say: called with lines on what is known so far, where it takes long.
+        next_folder: where the prompts that the report's `next` speaks of will be written.
+        advised: called with those prompts, by file name.
 
     Returns:
         (report, profiles): the report as `--json` prints it; of each (pass, tap) the errors of tokens and channels.
@@ -114,11 +120,15 @@ def compare_with_profiles(
     notes += more
     with blas_for_runs():
         judged = judge_dump(question, family)
-        report = found_in(judged, loaded)
+        advice = Advice(judged, opened, loaded.name, next_folder)
+        report = found_in(judged, loaded, advice)
         alone, constant = explained(judged, question, report, say)
+    if advised:
+        advised(advice.prompts)
     if alone:
         named = any(row["verdict"] == "named" for row in alone["ranked"])
         report |= {"from_logits": alone, "decide": "" if named else report["decide"]}
+        report |= {"next": []} if named else {}
     notes += [*constant, *position_notes(opened.passes, [pass_runs.one_pass for pass_runs in judged.all_runs])]
     report |= said | {
         "compared": count_taps(opened, judged),

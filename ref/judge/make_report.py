@@ -7,6 +7,7 @@ from ref.diagnosis.break_ties import contradictions
 from ref.diagnosis.diagnose import Diagnosis
 from ref.diagnosis.evidence import Evidence, conclusions
 from ref.dump.opened import Dump
+from ref.judge.advice import Advice
 from ref.judge.causes import causes_in
 from ref.judge.judgement import Judgement, known_taps, possible_taps
 from ref.measure.floor import LIMIT, SMALL
@@ -39,12 +40,13 @@ def other_arithmetic(judged: Judgement, declared: str) -> dict[str, Any] | None:
     return judged.finding.row(declared) if judged.finding and not judged.partly else None
 
 
-def found_in(judged: Judgement, loaded: Loaded) -> dict[str, Any]:
+def found_in(judged: Judgement, loaded: Loaded, advice: Advice) -> dict[str, Any]:
     """Return what a report says of a judgement: the verdict, the taps, what causes it, the first divergence.
 
     Args:
         judged: all taps, and what was heard of mistakes on the way.
         loaded: the weights, to run tied mistakes once more.
+        advice: makes what is to be captured next.
     """
     hidden = judged.hearing.hidden.found()
     findings = _with_hidden(judged.findings, hidden)
@@ -55,6 +57,7 @@ def found_in(judged: Judgement, loaded: Loaded) -> dict[str, Any]:
     diagnosis = _as_caused(_first_diagnosis(judged, diagnoses, counts, first), causes, first) or hidden
     if first is None:
         findings = _with_drift(findings)
+    steps = advice.of(causes, diagnoses, hidden)
     undetermined = not findings or any(one.verdict == "undetermined" for one in findings)
     return {
         "verdict": "bug" if first else "undetermined" if undetermined else "match",
@@ -66,7 +69,8 @@ def found_in(judged: Judgement, loaded: Loaded) -> dict[str, Any]:
         "bases": judged.hearing.bases.rows(),
         "tried": judged.hearing.diagnoses.tried.as_json(),
         "fits": [fit for one in diagnoses if first and one.finding.tap == first.tap for fit in one.fits],
-        "decide": _decide(diagnosis, first is not None),
+        "next": [one.as_json() for one in steps],
+        "decide": "; ".join(one.why for one in steps if one.is_open),
     }
 
 
@@ -168,15 +172,3 @@ def _without_ties(rows: list[dict[str, Any]], counts: dict[str, int]) -> list[di
     if len(left) == 1:
         left[0]["verdict"] = "named"
     return sorted(rows, key=lambda row: row["class"])
-
-
-def _decide(diagnosis: list[dict[str, Any]], bug: bool) -> str:
-    """Say what input would decide between what is left."""
-    if not bug:
-        return ""
-    tied = [row for row in diagnosis if row["verdict"] == "tied"]
-    if tied:
-        return "; ".join(f"{row['mutant']} shows with: {row['needs']}" for row in tied)
-    if any(row["verdict"] == "named" for row in diagnosis):
-        return ""
-    return "no mutant explains it: dump the taps between this one and the last that matches, in float32"

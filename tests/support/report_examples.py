@@ -64,6 +64,7 @@ def example(layers=18, vision_layers=0, tokens=40, passes=1, seed=0):
         "bases": [],
         "tried": {"catalogue": 0, "families": [], "not_tried": []},
         "fits": [],
+        "next": [],
         "decide": "",
         "coverage": [
             f"{tokens} tokens are no more than the window of 512: the window was not exercised",
