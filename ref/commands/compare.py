@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ref.commands import BUG, FINE, UNDETERMINED
 from ref.commands.about import About, add_command
+from ref.commands.next_folder import check_next, write_next
 from ref.commands.output import refuse_overwriting
 from ref.commands.shared import encode_prompt, json_flag, note, print_json, read_ids, set_threads
 from ref.errors import BadInput, wanted
@@ -49,6 +50,8 @@ def add(subparsers) -> None:
         "--html", type=Path, metavar="FILE", help="one offline page: heat map, tokens, channels, evidence"
     )
     group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML, one test case per tap")
+    about = "write what to capture next: prompts made for it, and the commands; empty or new"
+    group.add_argument("--next", type=Path, metavar="DIR", help=about)
     group = parser.add_argument_group("this machine")
     group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
     group.add_argument("--memory", metavar="SIZE", help="that may be used, such as 6GB; default: what is available")
@@ -65,6 +68,7 @@ def run(args) -> int:
     if (args.dump is None) == (args.text is None):
         raise wanted("dump", "compare", "DUMP, or --text FILE", "neither" if args.dump is None else "both")
     _check_outputs(args)
+    args.planned = {}
     report, profiles = _judge(args, args.dump if args.text is None else args.text)
     other = _judge(args, args.other)[0] if args.other else None
     try:
@@ -75,6 +79,7 @@ def run(args) -> int:
         sys.stdout.flush()
     finally:  # also where the reader of the table left early, as `head` does
         _write_reports(args, report, profiles, other)
+        _write_next(args, report)
     worst = [one["verdict"] for one in (report, other) if one]
     return BUG if "bug" in worst else UNDETERMINED if "undetermined" in worst else FINE
 
@@ -84,6 +89,8 @@ def _check_outputs(args) -> None:
     from ref.report.junit import import_junitparser
     from ref.report.page import check_target, plotly_js
 
+    if args.next:
+        check_next(args.next)
     if args.html:
         plotly_js()
     if args.junit:
@@ -120,6 +127,14 @@ def _write_reports(args, report: dict, profiles, other: dict | None) -> None:
             write_html(report, profiles, args.html, other)
 
 
+def _write_next(args, report: dict) -> None:
+    if args.next and report["next"]:
+        write_next(args.next, report, args.planned)
+        note(f"{args.next}: README.txt says what to capture next, and how")
+    elif args.next:
+        note(f"{args.next}: not written, as nothing is left to capture")
+
+
 def _judge(args, dump: str):
     from tqdm import tqdm
 
@@ -134,6 +149,8 @@ def _judge(args, dump: str):
     held = "file" if args.held_as == "float32" else args.held_as
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
     how["memory"] = args.memory
+    if args.next and dump == args.dump:
+        how |= {"next_folder": str(args.next), "advised": args.planned.update}
     ids = read_ids(args.ids) if args.ids else None
     bare, said = not Path(dump).is_dir(), _answer(args, dump)
     if args.prompt is not None:
