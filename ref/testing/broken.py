@@ -23,11 +23,20 @@ CLEAR = 1e-3  # relative change of a tap that any number format shows
 
 
 class BrokenPort(NamedTuple):
-    """A dump with a mistake in it."""
+    """A dump with a mistake in it, or several."""
 
     path: Path
-    mistake: str | None  # a name out of `ref.mutants.tap_mutants()`; None: nothing is wrong
-    layer: int | None  # None: everywhere
+    planted: tuple[tuple[str, int | None], ...]  # names out of `ref.mutants.tap_mutants()`; layers, None: everywhere
+
+    @property
+    def mistake(self) -> str | None:
+        """The first mistake; None: nothing is wrong."""
+        return self.planted[0][0] if self.planted else None
+
+    @property
+    def layer(self) -> int | None:
+        """The first mistake's layer; None: everywhere."""
+        return self.planted[0][1] if self.planted else None
 
     def __repr__(self) -> str:  # a blind exercise does not give itself away
         return f"BrokenPort({str(self.path)!r}, ...)"
@@ -40,8 +49,9 @@ def break_port(
     mistake: str | None = None,
     layer: int | None = None,
     dtype: str = "float32",
+    also: Sequence[tuple[str, int | None]] = (),
 ) -> BrokenPort:
-    """Write a dump of a prompt's pass with a known mistake in it, every tap, in transformers' rounding.
+    """Write a dump of a prompt's pass with known mistakes in it, every tap, in transformers' rounding.
 
     Args:
         folder: where; empty or new.
@@ -50,40 +60,50 @@ def break_port(
         mistake: a name out of `ref.mutants.tap_mutants()`; None makes none.
         layer: the one layer that is wrong; None: wherever the operation stands.
         dtype: `float32` or `bfloat16`; the weights are held in it, too.
+        also: more mistakes with their layers.
 
     Raises:
-        BadInput: an unknown mistake, layer or dtype; a mistake of images, or one outside of layers in a layer; ids
-            out of range; a folder in use.
+        BadInput: an unknown mistake, layer or dtype; a mistake of images, or one outside of layers in a layer; two
+            that change the same operation; ids out of range; a folder in use.
 
     Source: `ref.emulate.graph`, with the mutant's rule in the place of the operation's own.
     """
-    rules = _rules(mistake, layer, loaded.params.config.layers)
+    planted = (*([] if mistake is None else [(mistake, layer)]), *also)
+    rules = _rules(planted, loaded.params.config.layers)
     check_ids(np.array([ids]), loaded.params.config, "break_port")
     with _writer(Path(folder), loaded, dtype) as writer:
         for tap, value in broken_taps(loaded, ids, rules, dtype):
             writer.add_tensor(tap, value.astype(STORED[dtype]) if value.dtype.kind == "f" else value)
         row = {"ids": [int(t) for t in ids], "positions": list(range(len(ids))), "cached": 0, "left_pads": 0}
         writer.end_pass(row | {"image_blocks": []})
-    return BrokenPort(Path(folder), mistake, layer)
+    return BrokenPort(Path(folder), planted)
 
 
-def break_port_blindly(folder: str | Path, loaded: Loaded, ids: Sequence[int], seed: int) -> BrokenPort:
-    """Write a dump with a mistake that a seed chooses; arguments as `break_port`.
+def break_port_blindly(
+    folder: str | Path, loaded: Loaded, ids: Sequence[int], seed: int, mistakes: int = 1
+) -> BrokenPort:
+    """Write a dump with mistakes that a seed chooses, each at another operation; arguments as `break_port`.
 
     Those that change nothing in this prompt beyond 0.1 % are passed over.
     """
+    if mistakes < 1:
+        raise wanted("mistakes", "break_port_blindly", "1 or more", mistakes)
     layers, rng = loaded.params.config.layers, np.random.default_rng(seed)
     right = dict(broken_taps(loaded, ids, {}))
+    chosen: list[tuple[str, int | None]] = []
     for name in rng.permutation(sorted(tap_mutants())).tolist():
         layer = int(rng.integers(layers))
         groups = tap_mutants()[name].rules
         layer = layer if all(".layer." in group for group in groups) else None
-        if not all(group.startswith("text.") for group in groups):
+        if not all(group.startswith("text.") for group in groups) or _shared([*chosen, (name, layer)]):
             continue
-        taps = broken_taps(loaded, ids, _rules(name, layer, layers))
+        taps = broken_taps(loaded, ids, _rules([(name, layer)], layers))
         if any(_differs(value, right[tap]) for tap, value in taps):
-            return break_port(folder, loaded, ids, name, layer)
-    raise wanted("ids", "break_port_blindly", "a prompt in which some mistake shows", "one in which none does")
+            chosen.append((name, layer))
+        if len(chosen) == mistakes:
+            return break_port(folder, loaded, ids, *chosen[0], also=chosen[1:])
+    asked = f"a prompt in which {mistakes} mistake{'s' * (mistakes > 1)} can be seen"
+    raise wanted("ids", "break_port_blindly", asked, f"one in which {len(chosen) or 'none'} can")
 
 
 def broken_taps(
@@ -102,9 +122,30 @@ def broken_taps(
         run.forget(taps[-1:] if stage.name != "layer" else (taps[-1], f"text.layer.{stage.layer}.out"))
 
 
-def _rules(mistake: str | None, layer: int | None, layers: int) -> dict[str, Any]:
-    if mistake is None:
-        return {}
+def _rules(planted: Sequence[tuple[str, int | None]], layers: int) -> dict[str, Any]:
+    """Put the rules of several mistakes together."""
+    for mistake, layer in planted:
+        _check(mistake, layer, layers)
+    if shared := _shared(planted):
+        raise wanted("also", "break_port", "mistakes of different operations", f"two that change {shared}")
+    out: dict[str, Any] = {}
+    for mistake, layer in planted:
+        for group, rule in tap_mutants()[mistake].rules.items():
+            out |= in_one_layer({group: rule}, layer, out.get(group, RULES[group]))
+    return out
+
+
+def _shared(planted: Sequence[tuple[str, int | None]]) -> str:
+    """Name an operation that two mistakes change in the same layer; empty where each has its own."""
+    for number, (mistake, layer) in enumerate(planted):
+        for other, beside in planted[:number]:
+            both = tap_mutants()[mistake].rules.keys() & tap_mutants()[other].rules.keys()
+            if both and (layer is None or beside is None or layer == beside):
+                return min(both)
+    return ""
+
+
+def _check(mistake: str, layer: int | None, layers: int) -> None:
     if mistake not in tap_mutants():
         raise unknown("mistake", "break_port", mistake, tap_mutants())
     if layer is not None and not 0 <= layer < layers:
@@ -112,7 +153,6 @@ def _rules(mistake: str | None, layer: int | None, layers: int) -> dict[str, Any
     if not _can_be(mistake, layer):
         where = "text" if layer is None else "the layers"
         raise wanted("mistake", "break_port", f"one of operations in {where}", mistake)
-    return in_one_layer(tap_mutants()[mistake].rules, layer)
 
 
 def _can_be(mistake: str, layer: int | None) -> bool:
@@ -121,12 +161,12 @@ def _can_be(mistake: str, layer: int | None) -> bool:
     return any(group.startswith(prefix) for group in tap_mutants()[mistake].rules)
 
 
-def in_one_layer(rules: dict[str, Any], layer: int | None) -> dict[str, Any]:
-    """Return rules that hold in one layer only, elsewhere the graph's own; None: everywhere."""
+def in_one_layer(rules: dict[str, Any], layer: int | None, other: Any = None) -> dict[str, Any]:
+    """Return rules that hold in one layer only, elsewhere another or the graph's own; None: everywhere."""
     if layer is None:
         return rules
     return {
-        group: lambda c, rule=rule, group=group: (rule if c.layer == layer else RULES[group])(c)
+        group: lambda c, rule=rule, group=group: (rule if c.layer == layer else other or RULES[group])(c)
         for group, rule in rules.items()
     }
 

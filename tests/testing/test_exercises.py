@@ -165,16 +165,37 @@ def test_a_blind_mistake_shows_and_is_named_and_not_given_away(tmp_path, seed):
     assert port.mistake in [row["mutant"] for row in report["diagnosis"] if row["verdict"] in ("named", "tied")]
 
 
-@pytest.mark.parametrize("seed", [1, 4, 19])
+def test_two_mistakes_of_one_operation_in_different_layers_are_both_there(tmp_path):
+    port = break_port(tmp_path / "port", ref.load("tiny"), IDS, "gelu_erf", 1, also=[("ffn_silu", 4)])
+    assert (port.mistake, port.layer) == ("gelu_erf", 1)
+    report = compare(port.path)
+    assert {(row["mutant"], *row["layers"]) for row in report["causes"]} == set(port.planted)
+    assert report["proof"]["verdict"] == "explained"
+
+
+def test_one_blind_mistake_is_the_first_of_two(tmp_path):
+    one, two = (break_port_blindly(tmp_path / str(n), ref.load("tiny"), IDS, 3, n) for n in (1, 2))
+    assert one.planted == two.planted[:1]
+    assert len({mistake for mistake, _ in two.planted}) == 2
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
 def test_the_ports_of_notebook_14_are_answered_by_the_local_error_alone(tmp_path, seed):
-    rows = compare(break_port_blindly(tmp_path / "port", ref.load("tiny"), list(range(3, 27)), seed).path)["taps"]
+    port = break_port_blindly(tmp_path / "port", ref.load("tiny"), list(range(3, 27)), seed, mistakes=2)
+    report = compare(port.path)
+    rows, layers = report["taps"], {layer for _, layer in port.planted}
     right = [row["tap"] for row in rows if row["verdict"] == "bug"]
     by_local, by_inherited = (
         [row["tap"] for row in rows if row[key] > LIMIT] for key in ("local_ratio", "inherited_ratio")
     )
     assert by_local == right
+    assert {row["layer"] for row in rows if row["tap"] in right} == layers
     assert by_inherited != right
-    assert (by_inherited[:1] == right) == (seed != 4)  # of one bug the first inherited is the place; not of several
+    first, worst = by_inherited[0], max(rows, key=lambda row: row["inherited_ratio"])
+    assert [first] != right  # what is off first tells of one mistake, and of no other
+    assert [worst["tap"]] != right
+    assert {row["mutant"] for row in report["causes"]} == {mistake for mistake, _ in port.planted}
+    assert report["proof"]["verdict"] == "explained"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +208,11 @@ def test_the_ports_of_notebook_14_are_answered_by_the_local_error_alone(tmp_path
             "mistake: wanted one of operations in the layers, got embed_unscaled",
         ),
         ({"mistake": "images_scaled"}, "mistake: wanted one of operations in text, got images_scaled"),
+        (
+            {"mistake": "gelu_erf", "layer": 3, "also": [("ffn_silu", None)]},
+            "also: wanted mistakes of different operations, got two that change text.layer.*.ffn.act",
+        ),
+        ({"also": [("gelu_erf", 7)]}, "layer: wanted 0 .. 6, got 7"),
         ({"dtype": "float16"}, "dtype: wanted float32 or bfloat16, got float16"),
         ({"ids": [5, 200]}, "token id"),
     ],
@@ -200,5 +226,7 @@ def test_a_port_that_cannot_be_made_is_refused_and_nothing_is_left(tmp_path, how
 def test_where_no_mistake_shows_there_is_no_blind_port(tmp_path, monkeypatch):
     monkeypatch.setattr("ref.testing.broken.tap_mutants", lambda: {"none": SimpleNamespace(rules={"text.embed": None})})
     monkeypatch.setattr("ref.testing.broken._rules", lambda *_: {})
-    with pytest.raises(BadInput, match="a prompt in which some mistake shows"):
+    with pytest.raises(BadInput, match="a prompt in which 1 mistake can be seen, got one in which none can"):
         break_port_blindly(tmp_path / "port", ref.load("tiny"), IDS, 0)
+    with pytest.raises(BadInput, match="mistakes: wanted 1 or more, got 0"):
+        break_port_blindly(tmp_path / "port", ref.load("tiny"), IDS, 0, mistakes=0)
