@@ -24,7 +24,7 @@ def planted(change):
     def scores(at):
         if not at.one_pass.cached:
             return RULES[SCORES](at)
-        q, k = np.float64(at["attn.q_rope"]), np.repeat(np.float64(at["cache.k"]), 4, axis=2)
+        q, k = at["attn.q_rope"].astype(np.float64), np.repeat(at["cache.k"], 4, axis=2)
         return (np.einsum("btnh,bsnh->bnts", q, k) * at.config.query_scale).astype(np.float32)
 
     passes = cached_passes([9, 1], rules={K: cache, SCORES: scores})

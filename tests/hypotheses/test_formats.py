@@ -40,7 +40,7 @@ def test_weights_that_are_rounded(change, kind, per):
 
 def test_a_sum_that_is_kept_in_float16_after_each_block():
     def rule(at):
-        x, w = np.float64(at["ffn.act"]), np.float64(at.weights.down)
+        x, w = at["ffn.act"].astype(np.float64), np.asarray(at.weights.down, np.float64)
         total = np.zeros((1, x.shape[1], len(w)), np.float16)
         for start in range(0, x.shape[-1], 16):
             part = (x[..., start : start + 16] @ w[:, start : start + 16].T).astype(np.float32).astype(np.float16)
