@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from ref.hypotheses.hypothesis import mutant_of
+from ref.hypotheses.names import NAMES
 from ref.mutants import tap_mutants
 from ref.mutants.base import describe
 from ref.mutants.crops import CROP_MUTANTS
@@ -26,7 +28,7 @@ def test_at_least_90_of_the_mistakes_inside_the_model_were_seen():
 
 
 def test_every_entry_belongs_to_a_mistake():
-    assert set(sightings()) <= {*TAP_MUTANTS, *(mutant.name for mutant in RULE_MUTANTS)}
+    assert set(sightings()) <= {*TAP_MUTANTS, *(mutant.name for mutant in RULE_MUTANTS), *NAMES}
 
 
 @pytest.mark.parametrize(("name", "entry"), ENTRIES, ids=[f"{name}-{entry.where}" for name, entry in ENTRIES])
@@ -45,6 +47,15 @@ def test_each_entry_says_where_what_and_in_which_model(name, entry):
 def test_a_mistake_has_a_place_once_and_at_most_three():
     for name, entries in sightings().items():
         assert 1 <= len({entry.url for entry in entries}) == len(entries) <= 3, name
+
+
+def test_mistakes_with_parameters_were_seen_too():
+    assert len(NAMES & set(sightings())) >= 10
+
+
+def test_a_fitted_mistake_says_where_it_was_seen():
+    row = describe(mutant_of("horizon", "A global layer sees 11 keys, not all.", {}))
+    assert row["seen_in"] == ["ml-explore/mlx-lm#1343"]
 
 
 @pytest.mark.parametrize("name", ["composition_current", "composition_two_sided"])
