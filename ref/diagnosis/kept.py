@@ -109,6 +109,6 @@ def undone(raw: Any, changes: tuple[Change, ...], axes: list[str]) -> Any:
     return raw._replace(read=read)
 
 
-def is_near(value: np.ndarray, truth: np.ndarray, floor, tap: str) -> bool:
+def is_near(value: np.ndarray, truth: np.ndarray, floor: Floor, tap: str) -> bool:
     """Tell whether a value is the truth to noise."""
     return value.shape == truth.shape and floor.ratio(distance_of(value, truth, tap)) <= LIMIT

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from ref.emulate.context import Context
 from ref.emulate.operands import ROUND
 from ref.emulate.text_rules import LAYER
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
@@ -24,12 +25,12 @@ HALF, FITS, GOOD = (
 MOST_POSITIONS, MOST_TOKENS = 16_384, 512  # that are tried, and for which
 
 
-def source(at) -> np.ndarray:
+def source(at: Context) -> np.ndarray:
     """Return what is rotated."""
     return at["attn.q_norm" if at.tap.endswith("q_rope") else "attn.k_norm"]
 
 
-def turned(at, positions, base: float | None = None, factor: float | None = None) -> np.ndarray:
+def turned(at: Context, positions: np.ndarray, base: float | None = None, factor: float | None = None) -> np.ndarray:
     """Rotate by positions as they are, negative ones too."""
     own_base, own_factor = at.config.rope(at.layer)
     table = at.ops.table(positions, at.config.head_dim, base or own_base, own_factor if factor is None else factor)
