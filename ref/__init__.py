@@ -22,7 +22,8 @@ In the vision tower B counts images, D, N, H and F are the tower's own.
 Reading order: config -> ops/norm, linear, rope, visibility, attention, gelu -> model/block -> model/text ->
 model/cache -> model/generate -> prompt/tokenizer, chat; images: ops/pan_and_scan, resize, patches -> prompt/images,
 placeholders -> model/vision -> model/multimodal; then weights/; the judge: emulate/ -> dump/ ->
-mutants/ -> measure/ -> diagnosis/ -> judge/ -> report/, captures of other implementations in capture/.
+mutants/ -> measure/ -> hypotheses/ -> diagnosis/, from_logits/ -> judge/ -> report/, captures of other
+implementations in capture/.
 
 Importing `ref` imports and compiles nothing; the names below load on first use.
 """

@@ -176,6 +176,7 @@ def report_of(finding: TapFinding, trial: Trial) -> dict[str, Any]:
         "causes": [],
         "proof": None,
         "bases": [],
+        "next": [],
         "tried": {"catalogue": 0, "families": [], "not_tried": []},  # at taps: `from_logits` has its own
         "fits": [],
         "decide": "",

@@ -73,14 +73,14 @@ def test_one_token_says_what_cannot_be_fitted():
     assert report["causes"][0]["mutant"] == "values_scaled"
     assert values_of(report["causes"][0])["scale"] == pytest.approx(0.7)
     left = {one["family"]: one["why"] for one in report["tried"]["not_tried"]}
-    assert left["factors of channels"] == "needs eight tokens"
-    assert left["signs"] == "needs two tokens"
+    assert left["factors of channels"] == "needs at least 8 tokens, got 1"
+    assert left["signs"] == "needs at least 2 tokens, got 1"
     assert not set(left) & set(report["tried"]["families"])
 
 
 def test_a_rotation_of_two_tokens_is_not_fitted_with_a_base():
     report = report_of({Q: lambda at: rotated(at["attn.q_norm"], table_of(at, base=77.0))}, LOCAL, tokens=2)
-    assert {"family": "rotary base and factor", "why": "needs three tokens"} in report["tried"]["not_tried"]
+    assert {"family": "rotary base and factor", "why": "needs at least 3 tokens, got 2"} in report["tried"]["not_tried"]
     assert "rotary_base" not in {one["mutant"] for one in report["causes"]}
 
 
