@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ref.errors import wanted
 
 if TYPE_CHECKING:
-    from ref.judge.next_prompt import Planned
+    from ref.judge.next_prompt import PlannedPrompt
 
 PATCHED = """\
 The commands run a released implementation on weights. A model that was patched in Python is captured by
@@ -33,7 +33,7 @@ def check_next(folder: Path) -> None:
         raise wanted("--next", folder, "an empty or new folder", "something in the way")
 
 
-def write_next(folder: Path, report: Mapping[str, Any], prompts: "Mapping[str, Planned]") -> None:
+def write_next(folder: Path, report: Mapping[str, Any], prompts: "Mapping[str, PlannedPrompt]") -> None:
     """Write README.txt, the prompts and their images into a folder that takes its name when it is complete.
 
     Args:
@@ -62,7 +62,7 @@ def write_next(folder: Path, report: Mapping[str, Any], prompts: "Mapping[str, P
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _write_prompt(folder: Path, name: str, planned: "Planned") -> None:
+def _write_prompt(folder: Path, name: str, planned: "PlannedPrompt") -> None:
     from PIL import Image
 
     for path, picture in zip(planned.prompt.images, planned.pictures, strict=True):

@@ -7,7 +7,7 @@ from ref.diagnosis.diagnose import Diagnosis
 from ref.dump.opened import Dump
 from ref.judge.capture_command import Commands, as_patterns, missing_taps, said, shown_by
 from ref.judge.judgement import Judgement, possible_taps
-from ref.judge.next_prompt import Planned, Wish, exercised_by, lacking, plan, together, wish_of
+from ref.judge.next_prompt import PlannedPrompt, Wish, exercised_by, lacking, plan, together, wish_of
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import layer_of, row_of, tap_names
 from ref.mutants import tap_mutants
@@ -45,7 +45,7 @@ class Advice:
         self.judged, self.opened = judged, opened
         self.commands, self.there = Commands(opened, weights, folder), exercised_by(judged, opened)
         self.passes = {one.number: one for one in judged.all_runs}
-        self.prompts: dict[str, Planned] = {}
+        self.prompts: dict[str, PlannedPrompt] = {}
         self._wishes: dict[Wish, str] = {}
 
     def of(self, causes: list[dict[str, Any]], diagnoses: list[Diagnosis], hidden: list[dict[str, Any]]) -> list[Next]:

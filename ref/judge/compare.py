@@ -15,7 +15,7 @@ from ref.judge.family import check_family, family_of
 from ref.judge.judgement import Profiles, Question, judge_dump
 from ref.judge.logits_alone import explained, judge_last
 from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic
-from ref.judge.next_prompt import Planned
+from ref.judge.next_prompt import PlannedPrompt
 from ref.judge.server_answers import judge_answer
 from ref.judge.stored_format import held_as, values_as_computed
 from ref.judge.trust import check_arithmetic, check_digests, position_notes, source_notes
@@ -51,7 +51,7 @@ def compare_with_profiles(
     progress: Callable[[int, int], Any] | None = None,
     say: Callable[[str], Any] | None = None,
     next_folder: str = FOLDER,
-    advised: Callable[[dict[str, Planned]], Any] | None = None,
+    advised: Callable[[dict[str, PlannedPrompt]], Any] | None = None,
 ) -> tuple[dict[str, Any], Profiles]:
     """Judge a dump: every tap locally and as inherited, the first divergence, and which known mistake it is.
 

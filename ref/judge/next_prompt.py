@@ -118,14 +118,14 @@ def wish_of(needs: Needs, there: Exercised) -> Wish | None:
     return wish if any(wish) and wish.tokens + wish.steps <= config.max_positions else None
 
 
-class Planned(NamedTuple):
+class PlannedPrompt(NamedTuple):
     """A prompt to be written."""
 
     prompt: PromptFile
     pictures: list[np.ndarray]  # [Y, X, 3] uint8, for the names of its images
 
 
-def plan(wish: Wish, there: Exercised, opened: Dump) -> Planned:
+def plan(wish: Wish, there: Exercised, opened: Dump) -> PlannedPrompt:
     """Make the prompt: BOS, then the dump's own ids over and over; the same each time.
 
     Args:
@@ -145,7 +145,7 @@ def plan(wish: Wish, there: Exercised, opened: Dump) -> Planned:
         rows, pads = [row, [PAD] * PADS + short], [0, PADS]
     pictures = [_picture(number, there.vision.image) for number in range(wish.images)] if there.vision else []
     names = tuple(Path(f"image-{number}.png") for number in range(len(pictures)))
-    return Planned(PromptFile(rows, pads, wish.steps, names), pictures)
+    return PlannedPrompt(PromptFile(rows, pads, wish.steps, names), pictures)
 
 
 def _words(opened: Dump, config: TextConfig) -> list[int]:
