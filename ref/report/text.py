@@ -6,6 +6,7 @@ from typing import Any
 
 from ref.report.causes import seen
 from ref.report.figures import by_group, coefficient, counted, floors, in_floors, nonfinite, sentence, worst_of
+from ref.report.next_lines import next_lines
 from ref.report.text_causes import causes_in_lines, wrapped
 from ref.report.words import arithmetic, judged, printable, verdict_line
 from ref.report.words_logits import about_whole, share, tried
@@ -182,6 +183,7 @@ def _from_logits(report, width: int) -> Iterator[str]:
 def _decide(report, width: int) -> Iterator[str]:
     if report.get("decide"):
         yield from wrapped(f"what would decide: {report['decide']}", width, "")
+        yield from next_lines(report, width)
 
 
 def _nonfinite(report, width: int) -> Iterator[str]:
