@@ -11,12 +11,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support.judged import captured, dumped
 
 import ref
 from ref.capture import adapters
 from ref.cli import main
 from ref.config import SIZES
 from ref.errors import BadInput
+from ref.hypotheses.families import FAMILIES
 from ref.mutants import tap_mutants
 from ref.testing import break_port
 
@@ -54,6 +56,7 @@ def test_every_table_on_the_page_is_where_it_says():
         ("REPORT", "ref/model/count.py"),
         ("REPORT", "ref/quant/memory.py"),
         ("ADAPTERS", "ref/capture/adapters.py"),
+        ("FAMILIES", "ref/hypotheses/families.py"),
     ):
         assert f"`{name}`" in PAGE
         assert re.search(rf"^{name}\b.*=", (ROOT / path).read_text(), re.M), (name, path)
@@ -93,6 +96,41 @@ def test_without_its_entry_the_mistake_has_no_name(mistake, tmp_path, monkeypatc
     report = ref.compare(port.path, loaded=loaded)
     assert report["verdict"] == "bug"
     assert not [one for one in report["diagnosis"] if one["verdict"] == "named"]
+
+
+@pytest.fixture
+def family(monkeypatch):
+    """The page's family, among the others while a test runs."""
+    names = named("made-up family")
+    monkeypatch.setattr("ref.hypotheses.families.FAMILIES", (*FAMILIES, names["family"]))
+    return names
+
+
+def with_slope(names, slope):
+    def rule(at):
+        return names["swish"](at["ffn.gate"], at["ffn.up"], slope).astype(at.ops.dtype, copy=False)
+
+    return dumped(captured({names["ACT"]: rule}, only=2))
+
+
+def test_the_mistake_with_a_number_is_named_with_it(family):
+    report = ref.compare(with_slope(family, 1.3), loaded=ref.load("tiny"))
+    [cause] = report["causes"]
+    assert (cause["mutant"], cause["verdict"], cause["layers"]) == ("swish_of", "named", [2])
+    [slope] = cause["parameters"]
+    assert slope["name"] == "slope"
+    assert abs(slope["value"] - 1.3) < 6 * slope["stderr"] + 1e-6
+
+
+def test_of_a_number_that_the_catalogue_has_the_catalogue_is_named(family):
+    [cause] = ref.compare(with_slope(family, 1.0), loaded=ref.load("tiny"))["causes"]
+    assert (cause["mutant"], cause["parameters"]) == ("ffn_silu", [])
+
+
+def test_without_the_family_there_is_no_name():
+    report = ref.compare(with_slope(named("made-up family"), 1.3), loaded=ref.load("tiny"))
+    assert report["verdict"] == "bug"
+    assert not [one for one in report["causes"] if one["verdict"] == "named"]
 
 
 @pytest.fixture
