@@ -36,3 +36,9 @@ def test_no_file_cites_documents_that_are_not_there():
         if path.name != Path(__file__).name and NOWHERE.search(path.read_text(encoding="utf-8"))
     ]
     assert cited == []
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports test files by their bare names here, and refuses the second of two that share one."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
