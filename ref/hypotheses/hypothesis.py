@@ -12,7 +12,7 @@ from ref.emulate.graph import RULES
 from ref.hypotheses.change import Change
 from ref.measure.measure_tap import Measured, fitted
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import layer_of, row_of, tap_group
+from ref.model.taps import layer_of, prefix_of, row_of, tap_group
 from ref.mutants.base import TapMutant
 from ref.mutants.needs import Needs
 
@@ -64,7 +64,7 @@ class Hypothesis(NamedTuple):
 
 def _rough(one: Parameter) -> str:
     if isinstance(one.value, float) and one.stderr:
-        return ""  # fitted numbers differ by their errors: `same_number` tells whether they agree
+        return ""  # fitted numbers differ by their errors: `agrees` tells whether they are one
     return f"{one.value:.5g}" if isinstance(one.value, float) else repr(one.value)
 
 
@@ -87,8 +87,7 @@ class Clue(NamedTuple):
     @property
     def prefix(self) -> str:
         """`text.layer.3.`, or what comes before the last dot."""
-        parts = self.tap.split(".")
-        return ".".join(parts[:3]) + "." if parts[1:2] == ["layer"] else parts[0] + "."
+        return prefix_of(self.tap)
 
     @property
     def layer(self) -> int:

@@ -156,3 +156,9 @@ def tap_group(name: str) -> str:
 def layer_of(name: str) -> int | None:
     """Return the layer number in a tap's name, None outside layers."""
     return int(name.split(".")[2]) if ".layer." in name else None
+
+
+def prefix_of(name: str) -> str:
+    """Return what stands before a tap's name inside its layer: `text.layer.3.`, or its first word outside layers."""
+    parts = name.split(".")
+    return ".".join(parts[:3]) + "." if parts[1:2] == ["layer"] else parts[0] + "."
