@@ -23,7 +23,7 @@ class Known(NamedTuple):
 
     rows: np.ndarray  # [R] tokens of the pass
     columns: np.ndarray  # [C] of all rows, or [R, C], -1 where a row has fewer
-    values: np.ndarray  # [R, C] float; NaN is not known. Of greedy tokens 0: how far below the largest logit they are
+    values: np.ndarray  # [R, C] float; NaN is not known. Of greedy tokens 0: how far they are below the largest
 
 
 class Answer(NamedTuple):
@@ -134,9 +134,14 @@ def _listed(known: Known, runs: Sequence[Run]) -> list[np.ndarray]:
 
 
 def _normalised(kind: Kind, known: Known, runs: Sequence[Run]) -> list[np.ndarray]:
-    """Read log-probabilities, or how far below the largest logit a token is: both need the whole vocabulary."""
+    """Read log-probabilities, or how far below the largest logit a token is: both need the whole vocabulary.
+
+    The distance of greedy tokens is in standard deviations of the token's logits: which is largest says nothing of a
+    scale, and a mistake that makes all logits small would else bring every token near the largest.
+    """
     vocabulary, rows = runs[0].one_pass.table.shape[0], len(known.rows)
     most, total = np.full((len(runs), rows, 1), -np.inf), np.zeros((len(runs), rows, 1))
+    mean, spread = np.zeros_like(total), np.zeros_like(total)
     found = np.full((len(runs), *known.columns.shape), np.nan)
     for start in range(0, vocabulary, TILE):
         weight = _head(runs[0], slice(start, start + TILE))
@@ -145,12 +150,17 @@ def _normalised(kind: Kind, known: Known, runs: Sequence[Run]) -> list[np.ndarra
         for number, run in enumerate(runs):
             logits = _logits(run, known.rows, weight).astype(np.float64, copy=False)
             larger = np.maximum(most[number], logits.max(axis=1, keepdims=True))
-            share = np.exp(logits - larger).sum(axis=1, keepdims=True) if kind != "greedy" else 0.0
-            total[number] = total[number] * np.exp(most[number] - larger) + share
+            if kind == "greedy":
+                mean[number] += logits.sum(axis=1, keepdims=True) / vocabulary
+                spread[number] += np.square(logits).sum(axis=1, keepdims=True) / vocabulary
+            else:
+                share = np.exp(logits - larger).sum(axis=1, keepdims=True)
+                total[number] = total[number] * np.exp(most[number] - larger) + share
             most[number] = larger
             found[number] = np.where(here, np.take_along_axis(logits, place, axis=1), found[number])
     if kind == "greedy":
-        return list(most - found)
+        deviation = np.sqrt(np.maximum(spread - np.square(mean), 0))
+        return list(np.divide(most - found, deviation, out=np.full_like(found, np.inf), where=deviation > 0))
     return list(found - most - np.log(total))
 
 

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 from ref.emulate.one_pass import OnePass
 from ref.emulate.stages import Stage
 from ref.emulate.text_rules import LAYER
-from ref.from_logits.lacking import lacking
+from ref.from_logits.lacking import hidden_in, lacking
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant, describe
+
+SURE = 4.0  # standard errors by which a fitted number must differ from the right one to be named
 
 
 class Parameter(NamedTuple):
@@ -43,6 +45,18 @@ class Candidate(NamedTuple):
         """What no other candidate has."""
         return self.name, self.layers, tuple(str(one.value) for one in self.parameters)
 
+    @property
+    def is_sure(self) -> bool:
+        """Tell whether each fitted number differs from the right one by more than its own error could make.
+
+        A softcap has no right number: its size stands in, so that 3.5 with a standard error of 7 is none.
+        """
+        return all(
+            one.stderr is None
+            or SURE * one.stderr < abs(one.value - (0 if isinstance(one.wanted, str) else one.wanted))
+            for one in self.parameters
+        )
+
     def rules_in(self, stage: Stage) -> dict[str, Any]:
         """Return the rules that stand in for the graph's own during a stage."""
         return self.mutant.rules if self.layers is None or stage.layer in self.layers else {}
@@ -63,11 +77,12 @@ class Candidate(NamedTuple):
         return describe(self.mutant) | {"layers": layers, "parameters": [one.as_json() for one in self.parameters]}
 
 
-def catalogue(passes: Sequence[OnePass]) -> tuple[list[Candidate], list[dict[str, str]]]:
+def catalogue(passes: Sequence[OnePass], kind: str) -> tuple[list[Candidate], list[dict[str, str]]]:
     """List the catalogue's mistakes that a text model may have, each wherever its rules stand.
 
     Args:
         passes: that they would be run on.
+        kind: of the answer that they are to explain.
 
     Returns:
         (candidates, those that are not tried: {"family", "why"}).
@@ -76,7 +91,7 @@ def catalogue(passes: Sequence[OnePass]) -> tuple[list[Candidate], list[dict[str
     for one in tap_mutants().values():
         if not any(group.startswith(("text.", "model.")) for group in one.rules):
             continue
-        if why := lacking(one.needs, passes, one.rules):
+        if why := lacking(one.needs, passes, one.rules) or hidden_in(kind, one.name):
             left.append({"family": one.name, "why": f"needs {why}"})
         else:
             some.append(Candidate(one))

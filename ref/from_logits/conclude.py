@@ -28,8 +28,8 @@ class Final(NamedTuple):
 
     @property
     def explains(self) -> bool:
-        """Tell whether it leaves noise only."""
-        return self.score.left <= LIMIT
+        """Tell whether it leaves noise only, with a number that is known well enough to be a wrong one."""
+        return self.score.left <= LIMIT and self.candidate.is_sure
 
 
 def ranked(found: Iterable[Tried]) -> list[Tried]:
@@ -138,7 +138,8 @@ def _verdicts(finals: list[Final], classes: list[int]) -> list[str]:
     if not best:
         others = [one.score.heldout for one, number in zip(finals, classes, strict=True) if number != classes[0]]
         next_rest = 1 - max(others, default=0.0)
-        alone = first.score.heldout >= ENOUGH and (1 - first.score.heldout) * MORE <= next_rest
+        far = first.score.heldout >= ENOUGH and (1 - first.score.heldout) * MORE <= next_rest
+        alone = far and first.candidate.is_sure
         best = [i for i, number in enumerate(classes) if number == classes[0]] if alone else []
     word = "tied" if len(best) > 1 else "named"
     return [word if i in best else "unexplained" for i in range(len(finals))]

@@ -9,6 +9,18 @@ from ref.emulate.text_rules import LAYER
 from ref.mutants.needs import Needs
 
 VISIBLE = LAYER + "attn.visible"
+# these leave the largest logit the largest; at the limit of a small softcap all are, which would explain any text
+ORDER_KEPT = frozenset({"final_softcap", "head_scaled", "head_scaled_down", "logit_softcap_of", "logits_scaled"})
+
+
+def hidden_in(kind: str, name: str) -> str:
+    """Say what an answer of a kind lacks that a mistake needs; empty where it may show.
+
+    Args:
+        kind: of the answer, from `ref.from_logits.answers`.
+        name: of the mistake.
+    """
+    return "logits or probabilities: the most probable token stays" if kind == "greedy" and name in ORDER_KEPT else ""
 
 
 def lacking(needs: Needs, passes: Sequence[OnePass], groups: Iterable[str] = (VISIBLE,)) -> str:

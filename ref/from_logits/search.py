@@ -10,7 +10,7 @@ from ref.from_logits.candidates import Candidate, catalogue, of_one_kind, of_one
 from ref.from_logits.conclude import conclude, is_explained, ranked
 from ref.from_logits.families import FAMILIES, HORIZON, WINDOW
 from ref.from_logits.fit import fitted
-from ref.from_logits.lacking import lacking
+from ref.from_logits.lacking import hidden_in, lacking
 from ref.from_logits.parameters import Family, grid_of
 from ref.from_logits.trial import Trial, Tried
 from ref.measure.floor import LIMIT
@@ -36,7 +36,7 @@ def explain(trial: Trial, say: Callable[[str], Any] | None = None) -> dict[str, 
     start = time.perf_counter()
     if trial.measures.off <= LIMIT:
         return None
-    some, left = catalogue(trial.text.passes)
+    some, left = catalogue(trial.text.passes, trial.answer.kind)
     families, more = _families(trial)
     first = trial.beginning(_tokens(trial))
     found = _all_layers(trial, first, some, families, start, say)
@@ -61,7 +61,7 @@ def _families(trial: Trial) -> tuple[list[Family], list[dict[str, str]]]:
     """List the families that are tried, and those that are not, with why."""
     some, left = [], []
     for one in [*FAMILIES, WINDOW, HORIZON]:
-        why = lacking(one.needs, trial.text.passes)
+        why = lacking(one.needs, trial.text.passes) or hidden_in(trial.answer.kind, one.name)
         if trial.answer.numbers < FEWEST:
             why = f"{FEWEST} values, to fit one number and to check it: there are {trial.answer.numbers}"
         if why:

@@ -79,7 +79,7 @@ def row_of(name: str, layer: int | None, trial: Trial) -> str:
 def of_graph(loaded, ids, every: int) -> Counter:
     """Plant the catalogue in the reference's own graph, in float32 arithmetic that no candidate is run in."""
     text, count = text_of(loaded, ids), Counter()
-    some, left = catalogue(text.passes)
+    some, left = catalogue(text.passes, "logits")
     print(f"graph: {len(some)} mistakes; {len(left)} need what this prompt or model lacks")
     for one in some[::every]:
         answer = logits_of(loaded, text, planted(one.name))

@@ -5,6 +5,8 @@ import pytest
 from support.logits_alone import greedy_of, logits_of, planted, text_of, top_of
 
 import ref
+from ref.from_logits.answers import Answer, Known
+from ref.from_logits.candidates import Parameter
 from ref.from_logits.search import explain
 from ref.from_logits.trial import Trial
 
@@ -83,6 +85,26 @@ def test_log_probabilities_of_the_most_probable(tiny, most):
 def test_greedy_tokens_give_a_list(tiny):
     rows = explained(tiny, planted("rope_interleaved"), make=greedy_of)["ranked"]
     assert "rope_interleaved" in [row["mutant"] for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_text_that_is_not_greedy_is_given_no_name(tiny, seed):
+    """One of the forty most probable tokens each: no mistake chose them, and small or capped logits explain none."""
+    text = text_of(tiny, IDS)
+    whole = logits_of(tiny, text).known[0]
+    picks = np.random.default_rng(seed).integers(0, 40, len(whole.rows))
+    columns = np.argsort(-whole.values, axis=1)[np.arange(len(picks)), picks][:, None]
+    answer = Answer("greedy", (Known(whole.rows, columns, np.zeros(columns.shape)),))
+    found = explain(Trial(tiny, text, answer, "float32"))
+    assert all(row["verdict"] == "unexplained" for row in found["ranked"])
+    assert {"logits_scaled", "final_softcap"} <= {row["family"] for row in found["tried"]["not_tried"]}
+
+
+def test_a_number_within_its_own_error_is_no_name():
+    sure = planted("ffn_silu")._replace(parameters=(Parameter("cap", 3.5, 0.8, "none"), Parameter("n", 2, None, 0)))
+    assert sure.is_sure
+    assert not sure._replace(parameters=(Parameter("cap", 3.5, 7.0, "none"),)).is_sure
+    assert not sure._replace(parameters=(Parameter("factor", 1.1, 0.05, 1.0),)).is_sure
 
 
 def test_what_is_not_tried_is_said(tiny):
