@@ -21,9 +21,8 @@ from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured, measure_tap
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
-from ref.model.taps import row_of, tap_group
+from ref.model.taps import layer_of, prefix_of, row_of, tap_group
 
-SPREAD = 0.3  # of the logarithms of made-up factors
 AGAIN = "within what weights cost that factors were folded into and that were rounded again"
 MUCH = 50  # times less than before is little, too: scales read off small gains are not exact
 LEAST = 1e-3  # a gain smaller than that says nothing of what it was divided by
@@ -126,9 +125,8 @@ class Bases:
         pass_runs.loaded.pop(tap, None)
         for run in pass_runs.all_runs():
             if run.is_given(tap):
-                run.memo.pop(tap, None)
-                run.memo.pop(".".join(tap.split(".")[:3]) + ".history.k", None)
-                run.memo.pop(".".join(tap.split(".")[:3]) + ".history.v", None)
+                for name in (tap, prefix_of(tap) + "history.k", prefix_of(tap) + "history.v"):
+                    run.memo.pop(name, None)
 
     def _inherited(self, found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
         """Return the changes of its inputs that a tap has as well."""
@@ -256,8 +254,8 @@ class Bases:
         out: dict[str, dict[str, Any]] = {}
         for kept, cancels in self.done.values():
             row = out.setdefault(kept.what, {"what": kept.what, "layers": set(), "taps": {}, "cancels_at": {}})
-            parts = kept.tap.split(".")
-            row["layers"] |= {int(parts[2])} if parts[1:2] == ["layer"] else set()
+            layer = layer_of(kept.tap)
+            row["layers"] |= set() if layer is None else {layer}
             row["taps"][kept.tap] = None
             row["cancels_at"] |= {cancels: None} if cancels else {}
         return [

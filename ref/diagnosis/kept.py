@@ -17,12 +17,9 @@ from ref.measure.distance import Distance, distance_of
 from ref.measure.floor import LIMIT, Floor
 from ref.measure.measure_tap import Measured, fitted
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import row_of, tap_group
+from ref.model.taps import prefix_of, row_of, tap_group
 
 SPREAD = 0.3  # of the logarithms of made-up factors
-AGAIN = "within what weights cost that factors were folded into and that were rounded again"
-MUCH = 50  # times less than before is little, too: scales read off small gains are not exact
-LEAST = 1e-3  # a gain smaller than that says nothing of what it was divided by
 
 
 class Kept(NamedTuple):
@@ -40,7 +37,7 @@ class Kept(NamedTuple):
 
 def usual_inputs(tap: str) -> set[str]:
     """Return the inputs that the registry names: those of a history that is remembered are not seen again."""
-    prefix = ".".join(tap.split(".")[:3]) + "."
+    prefix = prefix_of(tap)
     own = {prefix + name for name in row_of(tap).inputs}
     caches = {"attn.scores": "cache.k", "attn.mix": "cache.v"}
     return own | {prefix + cache for name, cache in caches.items() if tap.endswith(name)}

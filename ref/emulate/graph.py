@@ -16,7 +16,7 @@ from ref.emulate.operands import ROUND
 from ref.emulate.text_rules import LAYER, TEXT_RULES
 from ref.emulate.tower_rules import TOWER, VISION_RULES
 from ref.model.tap_rows import LAYER_TAPS, MERGED, TEXT_TAPS, VISION_LAYER_TAPS, VISION_TAPS
-from ref.model.taps import tap_group
+from ref.model.taps import layer_of, prefix_of, tap_group
 
 NARROW = ("bfloat16", "float16")
 
@@ -96,11 +96,8 @@ class Run:
 
     def compute(self, tap: str) -> np.ndarray:
         """Compute a tap from its inputs, even where the dump holds it."""
-        group, parts = tap_group(tap), tap.split(".")
-        inside = parts[1:2] == ["layer"]
-        context = Context(
-            self, tap, ".".join(parts[:3]) + "." if inside else parts[0] + ".", int(parts[2]) if inside else -1
-        )
+        group, layer = tap_group(tap), layer_of(tap)
+        context = Context(self, tap, prefix_of(tap), -1 if layer is None else layer)
         rule = self.mutant.get(tap) or self.mutant.get(group)
         if rule is not None:
             self.used.add(group)

@@ -9,7 +9,7 @@ from ref.judge.capture_command import Commands, as_patterns, missing_taps, said,
 from ref.judge.judgement import Judgement, possible_taps
 from ref.judge.next_prompt import PlannedPrompt, Wish, exercised_by, lacking, plan, together, wish_of
 from ref.measure.tap_finding import TapFinding
-from ref.model.taps import layer_of, row_of, tap_names
+from ref.model.taps import inputs_of, layer_of, prefix_of, row_of, tap_names
 from ref.mutants import tap_mutants
 from ref.mutants.needs import Needs
 
@@ -208,9 +208,9 @@ def _where_it_cancels(tap: str, letters: set[str], order: list[str]) -> Iterator
     if tap not in order:
         return
     letters = letters | ({"N"} if "K" in letters else set())
-    prefix = ".".join(tap.split(".")[:3]) + "." if layer_of(tap) is not None else ""
+    prefix = "" if layer_of(tap) is None else prefix_of(tap)
     line, ends = [tap], []
     for one in order[order.index(tap) + 1 :]:
-        if one.startswith(prefix) and {prefix + name for name in row_of(one).inputs} & set(line):
+        if one.startswith(prefix) and inputs_of(one) & set(line):
             (line if letters & set(row_of(one).axes.split()) else ends).append(one)
     yield from (*ends, *line[1:])

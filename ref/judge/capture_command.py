@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ref.dump.opened import Dump
 from ref.dump.prompt_file import prompt_of_dump
 from ref.errors import BadInput
-from ref.model.taps import Recorder, layer_of, row_of, tap_group
+from ref.model.taps import Recorder, inputs_of, layer_of, tap_group
 
 NEW = "next-dump"  # what the commands write
 DTYPES = ("float32", "bfloat16", "float16", "float64", "q8_0")
@@ -145,7 +145,7 @@ def missing_taps(commands: Commands, tap: str, span: Iterable[str], there: set[s
     wanted, todo, known = set(span), [tap, *span], set(order)
     while todo:
         name = todo.pop()
-        inputs = {_prefix(name) + one for one in row_of(name).inputs} & known - there - wanted
+        inputs = inputs_of(name) & known - there - wanted
         wanted |= inputs
         todo += inputs
     taps = [one for one in order if one in wanted and one not in there and commands.can_give(one)]
@@ -153,10 +153,6 @@ def missing_taps(commands: Commands, tap: str, span: Iterable[str], there: set[s
         return taps
     between = ("text.layer.*.out", "vision.layer.*.out")
     return [one for one in taps if layer_of(one) is None or tap_group(one) in between]
-
-
-def _prefix(tap: str) -> str:
-    return ".".join(tap.split(".")[:3]) + "." if layer_of(tap) is not None else ""
 
 
 def shown_by(commands: Commands, taps: Sequence[str]) -> tuple[list[str], bool]:

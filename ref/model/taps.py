@@ -162,3 +162,9 @@ def prefix_of(name: str) -> str:
     """Return what stands before a tap's name inside its layer: `text.layer.3.`, or its first word outside layers."""
     parts = name.split(".")
     return ".".join(parts[:3]) + "." if parts[1:2] == ["layer"] else parts[0] + "."
+
+
+def inputs_of(name: str) -> set[str]:
+    """Return the taps that the registry says a value is made from; outside layers it has their whole names."""
+    prefix = "" if layer_of(name) is None else prefix_of(name)
+    return {prefix + one for one in row_of(name).inputs}
