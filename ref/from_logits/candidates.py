@@ -7,24 +7,11 @@ from ref.emulate.one_pass import OnePass
 from ref.emulate.stages import Stage
 from ref.emulate.text_rules import LAYER
 from ref.from_logits.lacking import hidden_in, lacking
+from ref.hypotheses.hypothesis import Parameter
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant, describe
 
 SURE = 4.0  # standard errors by which a fitted number must differ from the right one to be named
-
-
-class Parameter(NamedTuple):
-    """A free number of a mistake: what it is, and what it ought to be."""
-
-    name: str
-    value: Any
-    stderr: float | None
-    wanted: Any
-    words: str = ""  # a short recognition, such as "25/25.298: int(sqrt(640))"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return an item of a report's `parameters`."""
-        return self._asdict()
 
 
 class Candidate(NamedTuple):

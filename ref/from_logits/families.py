@@ -5,20 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from ref.config import TextConfig
+from ref.emulate.operands import ROUND
 from ref.emulate.text_rules import scores_of
 from ref.from_logits.parameters import Family
-from ref.from_logits.rules import (
-    capped,
-    embedded,
-    headed,
-    norms,
-    scores,
-    shifted,
-    turned,
-    window,
-    with_frequencies,
-    with_table,
-)
+from ref.from_logits.rules import capped, embedded, headed, norms, rotated, scores, shifted, window
+from ref.hypotheses.rotation_formats import rounded_frequencies, rounded_table
 from ref.mutants.needs import Needs
 
 RATIOS = (0.25, 0.5, 0.7, 0.85, 0.97, 1.03, 1.15, 1.4, 2.0, 4.0)
@@ -51,7 +42,7 @@ FAMILIES = [
         "positions_scaled",
         "factor",
         "Positions are multiplied by {value}.",
-        lambda factor: turned(lambda at: at.places(positions=at.one_pass.positions * factor)),
+        lambda factor: rotated(lambda at: at.places(positions=at.one_pass.positions * factor)),
         lambda config: 1.0,
         lambda config: (0.25, 0.5, 0.8, 1.25, 2.0, 4.0),
         needs=Needs(position=1),
@@ -61,7 +52,7 @@ FAMILIES = [
             "rotary_base",
             "base",
             f"The rotary base of {kind} layers is {{value}} instead of {{wanted}}.",
-            lambda base: turned(lambda at: at.places(base=base)),
+            lambda base: rotated(lambda at: at.places(base=base)),
             wanted,
             grid,
             kind=kind,
@@ -76,7 +67,7 @@ FAMILIES = [
         "rotary_factor",
         "factor",
         "The angles of global layers are divided by {value} instead of {wanted}.",
-        lambda factor: turned(lambda at: at.places(factor=factor)),
+        lambda factor: rotated(lambda at: at.places(factor=factor)),
         lambda config: config.rope_factor,
         lambda config: [f for f in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0) if f != config.rope_factor],
         kind="global",
@@ -86,7 +77,7 @@ FAMILIES = [
         "rotary_frequencies_rounded",
         "format",
         "The rotary frequencies are rounded to {value}, as by model.to of this type.",
-        with_frequencies,
+        lambda form: rotated(lambda at: rounded_frequencies(at, ROUND[form])),
         lambda config: "float32",
         lambda config: ("bfloat16", "float16"),
         "none",
@@ -96,7 +87,7 @@ FAMILIES = [
         "rotary_table_rounded",
         "format",
         "Cosines and sines are rounded to {value}.",
-        with_table,
+        lambda form: rotated(lambda at: rounded_table(at, ROUND[form])),
         lambda config: "float32",
         lambda config: ("bfloat16", "float16"),
         "none",

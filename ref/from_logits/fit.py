@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ref.from_logits.candidates import Parameter
 from ref.from_logits.families import FAMILIES, HORIZON, WINDOW
 from ref.from_logits.parameters import Family, candidate_of
 from ref.from_logits.score import squares
 from ref.from_logits.trial import Trial, Tried
+from ref.hypotheses.hypothesis import Parameter
 from ref.measure.projection import dots_of, spread_of
 
 STEPS, SOME = 6, 6  # runs per family, families that are fitted

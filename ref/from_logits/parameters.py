@@ -7,7 +7,8 @@ import numpy as np
 
 from ref.config import TextConfig
 from ref.emulate.context import Rule
-from ref.from_logits.candidates import Candidate, Parameter
+from ref.from_logits.candidates import Candidate
+from ref.hypotheses.hypothesis import Parameter
 from ref.mutants.base import TapMutant
 from ref.mutants.needs import Needs
 

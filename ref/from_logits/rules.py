@@ -5,50 +5,20 @@ from collections.abc import Callable
 import numpy as np
 
 from ref.emulate.context import Context, Rule
-from ref.emulate.operands import ROUND
 from ref.emulate.text_rules import LAYER, NORMS, norm_eps, norm_input
 from ref.model.taps import tap_group
 from ref.mutants.base import everywhere
+from ref.mutants.rotation import ROPE, turned
 
-ROPE = (LAYER + "attn.q_rope", LAYER + "attn.k_rope")
 
-
-def turned(places: Callable[[Context], tuple[np.ndarray, np.ndarray]]) -> dict[str, Rule]:
+def rotated(places: Callable[[Context], tuple[np.ndarray, np.ndarray]]) -> dict[str, Rule]:
     """Rotate queries and keys by other cosines and sines."""
-
-    def rule(at: Context) -> np.ndarray:
-        return at.ops.rotate(at["attn.q_norm" if at.tap.endswith("q_rope") else "attn.k_norm"], *places(at))
-
-    return everywhere(ROPE, rule)
+    return everywhere(ROPE, lambda at: turned(at, *places(at)))
 
 
 def shifted(n: int) -> dict[str, Rule]:
     """Rotate queries by later positions than keys."""
-    rule = turned(lambda at: at.places(positions=at.one_pass.positions + n))[ROPE[0]]
-    return {ROPE[0]: rule}
-
-
-def with_frequencies(form: str) -> dict[str, Rule]:
-    """Rotate by frequencies in a narrower format."""
-
-    def places(at: Context):
-        base, factor = at.config.rope(at.layer)
-        j = np.arange(0, at.config.head_dim, 2) / at.config.head_dim
-        inverse = ROUND[form]((1 / (factor * base**j)).astype(np.float32)).astype(np.float64)
-        angle = np.maximum(at.one_pass.positions, 0)[..., None] * inverse
-        return np.cos(angle).astype(at.ops.dtype), np.sin(angle).astype(at.ops.dtype)
-
-    return turned(places)
-
-
-def with_table(form: str) -> dict[str, Rule]:
-    """Rotate by cosines and sines in a narrower format."""
-
-    def places(at: Context):
-        cos, sin = (ROUND[form](x.astype(np.float32)).astype(at.ops.dtype) for x in at.places())
-        return cos, sin
-
-    return turned(places)
+    return {ROPE[0]: lambda at: turned(at, *at.places(positions=at.one_pass.positions + n))}
 
 
 def norms(gain: Callable[[np.ndarray], np.ndarray] = lambda w: w, eps: float | None = None) -> dict[str, Rule]:

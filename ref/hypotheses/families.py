@@ -9,6 +9,7 @@ from ref.hypotheses.hypothesis import Family
 from ref.hypotheses.norms import NORM_FAMILIES
 from ref.hypotheses.orders import ORDERS
 from ref.hypotheses.rotation import ROTATIONS
+from ref.hypotheses.rotation_formats import ROTATION_FORMATS
 from ref.hypotheses.scales import SCALES
 from ref.hypotheses.visible import SEEN
 
@@ -16,6 +17,7 @@ FAMILIES: tuple[Family, ...] = (
     *SCALES,
     *NORM_FAMILIES,
     *ROTATIONS,
+    *ROTATION_FORMATS,
     *FOREIGN,
     *SEEN,
     *CACHE,

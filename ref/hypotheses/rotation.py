@@ -1,4 +1,4 @@
-"""The rotary embedding: positions, base, factor, and the formats that its frequencies and tables were rounded to.
+"""The rotary embedding: positions, base and factor.
 
 With z the complex number of a pair (x_j + i x_{j + H/2}), a rotation multiplies by exp(i p f_j). What a dump has beside
 what went in therefore tells p and f: C[t, j] = sum over heads of conj(z_in) z_out turns by p_t f_j.
@@ -6,42 +6,32 @@ what went in therefore tells p and f: C[t, j] = sum over heads of conj(z_in) z_o
 
 import itertools
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 
 from ref.emulate.context import Context
-from ref.emulate.operands import ROUND
-from ref.emulate.text_rules import LAYER
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
 from ref.hypotheses.numbers import recognised
+from ref.model.taps import row_of
+from ref.mutants.rotation import ROPE, turned
 
-ROTATED = (LAYER + "attn.q_rope", LAYER + "attn.k_rope")
-HALF, FITS, GOOD = (
-    0.5,
-    0.9,
-    0.98,
-)  # of all that could be explained: worth running, and beyond what another position gives
+# of all that could be explained: worth a closer fit, worth running, and beyond what another position gives
+HALF, FITS, GOOD = 0.5, 0.9, 0.98
 MOST_POSITIONS, MOST_TOKENS = 16_384, 512  # that are tried, and for which
 
 
-def source(at: Context) -> np.ndarray:
-    """Return what is rotated."""
-    return at["attn.q_norm" if at.tap.endswith("q_rope") else "attn.k_norm"]
-
-
-def turned(at: Context, positions: np.ndarray, base: float | None = None, factor: float | None = None) -> np.ndarray:
+def _turned(at: Context, positions: np.ndarray, base: float | None = None, factor: float | None = None) -> np.ndarray:
     """Rotate by positions as they are, negative ones too."""
     own_base, own_factor = at.config.rope(at.layer)
     table = at.ops.table(positions, at.config.head_dim, base or own_base, own_factor if factor is None else factor)
-    return at.ops.rotate(source(at), *table)
+    return turned(at, *table)
 
 
 class _Turns:
     """C[t, j], and how well positions and frequencies explain it."""
 
     def __init__(self, clue: Clue):
-        x = clue.input("attn.q_norm" if clue.tap.endswith("q_rope") else "attn.k_norm")[0]
+        x = clue.input(row_of(clue.tap).inputs[0])[0]
         half = x.shape[-1] // 2
         inside, out = (z[..., :half] + 1j * z[..., half:] for z in (x, clue.value[0]))
         self.tokens = clue.tokens()
@@ -82,7 +72,7 @@ def _positions(clue: Clue) -> Iterator[Hypothesis]:
     if by and fits > FITS:
         which = "queries" if clue.tap.endswith("q_rope") else "keys"
         what = f"Positions of {which} are {abs(by)} too {'large' if by > 0 else 'small'}."
-        rule = {clue.group: lambda at: turned(at, at.one_pass.positions + by)}
+        rule = {clue.group: lambda at: _turned(at, at.one_pass.positions + by)}
         yield Hypothesis(mutant_of("positions_shifted", what, rule), (Parameter("n", by, None, 0),), 1)
     if len(turns.tokens) <= MOST_TOKENS and fits < GOOD:
         yield from _of_tokens(clue, turns)
@@ -100,7 +90,7 @@ def _of_tokens(clue: Clue, turns: _Turns) -> Iterator[Hypothesis]:
     runs = np.flatnonzero(np.diff(apart)) + 1
     words = _in_runs(apart, turns.tokens, [0, *runs.tolist(), len(apart)])
     rule = {
-        clue.group: lambda at: turned(
+        clue.group: lambda at: _turned(
             at, whole if whole.shape == at.one_pass.positions.shape else at.one_pass.positions
         )
     }
@@ -162,12 +152,12 @@ def _both(clue: Clue, turns: _Turns) -> Iterator[Hypothesis]:
 
 def _climb(turns: _Turns, start: float, frequencies) -> tuple[float, float, float]:
     """Refine the logarithm of a number by Newton's method on what is explained: (number, share, standard error)."""
-    u, h = np.log(start), 1e-6
+    u, h = np.log(start), 1e-4
     share = lambda u: turns.fit(turns.positions, frequencies(np.exp(u)))  # noqa: E731
     at = share(u)
     for _ in range(40):
-        left, right = share(u - h * 100), share(u + h * 100)
-        slope, curve = (right - left) / (200 * h), (right - 2 * at + left) / (100 * h) ** 2
+        left, right = share(u - h), share(u + h)
+        slope, curve = (right - left) / (2 * h), (right - 2 * at + left) / h**2
         step = -slope / curve if curve < 0 else np.sign(slope) * 1e-3
         step = float(np.clip(step, -0.02, 0.02))
         while abs(step) > 1e-13 and share(u + step) < at:
@@ -190,57 +180,13 @@ def _rotary(
     what = f"The rotation's {name} in a {kind} layer is {value:.6g}, not {right:.6g}."
     what = what if factor is None else f"{what[:-1]}, and the factor {factor:g}."
     numbers = {name: value} | ({} if factor is None else {"factor": factor})
-    rule = {clue.group: lambda at: turned(at, np.maximum(at.one_pass.positions, 0), **numbers)}
+    rule = {clue.group: lambda at: _turned(at, np.maximum(at.one_pass.positions, 0), **numbers)}
     return Hypothesis(
         mutant_of(f"rotary_{name}", what, rule), (Parameter(name, value, None if near else stderr, right, words),), 1
     )
 
 
-def _formats(clue: Clue) -> Iterator[Hypothesis]:
-    """Round frequencies, angles or the table to a narrower format."""
-    for kind in ("bfloat16", "float16"):
-        for name, what, change in (
-            ("rotary_frequencies_rounded", "The rotation's frequencies are rounded", _rounded_frequencies),
-            ("rotary_angles_rounded", "The rotation's angles are rounded", _rounded_angles),
-            ("rotary_table_rounded", "Cosines and sines are rounded", _rounded_table),
-        ):
-            rule = {clue.group: partial(_turned_by, change=change, rounded=ROUND[kind])}
-            mutant = mutant_of(name, f"{what} to {kind}.", rule)
-            yield Hypothesis(mutant, (Parameter("format", kind, None, "float32"),), 0)
-
-
-def _turned_by(at, change, rounded):
-    return at.ops.rotate(source(at), *change(at, rounded))
-
-
-def _angles(at, frequencies) -> np.ndarray:
-    return np.maximum(at.one_pass.positions, 0)[..., None] * frequencies
-
-
-def _frequencies(at) -> np.ndarray:
-    base, factor = at.config.rope(at.layer)
-    return (base ** (-np.arange(at.config.head_dim // 2) * 2.0 / at.config.head_dim) / factor).astype(np.float32)
-
-
-def _table_of(at, angles):
-    return np.cos(angles).astype(at.ops.dtype), np.sin(angles).astype(at.ops.dtype)
-
-
-def _rounded_frequencies(at, rounded):
-    return _table_of(at, _angles(at, rounded(_frequencies(at)).astype(np.float64)))
-
-
-def _rounded_angles(at, rounded):
-    angles = _angles(at, _frequencies(at).astype(np.float64))
-    return _table_of(at, rounded(angles.astype(np.float32)).astype(np.float64))
-
-
-def _rounded_table(at, rounded):
-    return tuple(rounded(x.astype(np.float32)).astype(at.ops.dtype) for x in at.places())
-
-
 ROTATIONS = (
-    Family("positions", frozenset(ROTATED), _positions),
-    Family("rotary base and factor", frozenset(ROTATED), _base, tokens=3),
-    Family("formats of the rotation", frozenset(ROTATED), _formats),
+    Family("positions", frozenset(ROPE), _positions),
+    Family("rotary base and factor", frozenset(ROPE), _base, tokens=3),
 )

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ref.emulate.context import Context
 from ref.emulate.text_rules import LAYER, NORMS
+from ref.model.taps import row_of
 from ref.mutants.base import TapMutant, everywhere
 from ref.mutants.needs import Needs
 from ref.ops.rounding import bfloat16_values
@@ -10,17 +12,19 @@ from ref.ops.rounding import bfloat16_values
 ROPE = (LAYER + "attn.q_rope", LAYER + "attn.k_rope")
 
 
-def _x(at):
-    return at["attn.q_norm" if at.tap.endswith("q_rope") else "attn.k_norm"]
+def unrotated(at: Context) -> np.ndarray:
+    """Return what a tap of `ROPE` is the rotation of."""
+    return at[row_of(at.tap).inputs[0]]
 
 
-def _turn(at, *places):
-    return at.ops.rotate(_x(at), *places)
+def turned(at: Context, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
+    """Rotate by other cosines and sines, [B, T, H/2]."""
+    return at.ops.rotate(unrotated(at), cos, sin)
 
 
 def _interleaved(at):
     cos, sin = (t[:, :, None] for t in at.places())
-    x = _x(at)
+    x = unrotated(at)
     even, odd = x[..., 0::2], x[..., 1::2]
     out = np.empty_like(x)
     out[..., 0::2], out[..., 1::2] = even * cos - odd * sin, odd * cos + even * sin
@@ -29,39 +33,39 @@ def _interleaved(at):
 
 def _swapped(at):
     local, other = at.config.rope_base_local, at.config.rope_base_global
-    return _turn(at, *at.places(base=local if at.config.is_global(at.layer) else other))
+    return turned(at, *at.places(base=local if at.config.is_global(at.layer) else other))
 
 
 def _factor_everywhere(at):
-    return _turn(at, *at.places(factor=at.config.rope_factor if at.config.rope_factor != 1 else 8.0))
+    return turned(at, *at.places(factor=at.config.rope_factor if at.config.rope_factor != 1 else 8.0))
 
 
 def _shifted(by):
-    return lambda at: _turn(at, *at.places(positions=at.one_pass.positions + by))
+    return lambda at: turned(at, *at.places(positions=at.one_pass.positions + by))
 
 
 def _coarse(at):
     rounded = bfloat16_values(np.maximum(at.one_pass.positions, 0).astype(np.float32))
-    return _turn(at, *at.places(positions=rounded))
+    return turned(at, *at.places(positions=rounded))
 
 
 def _restart(at):
     """Positions of a cached pass begin at 0 again; of a first pass there is no difference."""
-    return _turn(at, *at.places(positions=np.maximum(at.one_pass.positions - at.one_pass.cached, 0)))
+    return turned(at, *at.places(positions=np.maximum(at.one_pass.positions - at.one_pass.cached, 0)))
 
 
 def _ring(at):
     """Positions are those of slots in a ring of W."""
-    return _turn(at, *at.places(positions=at.one_pass.positions % at.config.window))
+    return turned(at, *at.places(positions=at.one_pass.positions % at.config.window))
 
 
 def _with_pads(at):
-    return _turn(at, *at.places(positions=at.one_pass.cached + np.arange(at.one_pass.ids.shape[1])[None]))
+    return turned(at, *at.places(positions=at.one_pass.cached + np.arange(at.one_pass.ids.shape[1])[None]))
 
 
 def _backwards(at):
     cos, sin = at.places()
-    return _turn(at, cos, -sin)
+    return turned(at, cos, -sin)
 
 
 def _angles(at, exponent):
@@ -69,14 +73,14 @@ def _angles(at, exponent):
     base, factor = at.config.rope(at.layer)
     j = np.arange(at.config.head_dim // 2)
     angle = np.maximum(at.one_pass.positions, 0)[..., None] / (factor * base ** exponent(j, at.config.head_dim))
-    return _turn(at, np.cos(angle).astype(at.ops.dtype), np.sin(angle).astype(at.ops.dtype))
+    return turned(at, np.cos(angle).astype(at.ops.dtype), np.sin(angle).astype(at.ops.dtype))
 
 
 def _half(at):
     """Only the first half of the pairs is rotated."""
     cos, sin = (t.copy() for t in at.places())
     cos[..., cos.shape[-1] // 2 :], sin[..., sin.shape[-1] // 2 :] = 1, 0
-    return _turn(at, cos, sin)
+    return turned(at, cos, sin)
 
 
 def _before_norm(at):
@@ -103,19 +107,19 @@ ROTATION_MUTANTS = [
         name="rope_local_base_everywhere",
         what="Every layer has the base 10,000.",
         needs=Needs(position=2, global_layer=True),
-        rules=everywhere(ROPE, lambda at: _turn(at, *at.places(base=1e4))),
+        rules=everywhere(ROPE, lambda at: turned(at, *at.places(base=1e4))),
     ),
     TapMutant(
         name="rope_global_base_everywhere",
         what="Every layer has the base 1,000,000.",
         needs=Needs(position=2, local_layer=True),
-        rules=everywhere(ROPE, lambda at: _turn(at, *at.places(base=1e6))),
+        rules=everywhere(ROPE, lambda at: turned(at, *at.places(base=1e6))),
     ),
     TapMutant(
         name="rope_factor_missing",
         what="Global layers' angles are not divided by 8.",
         needs=Needs(sizes=("4B", "12B", "27B"), global_layer=True),
-        rules=everywhere(ROPE, lambda at: _turn(at, *at.places(factor=1.0))),
+        rules=everywhere(ROPE, lambda at: turned(at, *at.places(factor=1.0))),
     ),
     TapMutant(
         name="rope_factor_everywhere",
@@ -127,7 +131,7 @@ ROTATION_MUTANTS = [
         name="rope_factor_inverse",
         what="Angles are multiplied by 8.",
         needs=Needs(position=2),
-        rules=everywhere(ROPE, lambda at: _turn(at, *at.places(factor=1 / 8))),
+        rules=everywhere(ROPE, lambda at: turned(at, *at.places(factor=1 / 8))),
     ),
     TapMutant(
         name="rope_positions_from_one",
@@ -175,13 +179,13 @@ ROTATION_MUTANTS = [
         name="rope_missing",
         what="Queries and keys are not rotated.",
         needs=Needs(position=1),
-        rules=everywhere(ROPE, _x),
+        rules=everywhere(ROPE, unrotated),
     ),
     TapMutant(
         name="rope_queries_only",
         what="Keys are not rotated, or are cached before they are.",
         needs=Needs(position=1),
-        rules={LAYER + "attn.k_rope": _x},
+        rules={LAYER + "attn.k_rope": unrotated},
     ),
     TapMutant(
         name="rope_exponent_half",
@@ -205,6 +209,6 @@ ROTATION_MUTANTS = [
         name="rope_before_norm",
         what="Queries and keys are rotated before their norm.",
         needs=Needs(note="gains that vary inside a pair"),
-        rules=everywhere((LAYER + "attn.q_norm", LAYER + "attn.k_norm"), _before_norm) | everywhere(ROPE, _x),
+        rules=everywhere((LAYER + "attn.q_norm", LAYER + "attn.k_norm"), _before_norm) | everywhere(ROPE, unrotated),
     ),
 ]
