@@ -8,6 +8,7 @@ import numpy as np
 from ref.diagnosis.evidence import Evidence
 from ref.emulate.graph import RULES
 from ref.hypotheses.hypothesis import Clue, Hypothesis, Parameter, mutant_of
+from ref.hypotheses.spans import in_spans
 from ref.measure.distance import distance_of
 from ref.measure.measure_logits import some_columns
 from ref.model.taps import row_of
@@ -117,8 +118,7 @@ def _rows_of_vocabulary(clue: Clue, which: list[int]) -> list[int]:
 
 
 def _ranges(numbers: list[int]) -> str:
-    parts = np.split(np.array(numbers), np.flatnonzero(np.diff(numbers) > 1) + 1)
-    said = [f"{p[0]}..{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts]
+    said = in_spans(numbers)
     return ", ".join(said[:5]) + (f" and {len(said) - 5} more" if len(said) > 5 else "")
 
 

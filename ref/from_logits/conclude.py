@@ -9,6 +9,7 @@ from ref.emulate.arithmetic import TRUTH
 from ref.from_logits.candidates import Candidate
 from ref.from_logits.score import Score, in_floors, squares
 from ref.from_logits.trial import Trial, Tried, worst
+from ref.hypotheses.spans import in_spans
 from ref.measure.floor import LIMIT
 
 FINALISTS, SHOWN = 8, 10
@@ -164,15 +165,4 @@ def label(candidate: Candidate) -> str:
     if candidate.layers is None:
         return candidate.name
     noun = "layer" if len(candidate.layers) == 1 else "layers"
-    return f"{candidate.name} in {noun} {spans(sorted(candidate.layers))}"
-
-
-def spans(layers: list[int]) -> str:
-    """Write layers, neighbours as a span: `0-4, 6, 8-10`."""
-    parts: list[list[int]] = []
-    for layer in layers:
-        if parts and layer == parts[-1][1] + 1:
-            parts[-1][1] = layer
-        else:
-            parts.append([layer, layer])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+    return f"{candidate.name} in {noun} {', '.join(in_spans(sorted(candidate.layers), '-'))}"

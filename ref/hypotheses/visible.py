@@ -7,6 +7,7 @@ import numpy as np
 from ref.emulate.context import as_seen
 from ref.emulate.text_rules import LAYER
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
+from ref.hypotheses.spans import in_spans
 from ref.measure.measure_tap import Measured
 from ref.measure.pass_runs import PassRuns
 
@@ -84,9 +85,7 @@ def _described(one_pass, seen, right, query, key, tap) -> Iterator[Hypothesis]:
 
 
 def _ranges(numbers: np.ndarray) -> str:
-    cuts = np.flatnonzero(np.diff(numbers) > 1) + 1
-    parts = np.split(numbers, cuts)
-    said = [f"{p[0]}..{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts]
+    said = in_spans(numbers.tolist())
     return ", ".join(said[:4]) + (", ..." if len(said) > 4 else "")
 
 

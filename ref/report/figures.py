@@ -1,11 +1,11 @@
 """Numbers as the reports write them: multiples of the floor, values with their errors, layers, counts."""
 
-import itertools
 import math
 import re
 from collections.abc import Iterable
 from typing import Any
 
+from ref.hypotheses.spans import spans_of
 from ref.model.taps import tap_group, tap_names
 
 DIFFERS = "differs"  # of a value that is exact: how many floors that is cannot be said
@@ -106,15 +106,9 @@ def with_error(value: float, stderr: float | None) -> str:
 
 def runs_of(numbers: Iterable[int], most: int = 6) -> str:
     """Write ascending integers as ranges: `0..4, 6, 8`; what is beyond `most` of them is counted."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1] = [ranges[-1][0], number]
-        else:
-            ranges.append([number])
-    # two neighbours are no range
-    parts = [[str(n) for n in one] if one[-1] - one[0] < 2 else [f"{one[0]}..{one[-1]}"] for one in ranges]
-    said = list(itertools.chain.from_iterable(parts))
+    said: list[str] = []
+    for first, last in spans_of(numbers):  # two neighbours are no range
+        said += [f"{first}..{last}"] if last - first > 1 else map(str, range(first, last + 1))
     return ", ".join(said[:most]) + (f" and {len(said) - most} more" if len(said) > most else "")
 
 
