@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ref.diagnosis.evidence import mutated
+from ref.diagnosis.find_arithmetic import involves
 from ref.emulate.context import as_seen
 from ref.emulate.one_pass import Unknown
 from ref.emulate.stages import Stage, prepare_stage, stages_of, taps_of
@@ -13,7 +14,7 @@ from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import fitted
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
-from ref.model.taps import row_of, tap_group
+from ref.model.taps import row_of
 from ref.mutants import tap_mutants
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ def contradictions(
     Returns:
         name -> number of contradictions.
     """
-    judged = {one.place: one for one in findings if one.verdict != "undetermined" and not one.span}
+    judged = {one.place: one for one in findings if one.verdict != "undetermined" and _is_one_step(one)}
     mutants = {name: tap_mutants()[name] for name in names}
     groups = {group for mutant in mutants.values() for group in mutant.rules}
     count = dict.fromkeys(names, 0)
     for pass_runs in all_runs:
         for stage in stages_of(pass_runs.one_pass):
-            taps = [tap for tap in taps_of(stage, True, True) if tap_group(tap) in groups]
-            here = [tap for tap in taps if (pass_runs.number, tap) in judged and tap != "text.logits"]
+            taps = [tap for tap in taps_of(stage, True, True) if (pass_runs.number, tap) in judged]
+            here = [tap for tap in taps if involves(judged[pass_runs.number, tap], groups) and tap != "text.logits"]
             if not here:
                 continue
             _enter(pass_runs, stage, prepare_stage(loaded, stage, held, np.float64))
@@ -53,11 +54,16 @@ def contradictions(
                     continue
                 for name, mutant in mutants.items():
                     finding = judged[pass_runs.number, tap]
-                    shows = tap_group(tap) in mutant.rules and _shows(pass_runs, mutant, finding, truth)
+                    shows = involves(finding, mutant.rules) and _shows(pass_runs, mutant, finding, truth)
                     count[name] += shows != (finding.verdict == "bug")
             for one in all_runs:  # those of earlier passes have made their keys
                 one.forget()
     return count
+
+
+def _is_one_step(finding: TapFinding) -> bool:
+    """Tell whether one operation made a tap: attention that is fused is one."""
+    return all(one.endswith(("attn.scores", "attn.probs")) for one in finding.span)
 
 
 def _enter(pass_runs: PassRuns | None, stage: Stage, weights: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ref.diagnosis.behind import BEHIND, behind
 from ref.diagnosis.evidence import (
     CLOSE,
     Evidence,
@@ -135,6 +136,8 @@ class Diagnoses:
         there = prepared(pass_runs, tap)
         mutants = [one for one in candidates(tap, found.finding.span) if one.name in self.known]
         several = [Hypothesis(one) for one in mutants]
+        # what lies behind a tap is fitted by many runs: the number of another layer may do
+        several += [one for one in self.seen if one.family == BEHIND]
         evidence = ranked(
             one for one in side_by_side(lambda one: compare_hypothesis(there, one, tap, found), several) if one
         )
@@ -156,6 +159,10 @@ class Diagnoses:
             return evidence
         evidence = self._families(there, tap, found, evidence)
         clue = clue_at(there, tap, found, self.passes)
+        if clue is not None and found.finding.span and not (evidence and evidence[0].explains):
+            self.tried.families[BEHIND] = None
+            several = self._drawn(BEHIND, lambda: behind(clue, found.finding.span))
+            evidence = ranked([*evidence, *(one for one in self._run(there, several, tap, found) if one)])
         if clue is not None and not (evidence and evidence[0].explains):
             evidence = ranked([*evidence, *self._parts(clue, evidence)])
         return evidence

@@ -65,6 +65,10 @@ class Context(NamedTuple):
         """Tell whether the tap's value is the dump's, or has been computed already."""
         return self.is_given(name) or self.prefix + name in self.run.memo
 
+    def passes_through(self, *names: str) -> None:
+        """Take note of operations that this one does inside, without their values: a mistake may be in any of them."""
+        self.run.inputs[self.tap] |= dict.fromkeys(self.prefix + name for name in names)
+
     def is_mutated(self, *names: str) -> bool:
         """Tell whether a mutant stands in the place of one of these operations."""
         return any(self.run.is_mutated(self.prefix + name) for name in names)

@@ -57,6 +57,7 @@ def scores_of(at: Context, q: np.ndarray | None = None, scale: float | None = No
 def _mix(at: Context):
     k, v, origin = at.keys()
     if not (at.is_given("attn.scores") or at.is_known("attn.probs") or at.is_mutated("attn.scores", "attn.probs")):
+        at.passes_through("attn.scores", "attn.probs")
         return at.ops.attend(at["attn.q_rope"], k, v, at.seen(k.shape[1], origin), at.config.query_scale)
     probs = at["attn.probs"]
     keys = min(probs.shape[-1], v.shape[1])  # what only one of them holds is too old to be seen

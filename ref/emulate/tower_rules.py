@@ -53,6 +53,7 @@ def vision_scale(at: Context) -> float:
 def _vision_mix(at: Context):
     if at.is_given("attn.scores") or at.is_known("attn.probs") or at.is_mutated("attn.scores", "attn.probs"):
         return at.ops.mix(at["attn.probs"], at["attn.v"])
+    at.passes_through("attn.scores", "attn.probs")
     return at.ops.attend(at["attn.q"], at["attn.k"], at["attn.v"], _vision_seen(at), vision_scale(at))
 
 

@@ -1,13 +1,17 @@
 """Fitting the number of a mistake: from its grid by secants, each step one run more."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
+from ref.from_logits.candidates import Candidate
 from ref.from_logits.families import FAMILIES, HORIZON, WINDOW
 from ref.from_logits.parameters import Family, candidate_of
+from ref.from_logits.runs import Text
 from ref.from_logits.score import squares
-from ref.from_logits.trial import Trial, Tried
+from ref.from_logits.trial import Measures, Tried
 from ref.hypotheses.hypothesis import Parameter
 from ref.measure.projection import dots_of, spread_of
 
@@ -16,7 +20,27 @@ NEAR = 0.05  # share that a number of the grid must explain, or point along, so 
 FAR = 10.0  # floors between two points that a slope is taken from
 FINE = 1e-6  # of the number, relative: below it float32 tells no more
 ROUND = 2e-3  # relative: a round number so near is tried in the place of the fitted one
+REACHES = frozenset({"window", "horizon"})  # whose number is how many keys a query sees
 BY_NAME = {(one.name, one.kind): one for one in [*FAMILIES, WINDOW, HORIZON]}
+
+
+class Trials(Protocol):
+    """What candidates are tried on: a whole model's output, or one tap."""
+
+    text: Text
+    measures: Measures
+
+    def tell(self, total: int) -> None:
+        """Say that so many candidates more are to be tried."""
+        ...
+
+    def onset(self, model: np.ndarray) -> int | None:
+        """Return the position of the first token that a model has otherwise; None where it is not known."""
+        ...
+
+    def try_all(self, candidates: Sequence[Candidate]) -> list[Tried]:
+        """Run candidates and score them, in their order."""
+        ...
 
 
 @dataclass
@@ -38,7 +62,7 @@ class _Fit:
         self.points[self.place(tried.candidate.parameters[0].value)] = tried
 
 
-def fitted(trial: Trial, tried: list[Tried]) -> list[Tried]:
+def fitted(trial: Trials, tried: list[Tried]) -> list[Tried]:
     """Fit the numbers of the families that come near.
 
     Args:
@@ -87,17 +111,18 @@ def family_key(tried: Tried) -> tuple[str, str]:
     return next(key for key in keys if f" {key[1]} layers" in tried.candidate.mutant.what)
 
 
-def _best(trial: Trial, fit: _Fit) -> float:
+def _best(trial: Trials, fit: _Fit) -> float:
     """Return the place of the point that leaves least of the fitted half."""
     measures = trial.measures
     return min(fit.points, key=lambda at: squares(measures.value, fit.points[at].model, measures.halves.fitted))
 
 
-def _next(trial: Trial, fit: _Fit) -> float | None:
+def _next(trial: Trials, fit: _Fit) -> float | None:
     """Return where to look next: a secant step from the best point; None where it is found."""
     measures, best = trial.measures, _best(trial, fit)
     if fit.family.scale == "integer":
-        return _between(fit, best)
+        end = _end(trial, fit)
+        return end if end else _between(fit, best)
     here = fit.points[best].model
     others = [(place, one.model) for place, one in fit.points.items() if place != best]
     wanted = fit.family.wanted(trial.text.passes[0].config)
@@ -114,8 +139,18 @@ def _next(trial: Trial, fit: _Fit) -> float | None:
     if not np.isfinite(step) or abs(step) < FINE:
         return None
     most = 2 * abs(place - best)
+    # what lies beyond a neighbour is worse than it: the best is between
+    gaps = [abs(at - best) for at, _ in others if (at - best) * step > 0]
+    most = min([most, *(gap / 2 for gap in gaps)])
     step = float(np.clip(step, -most, most))
     return best + step if best + step not in fit.points else None
+
+
+def _end(trial: Trials, fit: _Fit) -> float | None:
+    """Return where a window ends: one that is wider is right up to there; None where no point tells a new place."""
+    first = {place: trial.onset(one.model) for place, one in fit.points.items()}
+    ends = {float(at) for place, at in first.items() if at and at < place} - set(fit.points)
+    return max(ends, default=None) if fit.family.name in REACHES else None
 
 
 def _between(fit: _Fit, best: float) -> float | None:
@@ -130,7 +165,7 @@ def _between(fit: _Fit, best: float) -> float | None:
     return float(round((low + high) / 2))
 
 
-def _rounded(trial: Trial, best: list[tuple[_Fit, float]]) -> list[tuple[_Fit, float]]:
+def _rounded(trial: Trials, best: list[tuple[_Fit, float]]) -> list[tuple[_Fit, float]]:
     """Take a round number where it leaves no more: people write 25, not 24.9998."""
     config, noise = trial.text.passes[0].config, float(trial.measures.noise.sum(where=trial.measures.halves.fitted))
     rounds = [(fit, float(f"{fit.value(place):.2g}"), place) for fit, place in best if fit.family.scale != "integer"]
@@ -151,13 +186,18 @@ def _is_near(fit: _Fit, value: float, place: float) -> bool:
     return 0 < abs(value - fitted_value) <= ROUND * abs(fitted_value) and (value > 0 or fit.family.scale == "linear")
 
 
-def _with_error(trial: Trial, fit: _Fit, place: float) -> Tried:
+def _with_error(trial: Trials, fit: _Fit, place: float) -> Tried:
     """Return a point with the standard error of its number, from the point nearest to it."""
     one = fit.points[place]
     where, noise = trial.measures.halves.fitted, float(trial.measures.noise.sum(where=trial.measures.halves.fitted))
-    # two points nearer to each other than float32's noise tell nothing of a slope
-    others = [at for at, found in fit.points.items() if squares(found.model, one.model, where) > FAR**2 * noise]
-    if not others or fit.family.scale == "integer":
+    if fit.family.scale == "integer":
+        return one
+    # two points nearer to each other than float32's noise tell nothing of a slope; the farthest of those tell most
+    away = {at: squares(found.model, one.model, where) for at, found in fit.points.items() if at != place}
+    others = [at for at, square in away.items() if square > FAR**2 * noise] or sorted(away, key=lambda at: away[at])[
+        -1:
+    ]
+    if not others:
         return one
     other = min(others, key=lambda at: abs(at - place))
     value, here, there = (x[where] for x in (trial.measures.value, one.model, fit.points[other].model))

@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ref.from_logits.candidates import Candidate, catalogue, of_one_kind, of_one_layer
 from ref.from_logits.conclude import conclude, is_explained, ranked
 from ref.from_logits.families import FAMILIES, HORIZON, WINDOW
@@ -81,7 +79,7 @@ def _all_layers(
 ) -> list[Tried]:
     """Try what is made in all layers; the numbers that come near are fitted."""
     config = trial.text.passes[0].config
-    grid = [one for family in families for one in grid_of(family, config, _onset(trial))]
+    grid = [one for family in families for one in grid_of(family, config, trial.onset(trial.measures.truth))]
     trial.tell(len(some) + len(grid))
     named, numbers = first.try_all(some), first.try_all(grid)
     if say:
@@ -114,18 +112,6 @@ def _on_all_tokens(trial: Trial, first: Trial, found: list[Tried]) -> list[Tried
     loud = [one for one in ranked(found) if not first.measures.is_silent(one.model)]
     right = sum(is_explained(one.score) for one in loud)
     return trial.try_all([one.candidate for one in loud[: right + LISTED if right else KEPT]])
-
-
-def _onset(trial: Trial) -> int | None:
-    """Return the position of the first token that is off, where each before it is known to be right."""
-    known, measures = trial.answer.known[0], trial.measures
-    rows = len(known.rows)
-    with np.errstate(all="ignore"):
-        error = np.square(measures.value - measures.truth).sum(axis=1, where=measures.known)[:rows]
-    noise = measures.noise.sum(axis=1, where=measures.known)[:rows]
-    bad = np.flatnonzero(error > 25 * np.maximum(noise, np.median(noise)))
-    whole = rows > 1 and bool((np.diff(known.rows) == 1).all())
-    return int(known.rows[bad[0]]) if whole and bad.size and bad[0] > 0 else None
 
 
 def _is_explained(found: list[Tried]) -> bool:

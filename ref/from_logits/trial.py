@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MANY = 128  # tokens beyond which three valid runs make the floor, not six
 AT_ONCE = 64  # candidates that go through the model together: they hold their layer's values meanwhile
+OFF = 25.0  # times its noise, both squared, that a row is off by
 ROWS, SEEN = 4, 4.0  # of a beginning: tokens that must be known in it, and floors that they must be off
 
 
@@ -114,6 +115,13 @@ class Trial:
         """Say that so many candidates more are to be tried."""
         self.total += total
 
+    def onset(self, model: np.ndarray) -> int | None:
+        """Return the position of the first token that a model has otherwise; None where not each token is known."""
+        rows = self.answer.known[0].rows
+        first = first_off(self.measures, model, len(rows))
+        whole = len(rows) > 1 and bool((np.diff(rows) == 1).all())
+        return int(rows[first]) if whole and first else None
+
     def try_all(self, candidates: Sequence[Candidate]) -> list[Tried]:
         """Run candidates and score them, in their order; some go through the model together."""
         found = []
@@ -125,6 +133,21 @@ class Trial:
             if self.progress:
                 self.progress(self.done, max(self.total, self.done))
         return found
+
+
+def first_off(measures: Measures, model: np.ndarray, rows: int) -> int | None:
+    """Return the first row of an answer that a model has otherwise, beyond noise; None where it has all.
+
+    Args:
+        measures: the answer, [R, C].
+        model: [R, C] what a candidate gives.
+        rows: how many to look at.
+    """
+    with np.errstate(all="ignore"):
+        error = np.square(measures.value - model).sum(axis=1, where=measures.known)[:rows]
+    noise = measures.noise.sum(axis=1, where=measures.known)[:rows]
+    bad = np.flatnonzero(error > OFF * np.maximum(noise, np.median(noise)))
+    return int(bad[0]) if bad.size else None
 
 
 def worst(truth: np.ndarray, valid: Sequence[np.ndarray], known: np.ndarray) -> np.ndarray:
