@@ -7,12 +7,11 @@ import numpy as np
 
 from ref.diagnosis.evidence import beside
 from ref.emulate.arithmetic import TRUTH
-from ref.emulate.context import join_heads, split_heads
 from ref.emulate.graph import RULES
 from ref.emulate.operands import ROUND
 from ref.emulate.text_rules import NORMS, norm_eps, norm_input
 from ref.hypotheses.change import Change
-from ref.hypotheses.products import PRODUCTS, Made
+from ref.hypotheses.products import PRODUCTS, Made, own_product
 from ref.measure.distance import Distance, distance_of
 from ref.measure.floor import LIMIT, Floor
 from ref.measure.measure_tap import Measured, fitted
@@ -72,11 +71,7 @@ def _with_rounded_weights(at, made: Made) -> np.ndarray:
     by = rows[:, None] * columns[None]
     rounded = ROUND[at.one_pass.held if at.one_pass.held in ROUND else "bfloat16"]
     weight = rounded((weight * by).astype(np.float32)).astype(np.float64) / by
-    x = at[made.source]
-    heads = at.run.value(at.tap).shape[2] if at.run.value(at.tap).ndim == 4 else 0
-    bias = at.vector(made.field + "_bias") if hasattr(at.weights, made.field + "_bias") else None
-    y = at.ops.linear(join_heads(x) if x.ndim == 4 else x, weight, bias)
-    return split_heads(y, heads) if heads else y
+    return own_product(at, at[made.source], weight)
 
 
 def own_weights(kept: Kept) -> dict[str, Any]:

@@ -11,7 +11,17 @@ from ref.emulate.context import join_heads
 from ref.emulate.text_rules import NORMS, norm_eps, norm_input
 from ref.emulate.tower_rules import VISION_NORMS
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
-from ref.hypotheses.products import GAINS, PRODUCTS, bias_of, held_values, layers_of, product_rule, screen_of, values_of
+from ref.hypotheses.products import (
+    GAINS,
+    PRODUCTS,
+    bias_of,
+    held_values,
+    layers_of,
+    own_product,
+    product_rule,
+    screen_of,
+    values_of,
+)
 
 NEAR, HALF = 0.5, 0.7  # share of a tap that may be left with the right weights; of what the second best leaves
 PARTS, CLEAR = 64, 0.1  # into which a sum is cut; how near 0 or 1 a part's share must be
@@ -125,8 +135,7 @@ def _split_sum(clue: Clue) -> Iterator[Hypothesis]:
     made = PRODUCTS[clue.group]
     x = clue.input(made.source)
     heads = x.shape[2] if x.ndim == 4 else 0
-    flat = (join_heads(x) if heads else x).reshape(len(clue.valid), -1)[clue.valid]
-    y = clue.value.reshape(len(clue.valid), -1)[clue.valid]
+    flat, y = (z.reshape(len(clue.valid), -1)[clue.valid] for z in (x, clue.value))
     screen = screen_of(clue)
     layer = layers_of(clue)[clue.layer]
     weight = values_of(clue, getattr(layer, made.field), screen.rows)
@@ -162,21 +171,16 @@ def _shares(x: np.ndarray, y: np.ndarray, weight: np.ndarray, cuts: np.ndarray) 
 
 
 def _missing_parts(clue: Clue, made, lost: np.ndarray, heads: int) -> Hypothesis:
-    field, kept = made.field, (~lost).astype(np.float64)
+    kept = (~lost).astype(np.float64)
     places = np.flatnonzero(lost)
     whole = len(places) == places[-1] - places[0] + 1
     words = f"{places[0]}..{places[-1]}" if whole else f"{len(places)} of {len(lost)}, from {places[0]} on"
 
     def rule(at):
-        x = at[made.source]
-        x = join_heads(x) if x.ndim == 4 else x
-        bias = getattr(at.weights, field + "_bias", None)
-        added = {} if bias is None else {"bias": at.vector(field + "_bias")}
-        return at.ops.linear(x * kept.astype(at.ops.dtype), getattr(at.weights, field), **added)
+        return own_product(at, join_heads(at[made.source]) * kept.astype(at.ops.dtype))
 
-    what = f"The sum over the inputs of {field} lacks channels {words}" + (
-        ": whole heads." if heads else ": a shard or chunk."
-    )
+    kind = "whole heads" if heads else "a shard or chunk"
+    what = f"The sum over the inputs of {made.field} lacks channels {words}: {kind}."
     parameters = (
         Parameter("axis", "input"),
         Parameter("start", int(places[0])),
@@ -204,11 +208,7 @@ def _heads_of_input(clue: Clue, made, x, y, weight, heads: int) -> Iterator[Hypo
         return
 
     def rule(at):
-        bias = getattr(at.weights, made.field + "_bias", None)
-        added = {} if bias is None else {"bias": at.vector(made.field + "_bias")}
-        return at.ops.linear(
-            join_heads(np.take(at[made.source], order, axis=2)), getattr(at.weights, made.field), **added
-        )
+        return own_product(at, np.take(at[made.source], order, axis=2))
 
     words = ", ".join(f"{m} takes {order[m]}" for m in np.flatnonzero(order != np.arange(heads))[:6])
     mutant = mutant_of(

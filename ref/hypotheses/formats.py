@@ -6,13 +6,22 @@ from functools import partial
 import ml_dtypes
 import numpy as np
 
-from ref.emulate.context import join_heads, split_heads
+from ref.emulate.context import join_heads
 from ref.emulate.one_pass import as_held
 from ref.emulate.operands import LARGEST_FLOAT8, ROUND, to_float8, to_float16
 from ref.emulate.text_rules import LAYER, NORMS, norm_eps, norm_input
 from ref.emulate.tower_rules import TOWER
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
-from ref.hypotheses.products import PRODUCTS, bias_of, held_values, layers_of, product_rule, screen_of, values_of
+from ref.hypotheses.products import (
+    PRODUCTS,
+    bias_of,
+    held_values,
+    in_heads,
+    layers_of,
+    product_rule,
+    screen_of,
+    values_of,
+)
 from ref.ops.rounding import bfloat16_values
 
 HALF = 0.6  # share of an error that may be left on a few outputs to be worth a run
@@ -136,15 +145,13 @@ def _sums(clue: Clue) -> Iterator[Hypothesis]:
     left, kind, size = min(found)
     if left > HALF:
         return
-    heads, held = clue.value.shape[2] if clue.value.ndim == 4 else 0, clue.there.one_pass.held
+    held = clue.there.one_pass.held
 
     def rule(at):
-        x = at[made.source]
-        x = join_heads(x) if x.ndim == 4 else x
+        x = join_heads(at[made.source])
         values = np.asarray(held_values(layer, made.field, held), at.ops.dtype)
         y = in_blocks(x.reshape(-1, x.shape[-1]), values, size, ROUND[kind]) + bias
-        y = y.astype(at.ops.dtype).reshape(*x.shape[:-1], -1)
-        return split_heads(y, heads) if heads else y
+        return in_heads(at, y.astype(at.ops.dtype).reshape(*x.shape[:-1], -1))
 
     words = f"blocks of {size}" if size < weight.shape[1] else "one block"
     mutant = mutant_of("accumulated_in", f"The sum is kept in {kind}, rounded after {words}.", {clue.group: rule})

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ref.emulate.context import Rule, join_heads, split_heads
+from ref.emulate.context import Context, Rule, join_heads, split_heads
+from ref.emulate.graph import RULES
 from ref.emulate.one_pass import as_held
 from ref.emulate.text_rules import LAYER, NORMS
 from ref.emulate.tower_rules import TOWER, VISION_NORMS
 from ref.hypotheses.hypothesis import Clue
+from ref.model.taps import row_of, tap_group
 from ref.ops.linear import take_rows
 
 ROWS, TOKENS = 96, 24  # of a weight and of a pass that a screening takes
@@ -22,20 +24,17 @@ class Made(NamedTuple):
     field: str  # of the layer's parameters
 
 
+_MADE = {
+    "attn.q": Made("attn.pre_norm", "q"),
+    "attn.k": Made("attn.pre_norm", "k"),
+    "attn.v": Made("attn.pre_norm", "v"),
+    "attn.out": Made("attn.mix", "attn_out"),
+    "ffn.gate": Made("ffn.pre_norm", "gate"),  # the tower has none
+    "ffn.up": Made("ffn.pre_norm", "up"),
+    "ffn.out": Made("ffn.act", "down"),
+}
 PRODUCTS: dict[str, Made] = {
-    LAYER + "attn.q": Made("attn.pre_norm", "q"),
-    LAYER + "attn.k": Made("attn.pre_norm", "k"),
-    LAYER + "attn.v": Made("attn.pre_norm", "v"),
-    LAYER + "attn.out": Made("attn.mix", "attn_out"),
-    LAYER + "ffn.gate": Made("ffn.pre_norm", "gate"),
-    LAYER + "ffn.up": Made("ffn.pre_norm", "up"),
-    LAYER + "ffn.out": Made("ffn.act", "down"),
-    TOWER + "attn.q": Made("attn.pre_norm", "q"),
-    TOWER + "attn.k": Made("attn.pre_norm", "k"),
-    TOWER + "attn.v": Made("attn.pre_norm", "v"),
-    TOWER + "attn.out": Made("attn.mix", "attn_out"),
-    TOWER + "ffn.up": Made("ffn.pre_norm", "up"),
-    TOWER + "ffn.out": Made("ffn.act", "down"),
+    part + name: made for part in (LAYER, TOWER) for name, made in _MADE.items() if part + name in RULES
 }
 GAINS: dict[str, str] = {group: field for group, (_, field) in (NORMS | VISION_NORMS).items()}
 
@@ -79,9 +78,7 @@ class Screen(NamedTuple):
 
 def screen_of(clue: Clue) -> Screen:
     """Take tokens and outputs evenly out of a product."""
-    made = PRODUCTS[clue.group]
-    x = clue.input(made.source)
-    x = join_heads(x) if x.ndim == 4 else x
+    x = clue.input(PRODUCTS[clue.group].source)
     x, y, t = (z.reshape(len(clue.valid), -1)[clue.valid] for z in (x, clue.value, clue.truth))
     some = np.unique(np.linspace(0, len(x) - 1, min(len(x), TOKENS)).astype(int))
     rows = np.unique(np.linspace(0, y.shape[1] - 1, min(y.shape[1], ROWS)).astype(int))
@@ -96,15 +93,37 @@ def product_rule(clue: Clue, weight: Callable[[], np.ndarray], bias: np.ndarray)
         weight: makes [O, I] floats.
         bias: [O]; zeros are left out.
     """
-    made, heads = PRODUCTS[clue.group], clue.value.shape[2] if clue.value.ndim == 4 else 0
+    source = PRODUCTS[clue.group].source
 
-    def rule(at):
-        x = at[made.source]
-        x = join_heads(x) if x.ndim == 4 else x
-        y = at.ops.linear(x, weight().astype(at.ops.dtype), bias.astype(at.ops.dtype) if bias.any() else None)
-        return split_heads(y, heads) if heads else y
+    def rule(at: Context) -> np.ndarray:
+        added = bias.astype(at.ops.dtype) if bias.any() else None
+        return in_heads(at, at.ops.linear(join_heads(at[source]), weight().astype(at.ops.dtype), added))
 
     return rule
+
+
+def own_product(at: Context, x: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Make a product from another input with the tap's own weight and bias, or with another weight.
+
+    Args:
+        at: the tap, one of `PRODUCTS`.
+        x: [B, T, I], or [B, T, N, H] whose heads are joined.
+        weight: [O, I]; None takes its own.
+    """
+    field = PRODUCTS[tap_group(at.tap)].field
+    bias = at.vector(field + "_bias") if getattr(at.weights, field + "_bias", None) is not None else None
+    own = getattr(at.weights, field) if weight is None else weight
+    return in_heads(at, at.ops.linear(join_heads(x), own, bias))
+
+
+def in_heads(at: Context, y: np.ndarray) -> np.ndarray:
+    """View the outputs of a product as the heads that its tap has; as they are where it has none."""
+    axes = row_of(at.tap).axes.split()
+    if axes[-1] != "H":
+        return y
+    if at.tap.startswith("vision."):
+        return split_heads(y, at.vision.heads)
+    return split_heads(y, at.config.kv_heads if "K" in axes else at.config.query_heads)
 
 
 def held_values(layer: Any, field: str, held: str, transposed: bool = False) -> np.ndarray:

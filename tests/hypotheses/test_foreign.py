@@ -6,7 +6,7 @@ from support.caused import LOCAL, in_heads, normed, only_cause, product, report_
 
 from ref.emulate.text_rules import LAYER
 
-OUT, DOWN = LAYER + "attn.out", LAYER + "ffn.out"
+Q, OUT, DOWN = LAYER + "attn.q", LAYER + "attn.out", LAYER + "ffn.out"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,17 @@ def test_a_chunk_of_the_inputs_that_a_sum_lacks(start, stop):
     cause = only_cause(report_of({DOWN: rule}, LOCAL))
     assert cause["mutant"] == "part_missing"
     assert values_of(cause) == {"axis": "input", "start": start, "stop": stop}
+
+
+def test_a_chunk_of_the_inputs_that_a_sum_into_heads_lacks():
+    def rule(at):
+        x = at["attn.pre_norm"].copy()
+        x[..., 17:26] = 0
+        return in_heads(product(x, at.weights.q))
+
+    cause = only_cause(report_of({Q: rule}, LOCAL))
+    assert cause["mutant"] == "part_missing"
+    assert values_of(cause) == {"axis": "input", "start": 17, "stop": 26}
 
 
 def test_a_shard_of_heads_that_is_missing():
