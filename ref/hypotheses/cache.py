@@ -63,11 +63,10 @@ def _pattern(held: np.ndarray, cached: int) -> tuple[str, Parameter, str]:
                 Parameter("n", by, None, 0),
                 f"rows lie {abs(by)} slots {'later' if by > 0 else 'earlier'}, turned around",
             )
-        for part in (cached,):
-            if 1 < part < size and by < part and np.array_equal(held, [*np.roll(own[:part], by), *own[part:]]):
-                by = by if by <= part // 2 else by - part
-                words = f"the first {part} rows are turned around by {abs(by)} slots"
-                return "cache_rolled_by", Parameter("n", by, None, 0), words
+        if by < cached < size and np.array_equal(held, [*np.roll(own[:cached], by), *own[cached:]]):
+            by = by if by <= cached // 2 else by - cached
+            words = f"the first {cached} rows are turned around by {abs(by)} slots"
+            return "cache_rolled_by", Parameter("n", by, None, 0), words
     lost = np.flatnonzero(held == -2)
     if len(lost) and (held[held != -2] == own[held != -2]).all() and len(lost) == lost[-1] + 1:
         kept = size - len(lost)

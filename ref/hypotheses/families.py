@@ -4,6 +4,7 @@ from ref.hypotheses.batch_rows import BATCH_ROWS
 from ref.hypotheses.cache import CACHE
 from ref.hypotheses.factors import FACTORS
 from ref.hypotheses.foreign import FOREIGN
+from ref.hypotheses.format_steps import FORMAT_STEPS
 from ref.hypotheses.formats import FORMATS
 from ref.hypotheses.hypothesis import Family
 from ref.hypotheses.norms import NORM_FAMILIES
@@ -22,6 +23,7 @@ FAMILIES: tuple[Family, ...] = (
     *SEEN,
     *CACHE,
     *FORMATS,
+    *FORMAT_STEPS,
     *ORDERS,
     *BATCH_ROWS,
     *FACTORS,

@@ -11,6 +11,7 @@ from ref.emulate.context import join_heads
 from ref.emulate.text_rules import NORMS, norm_eps, norm_input
 from ref.emulate.tower_rules import VISION_NORMS
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
+from ref.hypotheses.norms import without_gain
 from ref.hypotheses.products import (
     GAINS,
     PRODUCTS,
@@ -90,8 +91,7 @@ def _gains(clue: Clue) -> Iterator[Hypothesis]:
     field = GAINS[clue.group]
     own = np.asarray(getattr(clue.there.local.weights, field), np.float64)
     t, y = (clue.by_token(x).reshape(-1, len(own)) for x in (clue.truth, clue.value))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        normed = np.where(np.abs(plus + own) > 1e-6, t / (plus + own), 0)
+    normed = without_gain(t, plus + own)
     square = np.sum(normed * normed, axis=0)
     some = square > 0  # of a gain of 0 nothing can be read
     if not some.any() or clue.group in VISION_NORMS:

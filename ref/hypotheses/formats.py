@@ -1,4 +1,4 @@
-"""A number format inside an operation: of weights, of a sum, of a variance, of softmax."""
+"""A number format inside a product: of its weights, of its sum."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,8 +9,6 @@ import numpy as np
 from ref.emulate.context import join_heads
 from ref.emulate.one_pass import as_held
 from ref.emulate.operands import LARGEST_FLOAT8, ROUND, to_float8, to_float16
-from ref.emulate.text_rules import LAYER, NORMS, norm_eps, norm_input
-from ref.emulate.tower_rules import TOWER
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
 from ref.hypotheses.products import (
     PRODUCTS,
@@ -167,93 +165,7 @@ def in_blocks(x: np.ndarray, weight: np.ndarray, size: int, rounded: Callable) -
     return total.astype(np.float64)
 
 
-def _variances(clue: Clue) -> Iterator[Hypothesis]:
-    """Form the mean square of a norm in a narrow format, in the usual ways."""
-    for kind in ("bfloat16", "float16"):
-        for way, words in _WAYS.items():
-            rule = {clue.group: lambda at, kind=kind, way=way: _norm_in(at, ROUND[kind], way)}
-            mutant = mutant_of("variance_rounded", f"In the norm {words.format(kind=kind)}.", rule)
-            yield Hypothesis(mutant, (Parameter("format", kind, None, "float32"), Parameter("way", way)), 0)
-
-
-_WAYS = {
-    "input": "the row, its squares and their mean are rounded to {kind}",
-    "all": "every step is rounded to {kind}",
-    "sum": "the mean square is gathered in {kind}, 32 terms at a time",
-    "mean": "the mean square is rounded to {kind}",
-    "squares": "squares, mean and inverse root are rounded to {kind}",
-    "root": "the inverse root is rounded to {kind}",
-    "normed": "the normalised row is rounded to {kind} before the gain",
-}
-
-
-def _norm_in(at, rounded, way: str):
-    x = row = norm_input(at).astype(np.float32)
-    gain = at.vector(NORMS[_group(at.tap)][1]).astype(np.float32)
-    eps = np.float32(norm_eps(at))
-    f = rounded
-    row = f(x) if way == "input" else row
-    if way == "sum":
-        total = np.zeros((*x.shape[:-1], 1), np.float32)
-        squares = f(x * x)
-        for start in range(0, x.shape[-1], 32):
-            total = f(total + f(squares[..., start : start + 32].sum(-1, keepdims=True, dtype=np.float32)))
-        mean = total / np.float32(x.shape[-1])
-    else:
-        mean = np.mean(
-            f(row * row) if way in ("all", "squares", "input") else x * x, axis=-1, keepdims=True, dtype=np.float32
-        )
-    mean = f(mean) if way in ("all", "mean", "squares", "input") else mean
-    inverse = 1 / np.sqrt(f(mean + eps) if way == "all" else mean + eps)
-    inverse = f(inverse) if way in ("all", "root", "squares") else inverse
-    normed = f(x * inverse) if way in ("all", "normed") else x * inverse
-    out = f(normed * f(1 + gain)) if way == "all" else normed * (1 + gain)
-    return at.ops.round(out.astype(at.ops.dtype))
-
-
-def _group(tap: str) -> str:
-    from ref.model.taps import tap_group
-
-    return tap_group(tap)
-
-
-def _softmax(clue: Clue) -> Iterator[Hypothesis]:
-    for kind in ("bfloat16", "float16"):
-        for way, words in _SOFTMAX.items():
-            rule = {clue.group: lambda at, kind=kind, way=way: _softmax_in(at, ROUND[kind], way)}
-            mutant = mutant_of("softmax_rounded", words.format(kind=kind).capitalize() + ".", rule)
-            yield Hypothesis(mutant, (Parameter("format", kind, None, "float32"), Parameter("way", way)), 0)
-
-
-_SOFTMAX = {
-    "input": "scores are rounded to {kind} before softmax",
-    "all": "softmax runs in {kind}",
-    "ends": "scores and weights are rounded to {kind}",
-    "output": "weights are rounded to {kind}",
-    "sum": "the sum of weights is kept in {kind}",
-}
-
-
-def _softmax_in(at, rounded, way: str):
-    scores = at["attn.scores"]
-    scores = rounded(scores.astype(np.float32)) if way in ("input", "all", "ends") else scores.astype(np.float32)
-    if at.tap.startswith("vision."):
-        seen = np.ones(scores.shape, bool)
-    else:
-        seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])[:, None]
-    scores = np.where(seen, scores, -np.inf)
-    top = scores.max(axis=-1, keepdims=True)
-    weights = np.exp(rounded(scores - top) if way == "all" else scores - top)
-    weights = rounded(weights) if way == "all" else weights
-    total = weights.sum(-1, keepdims=True, dtype=np.float32)
-    total = rounded(total) if way in ("all", "sum") else total
-    out = weights / total
-    return at.ops.round((rounded(out) if way in ("all", "ends", "output") else out).astype(at.ops.dtype))
-
-
 FORMATS = (
     Family("format of weights", frozenset(PRODUCTS), _weights),
     Family("format of sums", frozenset(PRODUCTS), _sums),
-    Family("format of a variance", frozenset(NORMS), _variances),
-    Family("format of softmax", frozenset({LAYER + "attn.probs", TOWER + "attn.probs"}), _softmax),
 )

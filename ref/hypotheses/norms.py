@@ -25,6 +25,12 @@ def input_of(clue: Clue) -> np.ndarray:
     return clue.input((NORMS | VISION_NORMS)[clue.group][0])
 
 
+def without_gain(rows: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Divide a norm's rows, [tokens, D], by what it multiplied them with, [D]; 0 where that was next to 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.abs(factor) > 1e-6, rows / factor, 0)
+
+
 def _epsilon(clue: Clue) -> Iterator[Hypothesis]:
     """Read epsilon off each row's size: (ms + wrong) / (ms + right) is the square of truth over value."""
     x = clue.by_token(input_of(clue)).reshape(-1, clue.value.shape[-1])
@@ -63,8 +69,7 @@ def _offset(clue: Clue) -> Iterator[Hypothesis]:
     field = NORMS[clue.group][1]
     gain = np.asarray(getattr(clue.there.local.weights, field), np.float64)
     t, y = (clue.by_token(x).reshape(-1, len(gain)) for x in (clue.truth, clue.value))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        normed = np.where(np.abs(1 + gain) > 1e-6, t / (1 + gain), 0)
+    normed = without_gain(t, 1 + gain)
     square = float(np.vdot(normed, normed))
     if not square:
         return

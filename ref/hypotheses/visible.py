@@ -34,22 +34,20 @@ def seen_hypotheses(there: PassRuns, tap: str, found: Measured) -> Iterator[Hypo
     past = seen & (ago >= 0)
     if not past.any():
         return
-    layer = int(tap.split(".")[2])
     reach = int(ago[past].max()) + 1
     windowed = (ago < reach) & (ago >= 0) & (key[None] >= one_pass.first[0][one_pass.valid][:, None])
     block = right & (ago < 0)
     if np.array_equal(seen, windowed | (block & (ago > -reach))) or np.array_equal(seen, windowed | block):
-        kind = "global" if one_pass.config.is_global(layer) else "local"
-        own = one_pass.config.window_of(layer)
-        name = "horizon" if kind == "global" else "window"
-        what = f"A {kind} layer sees {reach} keys, not {'all' if own is None else own}."
-        rule = {VISIBLE: lambda at: _windowed(at, reach)}
-        yield Hypothesis(mutant_of(name, what, rule), (Parameter("n", reach, None, own),), 1)
+        yield _of_reach(reach, one_pass.config.window_of(int(tap.split(".")[2])))
     yield from _described(one_pass, seen, right, query, key, tap)
 
 
-def _windowed(at, reach: int):
-    return at.one_pass.visible(at.layer, window=reach)
+def _of_reach(reach: int, own: int | None) -> Hypothesis:
+    """Return the mistake of a layer whose queries see so many keys; `own` is its window, None of a global one."""
+    name, kind = ("horizon", "global") if own is None else ("window", "local")
+    what = f"A {kind} layer sees {reach} keys, not {'all' if own is None else own}."
+    rule = {VISIBLE: lambda at: at.one_pass.visible(at.layer, window=reach)}
+    return Hypothesis(mutant_of(name, what, rule), (Parameter("n", reach, None, own),), 1)
 
 
 def _described(one_pass, seen, right, query, key, tap) -> Iterator[Hypothesis]:
@@ -105,12 +103,7 @@ def _through_probs(clue: Clue) -> Iterator[Hypothesis]:
     own = one_pass.config.window_of(clue.layer)
     if reach == (own or 0) or reach >= one_pass.total:
         return
-    kind = "global" if own is None else "local"
-    what = f"A {kind} layer sees {reach} keys, not {'all' if own is None else own}."
-    rule = {VISIBLE: lambda at: _windowed(at, reach)}
-    yield Hypothesis(
-        mutant_of("horizon" if own is None else "window", what, rule), (Parameter("n", reach, None, own),), 1
-    )
+    yield _of_reach(reach, own)
 
 
 SEEN = (Family("what is seen", frozenset({LAYER + "attn.probs"}), _through_probs),)
