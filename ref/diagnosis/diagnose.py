@@ -21,7 +21,6 @@ from ref.diagnosis.evidence import (
 )
 from ref.diagnosis.simple_fits import fits_of
 from ref.diagnosis.subsets import few_for_parts, parts_at
-from ref.emulate.context import Rule
 from ref.emulate.one_pass import Unknown
 from ref.errors import one_line
 from ref.hypotheses.families import families_at
@@ -238,9 +237,3 @@ class Diagnoses:
         with np.errstate(all="ignore"):
             more = fits_of(found.value, found.truth, found.floor, tap, found.finding.local_ratio or 0.0)
         return [fit | {"tap": tap, "pass": pass_runs.number} for fit in more]
-
-
-def planted_rules(diagnosis: Diagnosis, evidence: Evidence) -> dict[str, Rule]:
-    """Return tap -> rule of what explains a tap: there, and on the way to it as far as the dump does not show it."""
-    taps = (diagnosis.finding.tap, *diagnosis.finding.span)
-    return {tap: evidence.mutant.rules[tap_group(tap)] for tap in taps if tap_group(tap) in evidence.mutant.rules}

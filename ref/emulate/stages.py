@@ -1,9 +1,11 @@
 """Stages: pieces of the model whose weights are in memory at one time. The judge goes stage by stage."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import DTypeLike
 
+from ref.emulate.arithmetic import Arithmetic
 from ref.emulate.one_pass import OnePass, prepare
 from ref.model.tap_rows import LAYER_TAPS, MERGED, VISION_LAYER_TAPS, VISION_TAPS
 
@@ -33,6 +35,14 @@ def stages_of(one_pass: OnePass) -> list[Stage]:
     tower = [Stage("vision.start"), *tower, Stage("vision.end")] if see else []
     layers = [Stage("layer", i, i == one_pass.layers - 1) for i in range(one_pass.layers)]
     return [*tower, Stage("embed"), *layers, Stage("final"), Stage("logits")]
+
+
+_ORDER = ("vision.start", "vision.layer", "vision.end", "embed", "layer", "final", "logits")
+
+
+def in_order(stages: Iterable[Stage]) -> list[Stage]:
+    """List the stages of several passes, each once, in the order of execution."""
+    return sorted(set(stages), key=lambda stage: (_ORDER.index(stage.name), stage.layer or 0))
 
 
 def taps_of(stage: Stage, cached: bool, images: bool) -> list[str]:
@@ -66,6 +76,18 @@ def prepare_stage(loaded: "Loaded", stage: Stage, held: str, dtype: DTypeLike) -
     """
     weights = stage_weights(loaded, stage)
     return weights if stage.name in ("embed", "logits") else prepare(weights, held, dtype)
+
+
+def weights_for(loaded: "Loaded", stage: Stage, held: str, arithmetic: Arithmetic) -> Any:
+    """Return the weights of a stage as an arithmetic wants them: as floats of its dtype, or as they lie in their file.
+
+    Args:
+        loaded, stage, held: as `prepare_stage`.
+        arithmetic: of the runs.
+    """
+    if arithmetic.by_weight:
+        return stage_weights(loaded, stage)
+    return prepare_stage(loaded, stage, held, arithmetic.dtype)
 
 
 def stage_weights(loaded: "Loaded", stage: Stage) -> Any:

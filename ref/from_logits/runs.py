@@ -10,7 +10,7 @@ import numpy as np
 from ref.emulate.arithmetic import TRUTH, Arithmetic
 from ref.emulate.graph import Run
 from ref.emulate.one_pass import OnePass, Unknown
-from ref.emulate.stages import Stage, prepare_stage, stage_weights, stages_of
+from ref.emulate.stages import Stage, stages_of, weights_for
 from ref.from_logits.candidates import Candidate
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import left_by
@@ -99,7 +99,7 @@ def run_all(
     placed: dict[int, _Runs] = {}
     stages = _stages(text)
     for number, stage in enumerate(stages):
-        weights = _weights(loaded, stage, text.passes[0].held, arithmetic)
+        weights = weights_for(loaded, stage, text.passes[0].held, arithmetic)
         for place, candidate in [item for item in waiting if item[1].starts_at(stage)]:
             placed[place] = _Runs(text, arithmetic, candidate)
             placed[place].know(model)
@@ -121,9 +121,3 @@ def run_all(
 def _stages(text: Text) -> list[Stage]:
     longest = max((stages_of(one) for one in text.passes), key=len)
     return [stage for stage in longest if stage.name != "logits"]
-
-
-def _weights(loaded: "Loaded", stage: Stage, held: str, arithmetic: Arithmetic) -> Any:
-    if arithmetic.by_weight:
-        return stage_weights(loaded, stage)
-    return prepare_stage(loaded, stage, held, arithmetic.dtype)

@@ -10,12 +10,10 @@ from ref.dump.opened import Dump
 from ref.judge.advice import Advice
 from ref.judge.causes import causes_in
 from ref.judge.judgement import Judgement, known_taps, possible_taps
-from ref.measure.floor import LIMIT, SMALL
+from ref.measure.floor import DRIFT, SMALL
 from ref.measure.tap_finding import TapFinding
 from ref.mutants import tap_mutants
 from ref.weights.resolve import Loaded
-
-DRIFT = 2 * LIMIT  # floors that what is inherited may be off by while every operation matches
 
 
 def count_taps(opened: Dump, judged: Judgement) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ref.emulate.stages import Stage, prepare_stage, stage_weights, stages_of, taps_of
+from ref.emulate.stages import Stage, in_order, prepare_stage, stage_weights, stages_of, taps_of
 from ref.measure.measure_logits import measure_logits
 from ref.measure.measure_printed import measure_partial
 from ref.measure.measure_tap import Measured, measure_tap
@@ -40,7 +40,7 @@ def walk(all_runs: list[PassRuns], loaded: "Loaded", held: str, listen: Listener
         Measured, one a tap and pass; in the order of stages, not of passes.
     """
     chains = [(chain, set(_stages(chain))) for chain in chains_of(all_runs)]
-    for stage in sorted(set().union(*(stages for _, stages in chains)), key=_place):
+    for stage in in_order(stage for _, stages in chains for stage in stages):
         here = [chain for chain, stages in chains if stage in stages]
         wide = prepare_stage(loaded, stage, held, np.float64)
         by_weight = all_runs[0].owns[0].arithmetic.by_weight
@@ -93,13 +93,6 @@ def _stages(chain: list[PassRuns]) -> list[Stage]:
 
     Each pass goes through all of them: a tap of a later pass needs what the earlier ones make on the way to it.
     """
-    stages = sorted(set().union(*(stages_of(pass_runs.one_pass) for pass_runs in chain)), key=_place)
+    stages = in_order(stage for pass_runs in chain for stage in stages_of(pass_runs.one_pass))
     last = max((i for i, stage in enumerate(stages) if any(_taps(pass_runs, stage) for pass_runs in chain)), default=-1)
     return stages[: last + 1]
-
-
-_ORDER = ("vision.start", "vision.layer", "vision.end", "embed", "layer", "final", "logits")
-
-
-def _place(stage: Stage):
-    return _ORDER.index(stage.name), stage.layer or 0

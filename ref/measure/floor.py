@@ -12,6 +12,7 @@ from ref.model.taps import row_of
 STEP = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # of neighbours, relative
 FLOAT64 = 5e-11  # the truth itself is float64; it agrees with the witness's to twice this
 WORST = 2 / 3  # of a worst token or channel: its limit is 3
+DRIFT = 2 * LIMIT  # floors that what is inherited may be off by while every operation matches
 SMALL = "smaller than rounding noise at each value, found over all together"  # of a mistake in a tap within the limit
 
 
