@@ -41,6 +41,8 @@ class Bases:
 
     def parents(self, pass_runs: PassRuns, tap: str, span: tuple[str, ...]) -> list[Kept]:
         """List the values in another basis that a tap was made from."""
+        if not self.kept:
+            return []
         names: set[str] = set()
         for one in (tap, *span):
             names |= set(pass_runs.local.inputs.get(one, {})) | usual_inputs(one)

@@ -117,7 +117,8 @@ class Diagnoses:
         group = tap_group(tap)
         evidence: list[Evidence] = []
         if found.floor is not None and found.value is not None and self.vain[group] < WHOLE:
-            evidence = self._as_before(pass_runs, tap, found) or self._everything(pass_runs, tap, found)
+            there = prepared(pass_runs, tap)
+            evidence = self._as_before(there, tap, found) or self._everything(there, tap, found)
         explained = bool(evidence) and evidence[0].explains
         self.vain[group] += not explained
         fits = [] if explained or found.truth is None or found.value is None else self._fits(pass_runs, tap, found)
@@ -130,9 +131,8 @@ class Diagnoses:
                 self.known.setdefault(one.hypothesis.family if one.hypothesis else one.mutant.name)
         return told
 
-    def _as_before(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence]:
+    def _as_before(self, there: PassRuns, tap: str, found: Measured) -> list[Evidence]:
         """Try what explained other taps; nothing where it does not explain this one."""
-        there = prepared(pass_runs, tap)
         mutants = [one for one in candidates(tap, found.finding.span) if one.name in self.known]
         several = [Hypothesis(one) for one in mutants]
         # what lies behind a tap is fitted by many runs: the number of another layer may do
@@ -148,10 +148,9 @@ class Diagnoses:
         fitted = best.hypothesis
         return evidence if fitted is None or any(fitted.agrees(one) for one in self.seen) else []
 
-    def _everything(self, pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence]:
-        evidence = evidence_at(pass_runs, tap, found)
+    def _everything(self, there: PassRuns, tap: str, found: Measured) -> list[Evidence]:
+        evidence = evidence_at(there, tap, found)
         self.tried.catalogue |= {one.mutant.name for one in evidence}
-        there = prepared(pass_runs, tap)
         if evidence and evidence[0].explains and evidence[0].left <= LIMIT:
             if len(evidence[0].mutant.rules) > 1:  # half of an exchange is another mistake
                 return self._families(there, tap, found, evidence, only=HALVES)

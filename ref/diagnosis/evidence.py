@@ -178,14 +178,13 @@ def evidence_at(pass_runs: PassRuns, tap: str, found: Measured) -> list[Evidence
     """Run every mutant that could explain a tap; the best first.
 
     Args:
-        pass_runs: the pass, while its runs hold the tap's inputs.
+        pass_runs: of `prepared`, while its runs hold the tap's inputs.
         tap: its name.
         found: what was measured there.
 
     Returns:
         Evidence of each mutant that changes something there.
     """
-    pass_runs = prepared(pass_runs, tap)
     mutants = candidates(tap, found.finding.span)
     several = side_by_side(lambda one: compare_with(pass_runs, one, tap, found), mutants)
     return ranked(one for one in several if one)

@@ -40,7 +40,10 @@ def _foreign(clue: Clue) -> Iterator[Hypothesis]:
             if (number, field) == (clue.layer, made.field):
                 continue
             weight = values_of(clue, getattr(one, field), screen.rows)
-            for bias, whose in ((bias_of(clue, one, field), False), (own_bias, True)):
+            biases = [(own_bias, True)]
+            if made.field + "_bias" in one._fields:  # the text has none
+                biases.append((bias_of(clue, one, field), False))
+            for bias, whose in biases:
                 lefts.append((screen.left(weight, bias[screen.rows]), number, field, False, whose))
     if own.shape[0] == own.shape[1]:
         left = screen.left(values_of(clue, own).T[screen.rows], own_bias[screen.rows])
