@@ -12,6 +12,7 @@ from ref.hypotheses.orders import ORDERS
 from ref.hypotheses.rotation import ROTATIONS
 from ref.hypotheses.rotation_formats import ROTATION_FORMATS
 from ref.hypotheses.scales import SCALES
+from ref.hypotheses.split_sums import SPLIT_SUMS
 from ref.hypotheses.visible import SEEN
 
 FAMILIES: tuple[Family, ...] = (
@@ -20,6 +21,7 @@ FAMILIES: tuple[Family, ...] = (
     *ROTATIONS,
     *ROTATION_FORMATS,
     *FOREIGN,
+    *SPLIT_SUMS,
     *SEEN,
     *CACHE,
     *FORMATS,

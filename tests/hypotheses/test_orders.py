@@ -5,7 +5,7 @@ import pytest
 from support.caused import LOCAL, only_cause, report_of, right, values_of
 
 from ref.emulate.text_rules import LAYER
-from ref.hypotheses.orders import order_of, pattern_of
+from ref.hypotheses.permutations import order_of, pattern_of
 
 V, UP, GATE = LAYER + "attn.v", LAYER + "ffn.up", LAYER + "ffn.gate"
 
