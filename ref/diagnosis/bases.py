@@ -5,14 +5,23 @@ follows is judged on the undone values, up to the operation where it must cancel
 """
 
 from dataclasses import replace
-from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from ref.diagnosis.diagnose import Diagnosis
 from ref.diagnosis.evidence import Evidence
-from ref.diagnosis.kept import Kept, is_near, is_rounded_again, own_weights, undone, usual_inputs
+from ref.diagnosis.kept import (
+    Kept,
+    able_changes,
+    inherited_changes,
+    is_right_as_it_is,
+    is_rounded_again,
+    own_weights,
+    store,
+    undone,
+    usual_inputs,
+)
 from ref.emulate.graph import RULES
 from ref.emulate.text_rules import NORMS
 from ref.hypotheses.change import Change
@@ -21,7 +30,7 @@ from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured, measure_tap
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
-from ref.model.taps import layer_of, prefix_of, row_of, tap_group
+from ref.model.taps import layer_of, row_of, tap_group
 
 AGAIN = "within what weights cost that factors were folded into and that were rounded again"
 MUCH = 50  # times less than before is little, too: scales read off small gains are not exact
@@ -85,11 +94,11 @@ class Bases:
         if is_rounded_again(pass_runs, found, parents):
             self._cancel(parents, tap)
             return found._replace(finding=replace(found.finding, verdict="match", why=AGAIN), runs=())
-        changes = self._inherited(found, tap, parents)
+        changes = inherited_changes(found, tap, parents)
         if changes:
             return self._undo(pass_runs, self._child(pass_runs, tap, changes, parents, False))
-        if self._right_as_it_is(pass_runs, tap, parents):
-            able = self._able(found, tap, parents)
+        if is_right_as_it_is(pass_runs, tap, parents):
+            able = able_changes(found, tap, parents)
             if able:  # its own weights may have been forgotten: what follows tells
                 return self._undo(pass_runs, self._child(pass_runs, tap, able, parents, True))
             return self._refute(pass_runs, tap, parents)
@@ -110,7 +119,7 @@ class Bases:
 
     def _undo(self, pass_runs: PassRuns, kept: Kept) -> Measured:
         raw, axes = kept.raw, row_of(kept.tap).axes.split()
-        self._store(pass_runs, kept.tap, undone(raw, kept.changes, axes))
+        store(pass_runs, kept.tap, undone(raw, kept.changes, axes))
         self.kept[kept.number, kept.tap] = kept
         found = measure_tap(pass_runs, kept.tap)
         finding = found.finding
@@ -122,63 +131,12 @@ class Bases:
         self.made[kept.number, kept.tap] = finding
         return found._replace(finding=finding, runs=())
 
-    def _store(self, pass_runs: PassRuns, tap: str, stored: Any) -> None:
-        pass_runs.stored[tap] = stored
-        pass_runs.loaded.pop(tap, None)
-        for run in pass_runs.all_runs():
-            if run.is_given(tap):
-                for name in (tap, prefix_of(tap) + "history.k", prefix_of(tap) + "history.v"):
-                    run.memo.pop(name, None)
-
-    def _inherited(self, found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
-        """Return the changes of its inputs that a tap has as well."""
-        value, truth, floor = found.value, found.truth, found.floor
-        assert value is not None
-        assert truth is not None
-        assert floor is not None
-        several = self._able(found, tap, parents)
-        for count in range(1, len(several) + 1):
-            for changes in permutations(several, count):
-                undone = value.astype(np.float64)
-                for change in reversed(changes):
-                    undone = change.undo(undone, row_of(tap).axes.split())
-                if is_near(undone, truth, floor, tap):
-                    return changes
-        return ()
-
-    def _able(self, found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
-        """List the changes that a tap's axes can have."""
-        axes = row_of(tap).axes.split()
-        assert found.value is not None
-        if row_of(tap).op == "add":  # what is added to the stream is in the stream's basis
-            return ()
-        out: list[Change] = []
-        for parent in parents:
-            for change in parent.changes:
-                for one in (change, change.for_queries(found.value.shape, axes)):
-                    if one is None or not one.fits(found.value.shape, axes):
-                        continue
-                    if not any(one.same(other) for other in out):
-                        out.append(one)
-        return tuple(out[:4])
-
-    def _right_as_it_is(self, pass_runs: PassRuns, tap: str, parents: list[Kept]) -> bool:
-        """Tell whether a tap matches on the dump's own values, none of them undone."""
-        before = {one.tap: pass_runs.stored[one.tap] for one in parents}
-        for one in parents:
-            self._store(pass_runs, one.tap, one.raw)
-        try:
-            return measure_tap(pass_runs, tap).finding.verdict == "match"
-        finally:
-            for name, stored in before.items():
-                self._store(pass_runs, name, stored)
-
     def _refute(self, pass_runs: PassRuns, tap: str, parents: list[Kept]) -> Measured:
         """The next operation takes the values as they are: no basis, but a mistake where it began."""
         roots = frozenset().union(*(one.roots for one in parents))
         line = [one for key, one in self.kept.items() if key[0] == pass_runs.number and one.roots & roots]
         for one in line:
-            self._store(pass_runs, one.tap, one.raw)
+            store(pass_runs, one.tap, one.raw)
             del self.kept[one.number, one.tap]
         for one in line:
             found = measure_tap(pass_runs, one.tap)
@@ -199,9 +157,9 @@ class Bases:
                 scales = np.where(np.abs(gain) > LEAST, read / gain, 1.0)
             stored, before = pass_runs.stored[one.tap], measure_tap(pass_runs, tap).finding.local_ratio or 0.0
             change = Change(one.changes[0].axis, factor=scales)
-            self._store(pass_runs, one.tap, undone(one.raw, (change,), axes))
+            store(pass_runs, one.tap, undone(one.raw, (change,), axes))
             again = measure_tap(pass_runs, tap)
-            self._store(pass_runs, one.tap, stored)
+            store(pass_runs, one.tap, stored)
             if (again.finding.local_ratio or 0.0) <= max(LIMIT, before / MUCH):
                 if not one.inside:
                     self._blame_gain(one, scales)

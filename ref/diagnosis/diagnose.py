@@ -9,18 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ref.diagnosis.behind import BEHIND, behind
-from ref.diagnosis.evidence import (
-    CLOSE,
-    Evidence,
-    candidates,
-    classes_of,
-    compare_hypothesis,
-    evidence_at,
-    prepared,
-    ranked,
-)
+from ref.diagnosis.evidence import Evidence, candidates, compare_hypothesis, prepared
+from ref.diagnosis.ranking import CLOSE, classes_of, evidence_at, ranked
 from ref.diagnosis.simple_fits import fits_of
 from ref.diagnosis.subsets import few_for_parts, parts_at
+from ref.diagnosis.tried import Tried
 from ref.emulate.one_pass import Unknown
 from ref.errors import one_line
 from ref.hypotheses.families import families_at
@@ -67,32 +60,6 @@ class Diagnosis(NamedTuple):
         if best is None:
             return []
         return [one for one in self.evidence if one.explains and one.left <= CLOSE * max(1.0, best.left)]
-
-
-class Tried:
-    """What was tried, for the report."""
-
-    def __init__(self) -> None:
-        self.catalogue: set[str] = set()
-        self.families: dict[str, None] = {}
-        self.not_tried: dict[str, str] = {}
-        self.few: dict[str, int] = {}  # of what was not tried for want of tokens: how many it needs
-
-    def leave(self, family: str, why: str, tokens: int = 0) -> None:
-        """Take note of what was not tried at a tap, and why; `tokens` that it needs, if it is for want of them."""
-        self.not_tried.setdefault(family, why)
-        if tokens:
-            self.few[family] = tokens
-
-    @property
-    def tokens(self) -> int:
-        """Tell how many tokens a prompt needs for all that was not tried for want of them; 0 where none was."""
-        return max((count for family, count in self.few.items() if family not in self.families), default=0)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return a part of the report."""
-        rest = [{"family": name, "why": why} for name, why in self.not_tried.items() if name not in self.families]
-        return {"catalogue": len(self.catalogue), "families": list(self.families), "not_tried": rest}
 
 
 class Diagnoses:

@@ -1,6 +1,7 @@
 """A tap that a dump keeps in another basis: how it is brought out of it, and what its weights cost."""
 
 from functools import partial
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ref.hypotheses.change import Change
 from ref.hypotheses.products import PRODUCTS, Made, own_product
 from ref.measure.distance import Distance, distance_of
 from ref.measure.floor import LIMIT, Floor
-from ref.measure.measure_tap import Measured, fitted
+from ref.measure.measure_tap import Measured, fitted, measure_tap
 from ref.measure.pass_runs import PassRuns
 from ref.model.taps import prefix_of, row_of, tap_group
 
@@ -101,6 +102,62 @@ def undone(raw: Any, changes: tuple[Change, ...], axes: list[str]) -> Any:
     return raw._replace(read=read)
 
 
-def is_near(value: np.ndarray, truth: np.ndarray, floor: Floor, tap: str) -> bool:
+def store(pass_runs: PassRuns, tap: str, stored: Any) -> None:
+    """Put another tensor in the place of a dump's; what the runs made of the old one is dropped."""
+    pass_runs.stored[tap] = stored
+    pass_runs.loaded.pop(tap, None)
+    for run in pass_runs.all_runs():
+        if run.is_given(tap):
+            for name in (tap, prefix_of(tap) + "history.k", prefix_of(tap) + "history.v"):
+                run.memo.pop(name, None)
+
+
+def inherited_changes(found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
+    """Return the changes of its inputs that a tap has as well."""
+    value, truth, floor = found.value, found.truth, found.floor
+    assert value is not None
+    assert truth is not None
+    assert floor is not None
+    several = able_changes(found, tap, parents)
+    for count in range(1, len(several) + 1):
+        for changes in permutations(several, count):
+            moved = value.astype(np.float64)
+            for change in reversed(changes):
+                moved = change.undo(moved, row_of(tap).axes.split())
+            if _is_near(moved, truth, floor, tap):
+                return changes
+    return ()
+
+
+def able_changes(found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:
+    """List the changes that a tap's axes can have."""
+    axes = row_of(tap).axes.split()
+    assert found.value is not None
+    if row_of(tap).op == "add":  # what is added to the stream is in the stream's basis
+        return ()
+    out: list[Change] = []
+    for parent in parents:
+        for change in parent.changes:
+            for one in (change, change.for_queries(found.value.shape, axes)):
+                if one is None or not one.fits(found.value.shape, axes):
+                    continue
+                if not any(one.same(other) for other in out):
+                    out.append(one)
+    return tuple(out[:4])
+
+
+def _is_near(value: np.ndarray, truth: np.ndarray, floor: Floor, tap: str) -> bool:
     """Tell whether a value is the truth to noise."""
     return value.shape == truth.shape and floor.ratio(distance_of(value, truth, tap)) <= LIMIT
+
+
+def is_right_as_it_is(pass_runs: PassRuns, tap: str, parents: list[Kept]) -> bool:
+    """Tell whether a tap matches on the dump's own values, none of them undone."""
+    before = {one.tap: pass_runs.stored[one.tap] for one in parents}
+    for one in parents:
+        store(pass_runs, one.tap, one.raw)
+    try:
+        return measure_tap(pass_runs, tap).finding.verdict == "match"
+    finally:
+        for name, stored in before.items():
+            store(pass_runs, name, stored)

@@ -5,7 +5,8 @@ from typing import Any
 
 from ref.diagnosis.break_ties import contradictions
 from ref.diagnosis.diagnose import Diagnosis
-from ref.diagnosis.evidence import Evidence, conclusions
+from ref.diagnosis.evidence import Evidence
+from ref.diagnosis.ranking import conclusions
 from ref.dump.opened import Dump
 from ref.judge.advice import Advice
 from ref.judge.causes import causes_in
