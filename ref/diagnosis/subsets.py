@@ -8,7 +8,7 @@ import numpy as np
 from ref.diagnosis.evidence import Evidence
 from ref.emulate.graph import RULES
 from ref.hypotheses.hypothesis import Clue, Hypothesis, Parameter, mutant_of
-from ref.hypotheses.spans import in_spans
+from ref.hypotheses.lists import and_more, cut_off, in_spans
 from ref.measure.distance import distance_of
 from ref.measure.measure_logits import some_columns
 from ref.model.taps import row_of
@@ -16,7 +16,7 @@ from ref.mutants.base import TapMutant
 
 TRIED = 12  # mistakes whose parts are looked for: those that the error has most of
 FEWEST = 64  # values that a tap must have
-MOST_IDS = 6  # that are listed in words
+MOST_IDS, MOST_SPANS = 6, 5  # that are listed in words
 
 UNITS = {"T": "tokens", "P": "patches", "M": "soft tokens", "B": "images", "N": "heads", "K": "heads"}
 
@@ -97,13 +97,13 @@ def _described(clue: Clue, axis: int, letter: str, has: np.ndarray) -> Iterator[
         which = _rows_of_vocabulary(clue, which)
     name = UNITS.get(letter, "channels")
     runs = 1 + int(np.sum(np.diff(which) > 1))
-    words = f"{name} {_ranges(which)}"
+    words = f"{name} {and_more(in_spans(which), MOST_SPANS)}"
     if letter == "T" and clue.tap.startswith(("text.", "model.")):
         ids = clue.there.one_pass.ids[0]
         wrong, right = set(ids[has].tolist()), set(ids[~has & clue.valid].tolist())
         if not wrong & right:
             chosen = sorted(wrong)
-            listed = ", ".join(map(str, chosen[:MOST_IDS])) + (", ..." if len(chosen) > MOST_IDS else "")
+            listed = cut_off([str(one) for one in chosen], MOST_IDS)
             by_id = f"{len(which)} of {int(clue.valid.sum())} tokens, those with ids {listed}"
             yield Part("ids", chosen, mask, by_id, 2 if clue.group == "text.embed" else 1 + len(chosen))
     yield Part(name, which, mask, words, 1 + 2 * runs)
@@ -115,11 +115,6 @@ def _rows_of_vocabulary(clue: Clue, which: list[int]) -> list[int]:
     zero = ~whole.reshape(-1, whole.shape[-1]).any(axis=0)
     columns = some_columns(whole.shape[-1])[which]
     return [int(i) for i in np.flatnonzero(zero)] if zero[columns].all() else [int(i) for i in columns]
-
-
-def _ranges(numbers: list[int]) -> str:
-    said = in_spans(numbers)
-    return ", ".join(said[:5]) + (f" and {len(said) - 5} more" if len(said) > 5 else "")
 
 
 def _masked(clue: Clue, part: Part, rule) -> dict:

@@ -9,7 +9,7 @@ from ref.emulate.arithmetic import TRUTH
 from ref.from_logits.candidates import Candidate
 from ref.from_logits.score import Score, in_floors, squares
 from ref.from_logits.trial import Trial, Tried, worst
-from ref.hypotheses.spans import in_spans
+from ref.hypotheses.lists import in_spans
 from ref.measure.floor import LIMIT
 
 FINALISTS, SHOWN = 8, 10

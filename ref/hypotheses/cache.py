@@ -6,6 +6,7 @@ import numpy as np
 
 from ref.emulate.text_rules import LAYER
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
+from ref.hypotheses.lists import cut_off
 
 CACHES = (LAYER + "cache.k", LAYER + "cache.v")
 ALIKE = 0.99  # cosine from which a slot holds a row
@@ -80,7 +81,7 @@ def _pattern(held: np.ndarray, cached: int) -> tuple[str, Parameter, str]:
         words = f"slots {foreign[0]}..{foreign[-1]} hold {len(foreign)} rows of no token of this dump"
         return "cache_stale_of", Parameter("n", len(foreign), None, 0, words), words
     moved = np.flatnonzero(held != own)
-    words = ", ".join(f"slot {i} holds position {held[i]}" for i in moved[:4]) + (", ..." if len(moved) > 4 else "")
+    words = cut_off([f"slot {i} holds position {held[i]}" for i in moved], 4)
     repeats = len(set(held.tolist())) < size
     if repeats and len(moved) and np.array_equal(moved, np.arange(moved[0], moved[-1] + 1)):
         return "cache_stale_of", Parameter("n", len(moved), None, 0, words), words

@@ -7,6 +7,7 @@ import numpy as np
 from ref.hypotheses.change import Change
 from ref.hypotheses.factors import WEIGHTS, factors_of
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, after, mutant_of
+from ref.hypotheses.lists import cut_off
 from ref.hypotheses.permutations import order_of, pattern_of
 
 WORDS = {
@@ -114,8 +115,7 @@ def _hypothesis(
     clue: Clue, changes, name: str, order: np.ndarray, words: str, letter: str, free: int = 2
 ) -> Hypothesis:
     moved = np.flatnonzero(order != np.arange(len(order)))
-    listed = ", ".join(f"{i} holds {order[i]}" for i in moved[:4]) + (", ..." if len(moved) > 4 else "")
-    words = words or pattern_of(order) or listed
+    words = words or pattern_of(order) or cut_off([f"{i} holds {order[i]}" for i in moved], 4)
     what = "images" if name == "images_permuted" else WORDS.get(letter, "channels")
     also = ", with a factor each" if free > 2 else ""
     axes = clue.axes

@@ -11,6 +11,7 @@ import numpy as np
 
 from ref.emulate.context import Context
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
+from ref.hypotheses.lists import cut_off
 from ref.hypotheses.numbers import recognised
 from ref.model.taps import row_of
 from ref.mutants.rotation import ROPE, turned
@@ -107,7 +108,7 @@ def _in_runs(apart, tokens, cuts) -> str:
         by = int(apart[start])
         how = "right" if not by else f"{abs(by)} too {'large' if by > 0 else 'small'}"
         parts.append(f"{tokens[start]}..{tokens[stop - 1]} {how}")
-    return ", ".join(parts[:6]) + (", ..." if len(parts) > 6 else "")
+    return cut_off(parts, 6)
 
 
 BASES = {f"{m}e{e}": m * 10.0**e for e in range(2, 9) for m in (1, 2, 2.5, 5, 8)}

@@ -7,11 +7,12 @@ import numpy as np
 from ref.emulate.context import as_seen
 from ref.emulate.text_rules import LAYER
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
-from ref.hypotheses.spans import in_spans
+from ref.hypotheses.lists import cut_off, in_spans
 from ref.measure.measure_tap import Measured
 from ref.measure.pass_runs import PassRuns
 
 VISIBLE = LAYER + "attn.visible"
+MOST_SPANS = 4  # of keys or queries that are listed in words
 
 
 def seen_hypotheses(there: PassRuns, tap: str, found: Measured) -> Iterator[Hypothesis]:
@@ -63,8 +64,8 @@ def _described(one_pass, seen, right, query, key, tap) -> Iterator[Hypothesis]:
         whole = np.array_equal(wrong, block & (right if wrong is hidden else ~right))
         if not whole:
             continue
-        places = _ranges(key[keys])
-        words = f"keys {places} are {what} queries {_ranges(query[queries])}"
+        places = cut_off(in_spans(key[keys].tolist()), MOST_SPANS)
+        words = f"keys {places} are {what} queries {cut_off(in_spans(query[queries].tolist()), MOST_SPANS)}"
         first, last = int(key[keys][0]), int(key[keys][-1])
 
         def rule(at, wrong=wrong, name=name):
@@ -80,11 +81,6 @@ def _described(one_pass, seen, right, query, key, tap) -> Iterator[Hypothesis]:
             (Parameter("keys", [first, last], None, None, places),),
             3,
         )
-
-
-def _ranges(numbers: np.ndarray) -> str:
-    said = in_spans(numbers.tolist())
-    return ", ".join(said[:4]) + (", ..." if len(said) > 4 else "")
 
 
 def _through_probs(clue: Clue) -> Iterator[Hypothesis]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ref.dump.opened import Dump
 from ref.dump.prompt_file import prompt_of_dump
 from ref.errors import BadInput
+from ref.hypotheses.lists import and_more
 from ref.model.taps import Recorder, inputs_of, layer_of, tap_group
 
 NEW = "next-dump"  # what the commands write
@@ -127,8 +128,7 @@ def as_patterns(taps: Iterable[str], all_taps: Iterable[str]) -> list[str]:
 
 def said(taps: Sequence[str]) -> str:
     """List taps in words, not too many of them."""
-    taps, more = [tap.replace("[0-9]", "") for tap in taps], len(taps) - 6
-    return ", ".join(taps[:6]) + (f" and {more} more" if more > 0 else "")
+    return and_more([tap.replace("[0-9]", "") for tap in taps], 6)
 
 
 def missing_taps(commands: Commands, tap: str, span: Iterable[str], there: set[str], order: Sequence[str]) -> list[str]:

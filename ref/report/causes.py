@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from ref.hypotheses.lists import and_more
 from ref.measure.floor import SMALL
 from ref.mutants.seen_in import seen_in_words
 from ref.report.figures import coefficient, counted, in_floors, percent, plain, runs_of, with_error
@@ -45,8 +46,7 @@ def unknown_words(report: dict[str, Any]) -> str:
 def told_where(cause: dict[str, Any], report: dict[str, Any]) -> str:
     """Say which operations a cause is at, and in which layers: `attn.q_rope, attn.k_rope in layers 5, 11, 17`."""
     names = [short(group) for group in cause["groups"]]
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more + in_layers(cause["layers"], cause["groups"], report)
+    return and_more(names, MOST_NAMES) + in_layers(cause["layers"], cause["groups"], report)
 
 
 def in_layers(layers: list[int], groups: list[str], report: dict[str, Any]) -> str:
@@ -125,8 +125,7 @@ def _name(cause: dict[str, Any]) -> str:
     if cause["verdict"] != "tied":
         return cause["mutant"]
     several = [cause["mutant"], *cause["tied_with"]]
-    more = f" and {len(several) - MOST_NAMES - 1} more" if len(several) > MOST_NAMES + 1 else ""
-    return f"one of {', '.join(several[: MOST_NAMES + 1])}{more}: this input cannot tell which"
+    return f"one of {and_more(several, MOST_NAMES + 1)}: this input cannot tell which"
 
 
 def _numbers(cause: dict[str, Any], report: dict[str, Any]) -> list[str]:

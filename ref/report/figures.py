@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ref.hypotheses.spans import spans_of
+from ref.hypotheses.lists import and_more, spans_of
 from ref.model.taps import tap_group, tap_names
 
 DIFFERS = "differs"  # of a value that is exact: how many floors that is cannot be said
@@ -109,7 +109,7 @@ def runs_of(numbers: Iterable[int], most: int = 6) -> str:
     said: list[str] = []
     for first, last in spans_of(numbers):  # two neighbours are no range
         said += [f"{first}..{last}"] if last - first > 1 else map(str, range(first, last + 1))
-    return ", ".join(said[:most]) + (f" and {len(said) - most} more" if len(said) > most else "")
+    return and_more(said, most)
 
 
 def percent(share: float) -> str:

@@ -1,6 +1,6 @@
-"""Integers as spans: `0..4, 6, 8..10`."""
+"""Lists in sentences: integers as spans, `0..4, 6, 8..10`, and what is too long cut off."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def spans_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
@@ -17,3 +17,13 @@ def spans_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
 def in_spans(numbers: Iterable[int], between: str = "..") -> list[str]:
     """Write each run of neighbours among ascending integers, a single one as it is."""
     return [f"{first}{between}{last}" if first != last else f"{first}" for first, last in spans_of(numbers)]
+
+
+def cut_off(words: Sequence[str], most: int) -> str:
+    """List words, at most so many: `a, b, ...`."""
+    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+
+
+def and_more(words: Sequence[str], most: int) -> str:
+    """List words, at most so many, and count the others: `a, b and 3 more`."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
