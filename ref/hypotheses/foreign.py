@@ -7,19 +7,9 @@ from typing import Any
 import numpy as np
 
 from ref.emulate.text_rules import NORMS, norm_eps, norm_input
-from ref.emulate.tower_rules import VISION_NORMS
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
 from ref.hypotheses.norms import without_gain
-from ref.hypotheses.products import (
-    GAINS,
-    PRODUCTS,
-    bias_of,
-    held_values,
-    layers_of,
-    product_rule,
-    screen_of,
-    values_of,
-)
+from ref.hypotheses.products import PRODUCTS, bias_of, held_values, layers_of, product_rule, screen_of, values_of
 
 NEAR, HALF = 0.5, 0.7  # share of a tap that may be left with the right weights; of what the second best leaves
 
@@ -83,47 +73,46 @@ def _weight(layers: Any, number: int, field: str, held: str, transposed: bool) -
 
 def _gains(clue: Clue) -> Iterator[Hypothesis]:
     """Read the gain off the values and look for it among all gains of its length."""
-    if clue.tap in ("vision.post_norm", "vision.soft_norm", "text.final_norm"):
-        layers, plus = (), 1.0
-    else:
-        layers, plus = layers_of(clue), 0.0 if clue.group in VISION_NORMS else 1.0
-    field = GAINS[clue.group]
+    field = NORMS[clue.group][1]
     own = np.asarray(getattr(clue.there.local.weights, field), np.float64)
     t, y = (clue.by_token(x).reshape(-1, len(own)) for x in (clue.truth, clue.value))
-    normed = without_gain(t, plus + own)
+    normed = without_gain(t, 1 + own)
     square = np.sum(normed * normed, axis=0)
     some = square > 0  # of a gain of 0 nothing can be read
-    if not some.any() or clue.group in VISION_NORMS:
+    if not some.any():
         return
-    read = np.sum(y * normed, axis=0)[some] / square[some] - plus
+    read = np.sum(y * normed, axis=0)[some] / square[some] - 1
+    size = np.linalg.norm(1 + read)
+    found = [
+        (float(np.linalg.norm(gain[some] - read) / size), number, name, gain)
+        for number, name, gain in _other_gains(clue, field, own.shape)
+    ]
+    left, number, name, gain = min(found, key=lambda row: row[0], default=(1.0, -1, "", own))
+    if left <= NEAR / 2:
+        yield _of_gain(clue, field, number, name, gain)
 
-    def away(gain: np.ndarray) -> float:
-        return float(np.linalg.norm(gain[some] - read) / np.linalg.norm(plus + read))
 
-    found = []
+def _other_gains(clue: Clue, field: str, shape: tuple[int, ...]) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Yield layer, field and values of each gain of a length but the tap's own; layer -1 of the final norm's."""
+    layers = layers_of(clue) if clue.layer >= 0 else ()
     for number in range(len(layers)):
         for name in layers[number]._fields:
             weight = getattr(layers[number], name)
-            if weight.shape == own.shape and (number, name) != (clue.layer, field):
-                gain = values_of(clue, weight)
-                found.append((away(gain), number, name, gain))
+            if weight.shape == shape and (number, name) != (clue.layer, field):
+                yield number, name, values_of(clue, weight)
     final = clue.there.one_pass.text.final_norm
-    if final.shape == own.shape and clue.tap != "text.final_norm":
-        gain = values_of(clue, final)
-        found.append((away(gain), -1, "final_norm", gain))
-    if not found:
-        return
-    left, number, name, gain = min(found, key=lambda row: row[0])
-    if left > NEAR / 2:
-        return
+    if final.shape == shape and clue.tap != "text.final_norm":
+        yield -1, "final_norm", values_of(clue, final)
+
+
+def _of_gain(clue: Clue, field: str, number: int, name: str, gain: np.ndarray) -> Hypothesis:
     rule = {clue.group: lambda at: at.ops.rms_norm(norm_input(at), gain.astype(at.ops.dtype), norm_eps(at))}
     if name == field:
         mutant = mutant_of("weights_of_layer", f"{field} has the gain of layer {number}, not its own.", rule)
-        yield Hypothesis(mutant, (Parameter("layer", number, None, clue.layer),), 1)
-    else:
-        tensor = f"layer.{number}.{name}" if number >= 0 else name
-        mutant = mutant_of("weights_of_tensor", f"{field} has the gain of {tensor}.", rule)
-        yield Hypothesis(mutant, (Parameter("tensor", tensor, None, f"layer.{clue.layer}.{field}"),), 1)
+        return Hypothesis(mutant, (Parameter("layer", number, None, clue.layer),), 1)
+    tensor = f"layer.{number}.{name}" if number >= 0 else name
+    mutant = mutant_of("weights_of_tensor", f"{field} has the gain of {tensor}.", rule)
+    return Hypothesis(mutant, (Parameter("tensor", tensor, None, f"layer.{clue.layer}.{field}"),), 1)
 
 
 def _no_other_weight(clue: Clue) -> str:
@@ -136,7 +125,7 @@ def _no_other_weight(clue: Clue) -> str:
 def _no_other_gain(clue: Clue) -> str:
     if clue.layer < 0:
         return ""
-    layers, own = layers_of(clue), getattr(clue.there.local.weights, GAINS[clue.group])
+    layers, own = layers_of(clue), getattr(clue.there.local.weights, NORMS[clue.group][1])
     others = {name for name in layers[0]._fields if getattr(layers[0], name).shape == own.shape}
     there = len(layers) > 1 or len(others) > 1 or clue.there.one_pass.text.final_norm.shape == own.shape
     return "" if there else "needs another gain of this length, which the weights lack"

@@ -8,8 +8,8 @@ import numpy as np
 from ref.emulate.context import Context, Rule, join_heads, split_heads
 from ref.emulate.graph import RULES
 from ref.emulate.one_pass import as_held
-from ref.emulate.text_rules import LAYER, NORMS
-from ref.emulate.tower_rules import TOWER, VISION_NORMS
+from ref.emulate.text_rules import LAYER
+from ref.emulate.tower_rules import TOWER
 from ref.hypotheses.hypothesis import Clue
 from ref.model.taps import row_of, tap_group
 from ref.ops.linear import take_rows
@@ -36,7 +36,6 @@ _MADE = {
 PRODUCTS: dict[str, Made] = {
     part + name: made for part in (LAYER, TOWER) for name, made in _MADE.items() if part + name in RULES
 }
-GAINS: dict[str, str] = {group: field for group, (_, field) in (NORMS | VISION_NORMS).items()}
 
 
 def layers_of(clue: Clue) -> Any:
