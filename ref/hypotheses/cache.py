@@ -56,26 +56,14 @@ def _slots(clue: Clue) -> Iterator[Hypothesis]:
 
 def _pattern(held: np.ndarray, cached: int) -> tuple[str, Parameter, str]:
     size, own = len(held), np.arange(len(held))
-    for by in range(1, size):
-        if np.array_equal(held, np.roll(own, by)):
-            by = by if by <= size // 2 else by - size
-            return (
-                "cache_rolled_by",
-                Parameter("n", by, None, 0),
-                f"rows lie {abs(by)} slots {'later' if by > 0 else 'earlier'}, turned around",
-            )
-        if by < cached < size and np.array_equal(held, [*np.roll(own[:cached], by), *own[cached:]]):
-            by = by if by <= cached // 2 else by - cached
-            words = f"the first {cached} rows are turned around by {abs(by)} slots"
-            return "cache_rolled_by", Parameter("n", by, None, 0), words
+    by, words = _rolled(held, cached)
+    if by:
+        return "cache_rolled_by", Parameter("n", by, None, 0), words
     lost = np.flatnonzero(held == -2)
     if len(lost) and (held[held != -2] == own[held != -2]).all() and len(lost) == lost[-1] + 1:
         kept = size - len(lost)
-        return (
-            "cache_trimmed",
-            Parameter("n", kept, None, size),
-            f"only the newest {kept} rows are there, {len(lost)} are 0",
-        )
+        words = f"only the newest {kept} rows are there, {len(lost)} are 0"
+        return "cache_trimmed", Parameter("n", kept, None, size), words
     foreign = np.flatnonzero(held == -1)
     if len(foreign):
         words = f"slots {foreign[0]}..{foreign[-1]} hold {len(foreign)} rows of no token of this dump"
@@ -86,6 +74,19 @@ def _pattern(held: np.ndarray, cached: int) -> tuple[str, Parameter, str]:
     if repeats and len(moved) and np.array_equal(moved, np.arange(moved[0], moved[-1] + 1)):
         return "cache_stale_of", Parameter("n", len(moved), None, 0, words), words
     return "cache_slots", Parameter("order", [int(i) for i in held], None, None, words), words
+
+
+def _rolled(held: np.ndarray, cached: int) -> tuple[int, str]:
+    """Return by how many slots all rows or those of earlier passes are turned around, and how that is said."""
+    size, own = len(held), np.arange(len(held))
+    for by in range(1, size):
+        if np.array_equal(held, np.roll(own, by)):
+            by = by if by <= size // 2 else by - size
+            return by, f"rows lie {abs(by)} slots {'later' if by > 0 else 'earlier'}, turned around"
+        if by < cached < size and np.array_equal(held, [*np.roll(own[:cached], by), *own[cached:]]):
+            by = by if by <= cached // 2 else by - cached
+            return by, f"the first {cached} rows are turned around by {abs(by)} slots"
+    return 0, ""
 
 
 CACHE = (Family("contents of the cache", frozenset(CACHES), _slots),)
