@@ -8,6 +8,13 @@ from ref.dump.align import Stored
 from ref.dump.read_llama_text import PartialTap
 
 
+class Kept(NamedTuple):
+    """What a pass finds in the cache of what the pass before left there."""
+
+    index: np.ndarray  # [cached] of the keys that are left
+    moved: np.ndarray  # [cached] by how many positions each was turned since
+
+
 class DumpPass(NamedTuple):
     """One pass of one batch row."""
 
@@ -19,6 +26,7 @@ class DumpPass(NamedTuple):
     left_pads: int
     pixels: np.ndarray | None  # [images, C, Y, X]
     tensors: dict[str, Stored]  # by our tap names
+    kept: Kept | None = None  # None: every key that the pass before left, where it lay
 
 
 class Dump(NamedTuple):

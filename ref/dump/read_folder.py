@@ -1,4 +1,4 @@
-"""Read a version-1 dump: `dump.json`, checked beyond its schema, and its tensors as they lie in its files."""
+"""Read a dump, version 1 or 2: `dump.json`, checked beyond its schema, and its tensors as they lie in its files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from ref.dump.claims import check_vocabulary
 from ref.dump.layouts import Lengths, lengths_of
 from ref.dump.opened import Dump, DumpPass
 from ref.dump.read_arrays import STORED, Files
+from ref.dump.row_keys import Placed, RowKeys, without_holes
 from ref.dump.write import read_dump
 from ref.errors import wanted
 from ref.untrusted import is_integer, quoted
@@ -19,16 +20,16 @@ LONGEST_NAME = 255  # of a file, in any common file system
 
 
 def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
-    """Open a version-1 dump.
+    """Open a dump, version 1 or 2.
 
     Args:
         folder: the dump.
         config: lengths of axes for a dump whose own configuration leaves them out.
 
     Raises:
-        BadInput: what the schema refuses; lengths that disagree, a cached pass that continues none, ids out of the
-            vocabulary; a file missing, broken, outside the folder, or unlike what `dump.json` says of it; axes that do
-            not fit.
+        BadInput: what the schema refuses; lengths that disagree, a cached pass that continues none, keys and slots that
+            are not there, ids out of the vocabulary; a file missing, broken, outside the folder, or unlike what
+            `dump.json` says of it; axes that do not fit.
 
     Source: README, "Taps and dumps"; `golden/schema/dump.schema.json`.
     """
@@ -36,36 +37,51 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
     own = content["model"]["config"]
     known, names = {**(config or {}), **own}, content["names"]
     files, where = Files(), folder / "dump.json"
-    passes: list[DumpPass] = []
+    passes: list[tuple[int, DumpPass]] = []
     unaligned: dict[tuple[str, str], dict[str, str]] = {}
-    keys = 0
+    rows = _Rows(where)
     for number, row in enumerate(content["passes"]):
-        keys = _check_pass(row, number, keys, where)
+        which, placed = rows.place(row, number, content["format_version"])
         pixels = _pixels(folder, files, row["pixels"])
         images = _images(row, known) if pixels is None else len(pixels)
-        lengths = lengths_of(known, 1, len(row["ids"]), row["cached"], images)
+        T, keys = placed.lengths
+        lengths = lengths_of(known, 1, T, keys - T, images)
         if pixels is not None:
             _check_pixels(pixels, row, lengths, folder / row["pixels"])
         if "v" in lengths.text:
-            blocks = row["image_blocks"]
-            check_vocabulary(row["ids"], blocks, row["cached"], lengths.text["v"], f"{where}: pass {number}")
+            blocks, cached = placed.row["image_blocks"], placed.row["cached"]
+            check_vocabulary(placed.row["ids"], blocks, cached, lengths.text["v"], f"{where}: pass {number}")
         tensors, left = _tensors(folder, files, row["tensors"], names, lengths)
         unaligned |= {(one["name"], one["why"]): one for one in left}
-        passes.append(_pass(number, row, pixels, tensors))
+        tensors = without_holes(tensors, placed, f"{where}: pass {number}")
+        passes.append((which, DumpPass(number, **placed.row, pixels=pixels, tensors=tensors, kept=placed.kept)))
+    in_order = [one for _, one in sorted(passes, key=lambda pair: pair[0])]  # each row's passes behind each other
     model = content["model"]
     left = list(unaligned.values())
-    return Dump(str(folder), content["producer"], own, model["weights"], content["policy"], passes, left)
+    return Dump(str(folder), content["producer"], own, model["weights"], content["policy"], in_order, left)
 
 
-def _pass(number: int, row: Mapping[str, Any], pixels, tensors: dict[str, Stored]) -> DumpPass:
-    ids, positions = np.array(row["ids"], np.int64), np.array(row["positions"], np.int64)
-    return DumpPass(number, ids, positions, row["cached"], row["image_blocks"], row["left_pads"], pixels, tensors)
+class _Rows:
+    """The rows of a batch while their passes are read."""
+
+    def __init__(self, where: Path):
+        self.where, self.rows, self.last, self.total = where, dict[int, RowKeys](), -1, 0
+
+    def place(self, row: Mapping[str, Any], number: int, version: int) -> tuple[int, Placed]:
+        """Check what a schema cannot; return the pass's row, and the pass as keys without holes."""
+        what = f"pass {number}"
+        if version == 1:
+            self.total = _check_pass(row, what, self.total, self.where)
+        next_row = max(self.rows, default=-1) + 1
+        self.last = row.get("row", self.last if row["cached"] and self.rows else next_row)
+        placed = self.rows.setdefault(self.last, RowKeys()).place(row, what, self.where)
+        _check_blocks(row, what, self.where)
+        return self.last, placed
 
 
-def _check_pass(row: Mapping[str, Any], number: int, keys: int, where: Path) -> int:
-    """Check what a schema cannot, and return how many keys there are after the pass."""
-    tokens, cached, pads, what = len(row["ids"]), row["cached"], row["left_pads"], f"pass {number}"
-    total = cached + tokens
+def _check_pass(row: Mapping[str, Any], what: str, keys: int, where: Path) -> int:
+    """Check what version 1 has besides its schema, and return how many keys there are after the pass."""
+    tokens, cached, pads = len(row["ids"]), row["cached"], row["left_pads"]
     if len(row["positions"]) != tokens:
         raise wanted(f"positions of {what}", where, f"{tokens}, as ids", len(row["positions"]))
     if cached not in (0, keys):
@@ -76,13 +92,16 @@ def _check_pass(row: Mapping[str, Any], number: int, keys: int, where: Path) -> 
     if blank != list(range(0 if cached else pads)):
         want = f"-1 at its {pads} left pads and nowhere else" if not cached else "none below 0, since it is cached"
         raise wanted(f"positions of {what}", where, want, f"-1 at {blank}")
-    before = 0
+    return cached + tokens
+
+
+def _check_blocks(row: Mapping[str, Any], what: str, where: Path) -> None:
+    before, total = 0, row["cached"] + len(row["ids"])
     for start, stop in row["image_blocks"]:
         if not before <= start < stop <= total:
             want = f"start < stop <= {total}, one behind the other"
             raise wanted(f"image_blocks of {what}", where, want, row["image_blocks"])
         before = stop
-    return total
 
 
 def _tensors(folder: Path, files: Files, listing: Mapping[str, Any], names: str, lengths: Lengths):
@@ -107,11 +126,21 @@ def _tensors(folder: Path, files: Files, listing: Mapping[str, Any], names: str,
 
 def _raw(path: Path, files: Files, name: str, entry: Mapping[str, Any]) -> Raw:
     raw = files.raw(path, name, entry["layout"])
+    if "plus" in entry:
+        raw = _sum(raw, files.raw(path, entry["plus"], entry["layout"]), f"tensor {quoted(entry['plus'])}", path)
     kind, shape = files.get(path).info(name)[:2]
     got = f"{STORED[kind]} {list(shape)}"
     if got != f"{entry['dtype']} {entry['shape']}":
         raise wanted(f"tensor {quoted(name)}", path, f"{entry['dtype']} {entry['shape']}, as dump.json says", got)
     return raw
+
+
+def _sum(raw: Raw, other: Raw, what: str, path: Path) -> Raw:
+    """Return two tensors of one value as their sum; it is no more exact than they are."""
+    if (raw.dtype, raw.shape) != (other.dtype, other.shape):
+        want = f"{raw.dtype} {list(raw.shape)}, as what it is added to"
+        raise wanted(what, path, want, f"{other.dtype} {list(other.shape)}")
+    return raw._replace(read=lambda: values_of(raw.read()).astype(np.float64) + values_of(other.read()))
 
 
 def inside(folder: Path, file: str) -> Path:

@@ -1,4 +1,4 @@
-"""Dumps, version 1: a folder of `dump.json` and safetensors files that any implementation can write.
+"""Dumps: a folder of `dump.json` and safetensors files that any implementation can write.
 
 The format is a contract; `golden/schema/dump.schema.json` is its closed schema.
 """
@@ -23,7 +23,8 @@ from ref.model.taps import tap_row
 from ref.untrusted import open_regular, parse_json, read_regular
 from ref.weights.safetensors_file import open_safetensors
 
-FORMAT_VERSION = 1
+VERSIONS = (1, 2)
+ONLY_IN_2 = frozenset({"row", "kept", "slots", "cache_slots"})  # of a pass
 MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
 
 
@@ -64,9 +65,10 @@ class DumpWriter:
             raise wanted("output folder", folder, "one that can be made", error.strerror) from None
         if in_use:
             raise wanted("output folder", folder, "an empty or new one", "something in the way")
-        head = {"format_version": FORMAT_VERSION, "producer": producer or reference_producer()}
+        head = {"format_version": 1, "producer": producer or reference_producer()}
         self._held: dict[str, np.ndarray] = {}
         self._layouts: dict[str, str] = {}
+        self._plus: dict[str, str] = {}
         self._listing: dict[str, dict[str, Any]] = {}
         self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
 
@@ -75,22 +77,29 @@ class DumpWriter:
 
         Args:
             tensors: tap name -> value with its batch axis of length 1, or counting images in the vision tower.
-            row: {"ids", "positions", "cached", "image_blocks", "left_pads"}.
+            row: {"ids", "positions", "cached", "image_blocks", "left_pads"}; perhaps "row", "kept", "slots" and
+                "cache_slots", which make it a dump of version 2, as padding does that stands elsewhere than left.
             pixels: [images, C, Y, X] that went in, kept in a file of their own; None without images.
         """
         for name, value in tensors.items():
             self.add_tensor(name, value)
         self.end_pass(row, pixels)
 
-    def add_tensor(self, name: str, value: np.ndarray, layout: str | None = None) -> None:
+    def add_tensor(
+        self, name: str, value: np.ndarray, layout: str | None = None, plus: np.ndarray | None = None
+    ) -> None:
         """Add a tensor to the pass that is being written, without holding more than a file's worth of them.
 
         Args:
             name: the tap's, or the producer's own where `names` says whose.
             value: any float, integer or bool; bfloat16 as `ml_dtypes.bfloat16`, stored as BF16.
             layout: its axes, where they are not the registry's.
+            plus: what is to be added to it: a residual stream that is kept as two.
         """
         self._held[name] = np.array(value, order="C")
+        if plus is not None:
+            self._plus[name] = f"{name}.plus"
+            self._held[f"{name}.plus"] = np.array(plus, order="C")
         self._layouts[name] = axes_of(name) if layout is None else layout
         if sum(v.nbytes for v in self._held.values()) >= MOST_BYTES:
             self._flush()
@@ -112,10 +121,11 @@ class DumpWriter:
         part = f"-{files:02}" if files else ""
         if self._held or not files:
             file = self._save(f"pass{len(self.content['passes']):04}{part}.safetensors", self._held)
-            for name, v in self._held.items():
+            for name in self._held.keys() - set(self._plus.values()):
+                v, more = self._held[name], {"plus": self._plus[name]} if name in self._plus else {}
                 entry = {"file": file, "layout": self._layouts[name], "shape": list(v.shape), "dtype": str(v.dtype)}
-                self._listing[name] = entry
-        self._held = {}
+                self._listing[name] = entry | more
+        self._held, self._plus = {}, {}
 
     def _save(self, file: str, arrays: dict[str, np.ndarray]) -> str:
         try:
@@ -148,6 +158,8 @@ class DumpWriter:
             BadInput: something has come into the folder meanwhile, such as another run's dump; nothing is left of this.
         """
         try:
+            if any(map(_needs_version_2, self.content["passes"])):
+                self.content["format_version"] = 2
             check_schema(self.content, "dump")
             (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")
             if self.folder.exists():
@@ -163,6 +175,13 @@ class DumpWriter:
     def abandon(self) -> None:
         """Remove what was written so far."""
         shutil.rmtree(self.new, ignore_errors=True)
+
+
+def _needs_version_2(row: dict[str, Any]) -> bool:
+    """Tell whether a pass says what version 1 cannot."""
+    padding = [at for at, position in enumerate(row["positions"]) if position < 0]
+    left = list(range(0 if row["cached"] else row["left_pads"]))
+    return bool(ONLY_IN_2 & row.keys()) or padding != left or any("plus" in one for one in row["tensors"].values())
 
 
 def _new_beside(folder: Path) -> Path:
@@ -198,10 +217,10 @@ def read_dump(folder: Path) -> dict[str, Any]:
         check_schema(content, "dump")
     except jsonschema.ValidationError as error:
         got = f"{error.json_path}: {error.message}"
-        raise wanted("dump", path, "dump format version 1", got) from None
+        raise wanted("dump", path, "dump format version 1 or 2", got) from None
     except (BadInput, RecursionError) as error:  # no JSON; nested too deep for the schema
         got = str(error).removeprefix(f"{one_line(path)}: ")  # the path once: a refusal is cut where it is long
-        raise wanted("dump", path, "dump format version 1", got) from None
+        raise wanted("dump", path, "dump format version 1 or 2", got) from None
     return content
 
 

@@ -135,19 +135,40 @@ class Run:
             k, v = self.value(prefix + "cache.k"), self.value(prefix + "cache.v")
             if self.one_pass.ids.shape[1] == 1 or k.shape[1] == self.one_pass.total:
                 return k, v, self.one_pass.total - k.shape[1]  # else a ring, which lacks keys that earlier queries see
+        if self.one_pass.cached and self._open:  # what is looked up has gone through the cache
+            self.inputs[self._open[-1]] |= dict.fromkeys(caches)
         k, v = self.history(prefix)
         return self.arithmetic.keep(k), self.arithmetic.keep(v), 0
 
-    def history(self, prefix: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return keys and values as the passes made them."""
-        name = prefix + "history"
+    def history(self, prefix: str, turned: float = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Return keys and values as the passes made them.
+
+        Args:
+            prefix: of the layer.
+            turned: how often a key that was moved in the cache is turned by the way it went: 1 is right.
+        """
+        name = f"{prefix}history" if turned == 1 else f"{prefix}history.{turned}"
         if name + ".k" not in self.memo:
             k, v = self.value(prefix + "attn.k_rope"), self.value(prefix + "attn.v")
             if self.before is not None:
-                old_k, old_v = self.before.history(prefix)
+                old_k, old_v = self._left(prefix, turned)
                 k, v = np.concatenate([old_k, k], axis=1), np.concatenate([old_v, v], axis=1)
             self.memo[name + ".k"], self.memo[name + ".v"] = k, v
         return self.memo[name + ".k"], self.memo[name + ".v"]
+
+    def _left(self, prefix: str, turned: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the keys and values that this pass finds in the cache, turned to where they are now."""
+        assert self.before is not None
+        k, v = self.before.history(prefix, turned)
+        kept, moved = self.one_pass.kept, self.one_pass.moved
+        if kept is None:
+            return k, v
+        k, v = np.take(k, kept, axis=1), np.take(v, kept, axis=1)
+        if moved is None or not moved.any() or not turned:
+            return k, v
+        base, factor = self.one_pass.config.rope(layer_of(prefix) or 0)
+        table = self.arithmetic.table((turned * moved)[None], self.one_pass.config.head_dim, base, factor)
+        return self.arithmetic.rotate(self.arithmetic.keep(k), *table), v
 
     def with_pass(self, one_pass: OnePass, stored: Mapping[str, Any]) -> "Run":
         """Return a run of another pass that knows what this one knows; what `stored` holds is given from there."""

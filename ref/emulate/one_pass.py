@@ -80,6 +80,8 @@ class OnePass(NamedTuple):
     composition: Composition
     held: str  # the dtype that the producer held its weights in
     earlier: np.ndarray  # [cached] positions of the keys of earlier passes
+    kept: np.ndarray | None = None  # [cached] which keys of the pass before are left; None: all
+    moved: np.ndarray | None = None  # [cached] by how many positions each was turned since
 
     @property
     def total(self) -> int:
@@ -130,6 +132,8 @@ def pass_of(
     composition: Composition = "current",
     held: str = "file",
     before: "OnePass | None" = None,
+    kept: np.ndarray | None = None,
+    moved: np.ndarray | None = None,
 ) -> OnePass:
     """Put together what one pass is run with.
 
@@ -144,6 +148,8 @@ def pass_of(
         composition: of window and image block.
         held: the dtype that the producer held weights in.
         before: the pass that this one continues.
+        kept: [cached] which of the keys that it left are still there; None is all.
+        moved: [cached] by how many positions each of them was turned since, as after a context shift.
     """
     config = loaded.params.config
     row, key = np.asarray(ids, np.int64)[None], cached + np.arange(len(ids))
@@ -162,6 +168,9 @@ def pass_of(
     own = np.maximum(key[None] - first, -1)
     inside = np.where(places | (row < 0) | (row >= config.vocabulary), PAD, row)
     earlier = np.concatenate([before.earlier, before.positions[0]]) if before is not None else np.zeros(0, np.int64)
+    if kept is not None:
+        earlier = earlier[kept] + (0 if moved is None else moved)
     return OnePass(
-        config, loaded.params, loaded.vision, inside, places, own, first, cached, pixels, composition, held, earlier
-    )
+        config, loaded.params, loaded.vision, inside, places, own, first, cached, pixels, composition, held, earlier,
+        kept, moved,
+    )  # fmt: skip

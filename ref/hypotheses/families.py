@@ -2,6 +2,7 @@
 
 from ref.hypotheses.batch_rows import BATCH_ROWS
 from ref.hypotheses.cache import CACHE
+from ref.hypotheses.cache_moves import CACHE_MOVES
 from ref.hypotheses.factors import FACTORS
 from ref.hypotheses.foreign import FOREIGN
 from ref.hypotheses.format_steps import FORMAT_STEPS
@@ -24,6 +25,7 @@ FAMILIES: tuple[Family, ...] = (
     *SPLIT_SUMS,
     *SEEN,
     *CACHE,
+    *CACHE_MOVES,
     *FORMATS,
     *FORMAT_STEPS,
     *ORDERS,

@@ -4,6 +4,8 @@ NAMES = frozenset(
     {
         "accumulated_in",
         "attention_softcap_of",
+        "cache_dropped_seen",
+        "cache_keys_turned",
         "cache_rolled_by",
         "cache_slots",
         "cache_stale_of",

@@ -158,6 +158,8 @@ def _one_pass(one, question: Question, before: OnePass | None) -> OnePass:
         composition=question.composition,
         held=question.held if question.held in ("bfloat16", "float16") else "file",
         before=before,
+        kept=one.kept.index if one.kept and before else None,
+        moved=one.kept.moved if one.kept and before else None,
     )
 
 

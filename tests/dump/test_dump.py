@@ -56,7 +56,7 @@ def change(folder, **settings):
 )
 def test_a_broken_dump_json_is_refused(dump, content):
     (dump / "dump.json").write_text(content)
-    with pytest.raises(BadInput, match=r"dump\.json: dump: wanted dump format version 1, got") as refusal:
+    with pytest.raises(BadInput, match=r"dump\.json: dump: wanted dump format version 1 or 2, got") as refusal:
         read_dump(dump)
     assert len(str(refusal.value).splitlines()) == 1
 
