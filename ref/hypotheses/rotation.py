@@ -6,6 +6,8 @@ what went in therefore tells p and f: C[t, j] = sum over heads of conj(z_in) z_o
 
 import itertools
 from collections.abc import Iterator
+from copy import copy
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from ref.mutants.rotation import ROPE, turned
 # of all that could be explained: worth a closer fit, worth running, and beyond what another position gives
 HALF, FITS, GOOD = 0.5, 0.9, 0.98
 MOST_POSITIONS, MOST_TOKENS = 16_384, 512  # that are tried, and for which
+LEFT = 1e-9  # of all: more than rounding leaves, since on few positions base and factor look alike
+SOME_TOKENS = 64  # on which a grid of two numbers is tried
 
 
 def _turned(at: Context, positions: np.ndarray, base: float | None = None, factor: float | None = None) -> np.ndarray:
@@ -47,6 +51,13 @@ class _Turns:
     def fit(self, positions, frequencies) -> float:
         """Return which share of C positions and frequencies explain: 1 is all of it."""
         return float(np.sum(self.c * np.exp(-1j * np.outer(positions, frequencies))).real) / self.most
+
+    def some(self) -> "_Turns":
+        """Return the same of a few tokens, from first to last."""
+        few, rows = copy(self), np.unique(np.linspace(0, len(self.c) - 1, SOME_TOKENS).astype(int))
+        few.c, few.positions = self.c[rows], self.positions[rows]
+        few.most = max(float(np.abs(few.c).sum()), 1e-300)
+        return few
 
     def shift(self) -> tuple[int, float]:
         """Return the shift of all positions that fits best."""
@@ -133,7 +144,7 @@ def _base(clue: Clue) -> Iterator[Hypothesis]:
         own = turns.base if what == "base" else turns.factor
         if share > FITS and abs(np.log(number / own)) > 4 * stderr:
             yield _rotary(clue, what, number, stderr * number, own, BASES if what == "base" else LADDERS | {"1": 1.0})
-    if max(fits, default=0.0) < GOOD:
+    if 1 - max(fits, default=0.0) > LEFT:
         yield from _both(clue, turns)
 
 
@@ -141,11 +152,12 @@ def _both(clue: Clue, turns: _Turns) -> Iterator[Hypothesis]:
     """Fit a base together with one of the usual factors."""
     bases = np.exp(np.linspace(np.log(500.0), np.log(1e8), 120))
     pairs = itertools.product(bases, (1.0, *LADDERS.values()))
-    share, start, factor = max((turns.fit(turns.positions, turns.frequencies(*pair)), *pair) for pair in pairs)
-    if share < HALF:
+    few = turns.some()
+    share, start, factor = max((few.fit(few.positions, few.frequencies(*pair)), *pair) for pair in pairs)
+    if share < HALF or factor == turns.factor:  # the base alone was fitted already
         return
     base, share, stderr = _climb(turns, start, lambda b: turns.frequencies(b, factor))
-    if share > FITS:
+    if share > FITS and abs(np.log(base / turns.base)) > 4 * stderr:
         one = _rotary(clue, "base", base, stderr * base, turns.base, BASES, factor)
         more = Parameter("factor", factor, None, turns.factor)
         yield one._replace(parameters=(*one.parameters, more), free=2)

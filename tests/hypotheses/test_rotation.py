@@ -43,31 +43,60 @@ def test_positions_that_restart_for_some_tokens():
 @pytest.mark.parametrize(
     ("name", "layer", "value", "wanted", "words"),
     [
-        ("base", LOCAL, 5e5, 1e4, "5e5"),
-        ("base", LOCAL, 31_000.0, 1e4, ""),
-        ("factor", GLOBAL, 4.0, 8.0, "4"),
-        ("factor", LOCAL, 1.7, 1.0, ""),
+        ("rotary_base", LOCAL, 5e5, 1e4, "5e5"),
+        ("rotary_base", LOCAL, 31_000.0, 1e4, ""),
+        ("rotary_factor", GLOBAL, 4.0, 8.0, "4"),
+        ("rotary_factor", LOCAL, 1.7, 1.0, ""),
     ],
 )
 def test_base_and_factor(name, layer, value, wanted, words):
-    cause = only_cause(report_of(turned(**{name: value}), layer))
-    assert (cause["mutant"], cause["layers"]) == (f"rotary_{name}", [layer])
+    cause = only_cause(report_of(turned(**{name.removeprefix("rotary_"): value}), layer))
+    assert (cause["mutant"], cause["layers"]) == (name, [layer])
     assert len(cause["taps"]) == 2
     (one,) = cause["parameters"]
     assert one["value"] == pytest.approx(value, rel=2e-3)
     assert (one["wanted"], one["words"]) == (wanted, words)
 
 
-def test_frequencies_that_are_rounded():
+@pytest.mark.parametrize(
+    ("layer", "base", "factor", "wanted"),
+    [
+        (LOCAL, 31_000.0, 4.0, (1e4, 1.0)),  # on few positions the factor 4.01 alone explains all but a thousandth
+        (LOCAL, 5e5, 8.0, (1e4, 1.0)),
+        (GLOBAL, 1e4, 4.0, (1e6, 8.0)),
+        (GLOBAL, 5e5, 16.0, (1e6, 8.0)),
+    ],
+)
+def test_base_and_factor_that_are_both_wrong(layer, base, factor, wanted):
+    cause = only_cause(report_of(turned(base=base, factor=factor), layer))
+    assert (cause["mutant"], cause["layers"], len(cause["taps"])) == ("rotary_base", [layer], 2)
+    assert values_of(cause) == {"base": pytest.approx(base, rel=1e-6), "factor": factor}
+    assert tuple(one["wanted"] for one in cause["parameters"]) == wanted
+
+
+def by_angles(made):
+    """Rotate queries and keys by angles made of positions and frequencies."""
+
     def rule(at, source):
         base, factor = at.config.rope(at.layer)
-        frequencies = rounded(base ** (-np.arange(5) / 5) / factor).astype(np.float64)
-        angles = at.one_pass.positions[..., None] * frequencies
+        angles = made(at.one_pass.positions[..., None], base ** (-np.arange(5) / 5) / factor)
         return rotated(at[source], (np.cos(angles)[:, :, None], np.sin(angles)[:, :, None]))
 
-    rules = {Q: lambda at: rule(at, "attn.q_norm"), K: lambda at: rule(at, "attn.k_norm")}
+    return {Q: lambda at: rule(at, "attn.q_norm"), K: lambda at: rule(at, "attn.k_norm")}
+
+
+def test_frequencies_that_are_rounded():
+    rules = by_angles(lambda positions, frequencies: positions * rounded(frequencies).astype(np.float64))
     cause = only_cause(report_of(rules, LOCAL))
     assert (cause["mutant"], values_of(cause)) == ("rotary_frequencies_rounded", {"format": "bfloat16"})
+
+
+@pytest.mark.parametrize(("change", "kind"), [(rounded, "bfloat16"), (lambda x: x.astype(np.float16), "float16")])
+def test_angles_that_are_rounded(change, kind):
+    made = lambda positions, frequencies: (positions * frequencies).astype(np.float32)  # noqa: E731
+    cause = only_cause(report_of(by_angles(lambda *each: change(made(*each)).astype(np.float64)), GLOBAL))
+    assert (cause["mutant"], values_of(cause)) == ("rotary_angles_rounded", {"format": kind})
+    assert (cause["layers"], len(cause["taps"])) == ([GLOBAL], 2)
 
 
 def test_a_table_that_is_rounded():
