@@ -13,12 +13,23 @@ from ref.mutants import rule_mutants, tap_mutants
 ROOT = Path(ref.__file__).parent
 PARTS = [path for room in ("hypotheses", "diagnosis", "from_logits") for path in (ROOT / room).glob("*.py")]
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in PARTS if path.name != "names.py")
-CASES = Path(__file__).parents[1] / "bench/field_cases"
+TESTS = Path(__file__).parents[1]
+CASES = TESTS / "bench/field_cases"
+PLANTING = [  # mistakes written anew in plain NumPy, and what the judge must say of them
+    *(path for path in (TESTS / "hypotheses").glob("*.py") if path != Path(__file__)),
+    TESTS / "diagnosis/test_bases.py",
+    TESTS / "from_logits/test_scaled_positions.py",
+]
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_each_name_is_given_somewhere(name):
     assert f'"{name}"' in SOURCE or (f'f"{name.split("_")[0]}_{{' in SOURCE and f'"{name.split("_")[1]}"' in SOURCE)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_name_is_asserted_of_a_planted_mistake(name):
+    assert any(f'"{name}"' in path.read_text(encoding="utf-8") for path in PLANTING)
 
 
 def test_every_name_that_is_given_is_listed():
