@@ -4,7 +4,7 @@ import numpy as np
 
 from ref.mutants.base import RuleMutant
 from ref.mutants.needs import Needs
-from ref.mutants.visibility_parts import Layout, changed, parted, parts_of, real_rows, visible
+from ref.mutants.visibility_parts import Layout, Parts, changed, parted, parts_of, real_rows, visible
 
 
 def _grown(layout: Layout) -> np.ndarray:
@@ -21,6 +21,11 @@ def _only_on(kind: str):
         return visible(layout if is_kind else layout._replace(soft=np.zeros_like(layout.soft)))
 
     return run
+
+
+def _by_distance(layout: Layout, parts: Parts) -> np.ndarray:
+    """Take image tokens for one image where they are no further apart than the query's image is long."""
+    return parts.both_soft & (np.abs(parts.ago) <= parts.block.sum(axis=1, keepdims=True))
 
 
 def _long_dropped(layout: Layout) -> np.ndarray:
@@ -42,6 +47,12 @@ IMAGE_BLOCK_MUTANTS: list[RuleMutant] = [
         what="all images of a prompt are one block: an image sees the later ones",
         needs=Needs(images=2),
         run=parted(block=lambda layout, parts: parts.both_soft),
+    ),
+    RuleMutant(
+        name="image_blocks_by_distance",
+        what="image tokens at most an image's length apart are one block: an image sees the start of the next",
+        needs=Needs(images=2, note="nearer to each other than an image is long"),
+        run=parted(block=_by_distance),
     ),
     RuleMutant(
         name="image_sees_future",

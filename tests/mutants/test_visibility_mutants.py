@@ -50,6 +50,7 @@ SHOWN = {
     "pads_shift_queries": (drawn("pttt"), set(), {(1, 1), (2, 2), (3, 3)}),
     "image_causal": (drawn("tIIIt"), set(), {(1, 2), (1, 3), (2, 3)}),
     "images_mutually_visible": (drawn("ItIIt"), {(0, 2), (0, 3)}, set()),
+    "image_blocks_by_distance": (drawn("tIIIIttIIIIt"), {(3, 7), (4, 7), (4, 8)}, set()),
     "image_sees_future": (drawn("IttI"), {(0, 1), (0, 2), (0, 3)}, set()),
     "markers_in_block": (drawn("ttIt"), {(1, 2), (1, 3), (2, 3)}, set()),
     "padding_mask_only": (drawn("ptIt", 2), {(1, 2), (1, 3), (2, 3), (3, 1)}, set()),
@@ -74,8 +75,9 @@ NEEDS = {
     "local": "window_plus_one window_minus_one window_half window_ignored block_only_on_global ring_overwritten",
     "global": "window_on_global block_only_on_local",
     "pads packed": "pads_shift_queries pads_visible",
-    "images": "image_causal images_mutually_visible image_sees_future markers_in_block padding_mask_only "
-    "block_only_on_global block_only_on_local block_cut_by_chunk block_only_without_cache block_at_wrong_keys",
+    "images": "image_causal images_mutually_visible image_blocks_by_distance image_sees_future markers_in_block "
+    "padding_mask_only block_only_on_global block_only_on_local block_cut_by_chunk block_only_without_cache "
+    "block_at_wrong_keys",
     "long-images": "composition_current composition_before_46850 composition_two_sided long_block_dropped",
     "cached": "block_only_without_cache block_at_wrong_keys cached_positions_restart cache_unseen ring_overwritten",
     "packed": "packed_leak packed_by_restarted_positions",
