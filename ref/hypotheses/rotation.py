@@ -7,7 +7,6 @@ what went in therefore tells p and f: C[t, j] = sum over heads of conj(z_in) z_o
 import itertools
 from collections.abc import Iterator
 from copy import copy
-from functools import partial
 
 import numpy as np
 

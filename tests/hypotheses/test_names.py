@@ -18,6 +18,7 @@ CASES = TESTS / "bench/field_cases"
 PLANTING = [  # mistakes written anew in plain NumPy, and what the judge must say of them
     *(path for path in (TESTS / "hypotheses").glob("*.py") if path != Path(__file__)),
     TESTS / "diagnosis/test_bases.py",
+    TESTS / "dump/test_situations.py",
     TESTS / "from_logits/test_scaled_positions.py",
 ]
 
