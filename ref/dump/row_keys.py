@@ -24,6 +24,7 @@ class Placed(NamedTuple):
     tokens: np.ndarray  # [T'] along axes of tokens
     keys: np.ndarray  # [S'] along axes of keys
     lengths: tuple[int, int]  # T and S of the tensors
+    slotted: bool  # whether keys lie in slots
 
 
 class RowKeys:
@@ -64,8 +65,10 @@ class RowKeys:
         dense = {"ids": ids[real], "positions": positions[real], "cached": cached, "image_blocks": blocks}
         kept = None if before is None else Kept(before, moved)
         length = row.get("cache_slots", len(self.real))
-        taken = self.slots[keys] if "cache_slots" in row else keys
-        return Placed(dense | {"left_pads": self.pads}, kept, np.flatnonzero(real), taken, (len(ids), length))
+        taken = self.slots[keys] if self.slotted else keys
+        return Placed(
+            dense | {"left_pads": self.pads}, kept, np.flatnonzero(real), taken, (len(ids), length), self.slotted
+        )
 
     def _drop(self, row: Mapping[str, Any], what: str, where: object):
         """Drop the keys that are no longer there; return which of the real ones are left, and how far they moved."""
@@ -129,25 +132,33 @@ def without_holes(tensors: Mapping[str, Stored], placed: Placed, where: object) 
 def _chosen(tap: str, one: Stored, placed: Placed, where: object) -> Stored:
     if tap.startswith("vision."):
         return one
-    if row_of(tap).is_visibility and one.dtype != "bool":
-        raise wanted(
-            f"tensor {one.foreign}", where, "a matrix [B, T, S] of bool, since some keys are padding", one.dtype
-        )
     shape, chosen = list(one.shape), {}
     for axis, letter in enumerate(axes_of_value(tap, one.dtype, one.foreign, where).split()):
         if letter == "t":
             chosen[axis] = placed.tokens
         elif letter == "s":
-            if shape[axis] != placed.lengths[1]:
-                raise wanted(f"tensor {one.foreign}", where, f"{placed.lengths[1]} keys or slots", shape[axis])
-            chosen[axis] = placed.keys
+            chosen[axis] = _keys_of(one, shape[axis], placed, where)
     for axis, index in chosen.items():
         shape[axis] = len(index)
+    ranges = row_of(tap).is_visibility and one.dtype != "bool"
+    if ranges and placed.slotted:
+        raise wanted(f"tensor {one.foreign}", where, "a matrix [B, T, S] of bool, since keys lie in slots", one.dtype)
+    before = np.searchsorted(placed.keys, np.arange(placed.lengths[1] + 1))  # keys before each place
 
     def read() -> np.ndarray:
         value = one.read()
         for axis, index in chosen.items():
             value = np.take(value, index, axis=axis)
-        return value
+        return before[np.clip(value, 0, len(before) - 1)] if ranges else value
 
     return one._replace(shape=tuple(shape), read=read)
+
+
+def _keys_of(one: Stored, length: int, placed: Placed, where: object) -> np.ndarray:
+    """Return where the keys lie along an axis of some length; a local layer may hold the newest only."""
+    total = placed.lengths[1]
+    if length < total and not placed.slotted:
+        return placed.keys[placed.keys >= total - length] - (total - length)
+    if length != total:
+        raise wanted(f"tensor {one.foreign}", where, f"{total} keys or slots", length)
+    return placed.keys

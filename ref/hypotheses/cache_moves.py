@@ -39,27 +39,35 @@ def _turned(clue: Clue) -> Iterator[Hypothesis]:
 
 
 def _dropped(clue: Clue) -> Iterator[Hypothesis]:
-    """Keys that were dropped from the cache are attended to as before."""
+    """Keys that were dropped from the cache are attended to as before, and perhaps tokens are counted as before."""
     if clue.there.one_pass.kept is None or clue.there.before is None:
         return
     count = clue.there.before.one_pass.total - clue.there.one_pass.cached
-    if count > 0:
-        what = f"{count} keys that were dropped from the cache, as those of rejected tokens, are still attended to."
-        rule = {MIX: _mixed_with_dropped}
-        yield Hypothesis(mutant_of("cache_dropped_seen", what, rule), (Parameter("keys", count, None, 0),), 1)
+    if count <= 0:
+        return
+    what = f"{count} keys that were dropped from the cache, as those of rejected tokens, are still attended to"
+    for moved, words in ((0, ""), (count, "positions go on behind them")):
+        says = f"{what}; {words}." if words else f"{what}."
+        rule = {MIX: lambda at, moved=moved: _mixed_with_dropped(at, moved)}
+        yield Hypothesis(mutant_of("cache_dropped_seen", says, rule), (Parameter("keys", count, None, 0, words),), 1)
 
 
-def _mixed_with_dropped(at):
+def _mixed_with_dropped(at, moved: int):
     before, kept = at.run.before, at.one_pass.kept
     if before is None or kept is None:
         return RULES[MIX](at)
     old_k, old_v = before.history(at.prefix)
     dropped = np.setdiff1d(np.arange(old_k.shape[1]), kept)
     k, v, origin = at.keys()
+    q = at["attn.q_rope"]
+    if moved:
+        table = at.places(positions=at.one_pass.positions + moved)
+        q, own = (at.ops.rotate(at[name], *table) for name in ("attn.q_norm", "attn.k_norm"))
+        k = np.concatenate([k[:, : k.shape[1] - own.shape[1]], at.ops.keep(own)], axis=1)
     seen = at.seen(k.shape[1], origin)
     seen = np.concatenate([np.ones((*seen.shape[:2], len(dropped)), bool), seen], axis=2)
     k, v = (np.concatenate([at.ops.keep(old[:, dropped]), own], axis=1) for old, own in ((old_k, k), (old_v, v)))
-    return at.ops.attend(at["attn.q_rope"], k, v, seen, at.config.query_scale)
+    return at.ops.attend(q, k, v, seen, at.config.query_scale)
 
 
 CACHE_MOVES = (

@@ -2,5 +2,7 @@
 
 from ref.capture.transformers.model import build_from as build_from
 from ref.capture.transformers.model import build_model as build_model
+from ref.capture.transformers.turns import Turn as Turn
+from ref.capture.transformers.turns import capture_turns as capture_turns
 from ref.capture.transformers.write_dump import capture as capture
 from ref.capture.transformers.write_dump import capture_weights as capture_weights

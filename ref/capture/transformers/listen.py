@@ -35,6 +35,7 @@ class Listener:
         self.keep: Keep | None = None
         self.left_out: dict[str, str] = {}  # tap -> why
         self.product: Product | None = None  # the first one of the text
+        self._forget()
 
     def begin(self, before: int, tokens: int, images: list[slice], pads: list[int], keep: Keep) -> None:
         """Begin a pass.
@@ -47,6 +48,9 @@ class Listener:
             keep: is given (row, tap, value with a batch axis of length 1, or counting the row's images).
         """
         self.before, self.tokens, self.images, self.pads, self.keep = before, tokens, images, pads, keep
+        self._forget()
+
+    def _forget(self) -> None:
         self.heard: set[str] = set()
         self.spare: dict[str, Any] = {}  # tap -> what stands for it unless a better place is heard
         self.projected: dict[str, Any] = {}  # attn.q and attn.k until their norms are heard

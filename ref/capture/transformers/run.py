@@ -23,6 +23,8 @@ class Batch(NamedTuple):
     pads: list[int] | None  # of each row; None for a run without mask
     blocks: list[list[list[int]]]  # of each row, [start, stop] of each image
     images: list[slice]  # of each row, which images are its
+    right: list[int] | None = None  # right pads of each row
+    packed: list[int] | None = None  # lengths of the prompts in the only row
 
 
 class Rows:
@@ -61,12 +63,20 @@ class Rows:
                 self.writer.add_pass(tensors, about, pixels)
 
 
-def check_batch(model: Any, ids: Any, pixels: Any, types: Any, left_pads: Sequence[int] | None) -> Batch:
+def check_batch(
+    model: Any,
+    ids: Any,
+    pixels: Any,
+    types: Any,
+    left_pads: Sequence[int] | None,
+    right_pads: Sequence[int] | None = None,
+    packed: Sequence[int] | None = None,
+) -> Batch:
     """Turn the arguments of `capture` into what the model is run on.
 
     Args:
         model: transformers'.
-        ids, pixels, types, left_pads: as `capture`.
+        ids, pixels, types, left_pads, right_pads, packed: as `capture`.
 
     Raises:
         BadInput: shapes that do not go together, ids out of the vocabulary, pixels without a tower, images and their
@@ -97,7 +107,10 @@ def check_batch(model: Any, ids: Any, pixels: Any, types: Any, left_pads: Sequen
     _check_ids(rows, soft, getattr(table, "num_embeddings", None) or len(table.weight))
     images = _images(soft, 0 if pixels is None else len(pixels), vision)
     blocks = [_runs(row) for row in soft.cpu().numpy()]
-    return Batch(rows, pixels, types, _check_pads(left_pads, rows), blocks, images)
+    if sum(one is not None for one in (left_pads, right_pads, packed)) > 1:
+        raise wanted("pads", "capture", "left_pads, right_pads or packed", "several of them")
+    left, right = _check_pads(left_pads, rows, "left_pads"), _check_pads(right_pads, rows, "right_pads")
+    return Batch(rows, pixels, types, left, blocks, images, right, _check_packed(packed, rows))
 
 
 def _integers(torch, what: str, values: Any, device) -> Any:
@@ -124,13 +137,22 @@ def _check_ids(rows: Any, soft: Any, vocabulary: int) -> None:
         raise wanted("token id", "capture", f"0 to {vocabulary - 1}", int(bad[0]))
 
 
-def _check_pads(left_pads: Sequence[int] | None, rows: Any) -> list[int] | None:
-    if left_pads is None:
+def _check_pads(given: Sequence[int] | None, rows: Any, what: str) -> list[int] | None:
+    if given is None:
         return None
-    pads = [int(count) for count in left_pads]
+    pads = [int(count) for count in given]
     if len(pads) != len(rows) or not all(0 <= count < rows.shape[1] for count in pads):
-        raise wanted("left_pads", "capture", f"{len(rows)} numbers from 0 to {rows.shape[1] - 1}", pads)
+        raise wanted(what, "capture", f"{len(rows)} numbers from 0 to {rows.shape[1] - 1}", pads)
     return pads
+
+
+def _check_packed(packed: Sequence[int] | None, rows: Any) -> list[int] | None:
+    if packed is None:
+        return None
+    lengths = [int(count) for count in packed]
+    if len(rows) != 1 or min(lengths, default=0) < 1 or sum(lengths) != rows.shape[1]:
+        raise wanted("packed", "capture", f"lengths of the prompts of one row, {rows.shape[1]} in all", lengths)
+    return lengths
 
 
 def _images(soft: Any, count: int, vision) -> list[slice]:
@@ -164,27 +186,63 @@ def run(model: Any, batch: Batch, steps: int, listener: Listener, rows: Rows) ->
     Differs: no stop at any id; the last chosen token is run too, as in `ref.dump.trace`.
     """
     torch, transformers = import_transformers()
-    config = model.config.get_text_config()
-    cache = transformers.DynamicCache(config=config) if steps else None
+    cache = transformers.DynamicCache(config=model.config.get_text_config()) if steps else None
     todo, before = batch.ids, 0
     with torch.no_grad():
         for step in range(steps + 1):
-            images = batch.images if step == 0 else [slice(0, 0)] * len(todo)
-            listener.begin(before, todo.shape[1], images, batch.pads or [0] * len(todo), rows.keep)
-            out = model(input_ids=todo, **_arguments(torch, batch, before, todo), **_cached(cache))
-            logits = getattr(out, "logits", None)
-            logits = out[0] if logits is None else logits
-            del out
-            chosen = _hear_logits(listener, logits, config.vocab_size)
-            del logits
-            listener.end()
-            rows.end_pass(*_about(batch, before, todo))
+            chosen = run_pass(model, batch, todo, before, cache, listener, rows)
             before = before + todo.shape[1]
             if step < steps:
                 todo = _chosen(chosen)
 
 
-def _hear_logits(listener: Listener, logits: Any, vocabulary: int) -> Any:
+def run_pass(
+    model: Any,
+    batch: Batch,
+    todo: Any,
+    before: int,
+    cache: Any,
+    listener: Listener,
+    rows: Rows,
+    heard: bool = True,
+    more: dict[str, Any] | None = None,
+) -> Any:
+    """Run one pass.
+
+    Args:
+        model: transformers', listened to.
+        batch: what the pass is of.
+        todo: [B, T] its tokens: the batch's own, or a step's.
+        before: keys in the cache.
+        cache: transformers', or None.
+        listener: is told where the pass begins.
+        rows: takes the values.
+        heard: whether the values are wanted.
+        more: what else the dump says of the pass.
+
+    Returns:
+        Logits of the last token, which is no padding; None of a model that gives none.
+    """
+    torch, _ = import_transformers()
+    own = todo is batch.ids
+    images = batch.images if own else [slice(0, 0)] * len(todo)
+    if heard:
+        listener.begin(before, todo.shape[1], images, batch.pads or [0] * len(todo), rows.keep)
+    out = model(input_ids=todo, **_arguments(torch, batch, before, todo), **_cached(cache))
+    logits = getattr(out, "logits", None)
+    logits = out[0] if logits is None else logits
+    del out
+    chosen = None
+    if heard:
+        vocabulary = model.config.get_text_config().vocab_size
+        chosen = _hear_logits(listener, logits, vocabulary, batch.right if own else None)
+        listener.end()
+    about, pixels = _about(batch, before, todo)
+    rows.end_pass([one | (more or {}) for one in about], pixels)
+    return chosen
+
+
+def _hear_logits(listener: Listener, logits: Any, vocabulary: int, right: list[int] | None = None) -> Any:
     """Hand on the logits, and return those of the last token; None where a model gives something else, as classes."""
     of_tokens = hasattr(logits, "detach") and logits.ndim == 3 and logits.shape[-1] == vocabulary
     if of_tokens and logits.shape[1] == listener.tokens:
@@ -192,7 +250,9 @@ def _hear_logits(listener: Listener, logits: Any, vocabulary: int) -> Any:
     else:
         want = f"wanted [B, {listener.tokens}, {vocabulary}] of the model"
         listener.leave("text.logits", f"{want}, got {list(getattr(logits, 'shape', [])) or type(logits).__name__}")
-    return logits[:, -1] if of_tokens else None
+    if not of_tokens or right is None:
+        return logits[:, -1] if of_tokens else None
+    return logits[list(range(len(right))), [listener.tokens - 1 - pads for pads in right]]
 
 
 def _chosen(logits: Any) -> Any:
@@ -207,16 +267,20 @@ def _cached(cache: Any) -> dict[str, Any]:
 
 def _arguments(torch, batch: Batch, before: int, todo: Any) -> dict[str, Any]:
     """Return mask and positions of rows with pads, and the images of the first pass."""
-    given = {}
-    if before == 0 and batch.pixels is not None:
+    given, own = {}, todo is batch.ids
+    if own and batch.pixels is not None:
         given["pixel_values"] = batch.pixels
-    if before == 0 and batch.types is not None:
+    if own and batch.types is not None:
         given["token_type_ids"] = batch.types
-    if batch.pads is not None:
+    if batch.pads is not None or batch.right is not None:
         key = torch.arange(before + todo.shape[1], device=todo.device)[None]
-        mask = (key >= torch.tensor(batch.pads, device=todo.device)[:, None]).long()
+        left, right = (torch.tensor(some or [0] * len(todo), device=todo.device) for some in (batch.pads, batch.right))
+        prompt = batch.ids.shape[1]
+        mask = ((key >= left[:, None]) & ((key < (prompt - right)[:, None]) | (key >= prompt))).long()
         positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
         given |= {"attention_mask": mask, "position_ids": positions[:, before:]}
+    if batch.packed is not None:
+        given["position_ids"] = torch.cat([torch.arange(n, device=todo.device) for n in batch.packed])[None]
     return given
 
 
@@ -226,10 +290,19 @@ def _about(batch: Batch, before: int, todo: Any) -> tuple[list[dict[str, Any]], 
     key = np.arange(before, before + todo.shape[1])
     for row, ids in enumerate(todo.tolist()):
         pads = batch.pads[row] if batch.pads else 0
-        positions = np.maximum(key - pads, -1).tolist()
-        blocks = batch.blocks[row] if before == 0 else []
+        blocks = [[start + before, stop + before] for start, stop in batch.blocks[row]] if todo is batch.ids else []
+        positions = _positions(batch, row, key, pads)
         about = {"ids": ids, "positions": positions, "cached": before, "image_blocks": blocks, "left_pads": pads}
         rows.append(about)
         own = batch.pixels[batch.images[row]] if blocks and batch.pixels is not None else None
         pixels.append(None if own is None else to_numpy(own))
     return rows, pixels
+
+
+def _positions(batch: Batch, row: int, key: np.ndarray, pads: int) -> list[int]:
+    """Return the positions of keys of a row, -1 on padding."""
+    if batch.packed:
+        return [position for count in batch.packed for position in range(count)]
+    right, prompt = batch.right[row] if batch.right else 0, batch.ids.shape[1]
+    position = np.where(key < prompt, key - pads, key - pads - right)
+    return np.where((key >= prompt - right) & (key < prompt), -1, np.maximum(position, -1)).tolist()

@@ -43,6 +43,8 @@ def capture(
     pixel_values: Any = None,
     token_type_ids: Any = None,
     left_pads: Sequence[int] | None = None,
+    right_pads: Sequence[int] | None = None,
+    packed: Sequence[int] | None = None,
     steps: int = 0,
     weights: str | None = None,
     taps: Sequence[str] = ("*",),
@@ -58,6 +60,9 @@ def capture(
         token_type_ids: as ids, 1 at soft tokens; made from the ids where there are pixels and none is given. Zeros
             run the images as text is run, causally.
         left_pads: pads of each row; mask and positions are then those that `generate` makes. None gives neither.
+        right_pads: pads at the end of each row, with a mask and positions that leave them out; steps then begin at the
+            last token that is none.
+        packed: lengths of the prompts that one row holds; each has positions of its own, and no mask is given.
         steps: greedy cached decode steps after the prompt, each a pass of its own.
         weights: what the dump calls the weights, as `--weights` takes it; by default what the model was loaded from.
         taps: patterns of the taps to keep.
@@ -77,7 +82,9 @@ def capture(
     Differs: transformers' own `model_addition_debugger` writes outputs of modules only, rounded to text.
     """
     model = without_adapters(model)
-    batch = check_batch(model, ids, pixel_values, token_type_ids, left_pads)
+    batch = check_batch(model, ids, pixel_values, token_type_ids, left_pads, right_pads, packed)
+    if packed is not None and steps:
+        raise wanted("steps", "capture", "0 of packed prompts", steps)
     return _write(model, [batch], Path(out_dir), steps, weights, taps)
 
 
@@ -137,10 +144,8 @@ def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str
     sees = any(batch.pixels is not None for batch in batches)
     _check_taps(text, vision if sees else None, steps, taps)
     listener = Listener(taps, text, vision, cached=steps > 0)
-    name = _name_of(model, weights)
-    described = _model(model, text, vision, name)
-    policy = policy_of(model, None)
-    with DumpWriter(out, described, policy, _producer()) as writer, _listening(model, listener):
+    described, policy, producer = describe(model, weights)
+    with DumpWriter(out, described, policy, producer) as writer, listening(model, listener):
         for batch in batches:
             rows = Rows(writer, len(batch.ids))
             run(model, batch, steps, listener, rows)
@@ -150,8 +155,20 @@ def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str
     return writer.folder
 
 
+def describe(model: Any, weights: str | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Say of a model what a dump says: (model, policy, producer).
+
+    Args:
+        model: transformers'.
+        weights: what they are called; None asks the model.
+    """
+    described = _model(model, text_config(model), vision_config(model), _name_of(model, weights))
+    return described, policy_of(model, None), _producer()
+
+
 @contextmanager
-def _listening(model: Any, listener: Listener):
+def listening(model: Any, listener: Listener):
+    """Hear a model's modules and attention until the end of a `with` statement."""
     with traced_anew(model), ExitStack() as stack:
         hook_modules(stack, model, listener)
         hear_attention(stack, listener, attentions(model))
