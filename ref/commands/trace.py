@@ -1,4 +1,4 @@
-"""`gemma3-ref trace`: write every tap of a run as a version-1 dump."""
+"""`gemma3-ref trace`: write every tap of a run as a dump."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ def open_dump(path: str | Path, ids: Any = None, names: str | None = None, confi
     """Open a dump of any kind.
 
     Args:
-        path: a version-1 folder; a .npz or .safetensors file; text of llama.cpp's `llama-eval-callback`; JSON of
+        path: a folder; a .npz or .safetensors file; text of llama.cpp's `llama-eval-callback`; JSON of
             transformers' `model_addition_debugger_context`.
         ids: token ids of a file that does not hold them, [T], or [B, T] of a batch. Those of one that does must be
             the same.

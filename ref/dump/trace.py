@@ -41,7 +41,7 @@ def trace(
     steps: int,
     images: Images | None = None,
 ) -> dict:
-    """Write a version-1 dump of each prompt, one pass a prompt, or with steps a prefill and greedy cached steps.
+    """Write a dump of each prompt, one pass a prompt, or with steps a prefill and greedy cached steps.
 
     Args:
         loaded: weights, from `ref.weights.resolve.load`.

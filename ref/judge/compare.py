@@ -56,7 +56,7 @@ def compare_with_profiles(
     """Judge a dump: every tap locally and as inherited, the first divergence, and which known mistake it is.
 
     Args:
-        dump: a version-1 folder, a .npz or .safetensors file with ids and names, or arrays by tap name with ids; a
+        dump: a folder, a .npz or .safetensors file with ids and names, or arrays by tap name with ids; a
             server's JSON of log-probabilities, or what `ref.dump.read_server_json` reads.
         weights: as `--weights`; None takes what the dump names, and 270m for a file that names none.
         ids: token ids of a bare file or of arrays; of a server's answer those of the prompt.

@@ -69,7 +69,7 @@ def capture(
     compiled: bool = True,
     taps: Sequence[str] = ("*",),
 ) -> Path:
-    """Write a version-1 dump of a google-deepmind/gemma model running prompts.
+    """Write a dump of a google-deepmind/gemma model running prompts.
 
     Args:
         model: `gm.nn.Gemma3_270M()` or any other `Transformer` of Gemma 3, patched or not; its text part is run.

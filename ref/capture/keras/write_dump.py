@@ -51,7 +51,7 @@ def capture(
     config: TextConfig | None = None,
     taps: Sequence[str] = ("*",),
 ) -> Path:
-    """Write a version-1 dump of a keras-hub model running prompts, op by op.
+    """Write a dump of a keras-hub model running prompts, op by op.
 
     Args:
         model: a `Gemma3CausalLM` or `Gemma3Backbone`, patched or not; its text part is run.

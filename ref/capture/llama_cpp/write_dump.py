@@ -68,7 +68,7 @@ def capture(
     n_threads: int | None = None,
     taps: Sequence[str] = ("*",),
 ) -> Path:
-    """Write a version-1 dump of llama.cpp running prompts through a GGUF file.
+    """Write a dump of llama.cpp running prompts through a GGUF file.
 
     Args:
         gguf_path: the model; its text part is run.

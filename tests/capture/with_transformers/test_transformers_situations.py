@@ -1,6 +1,8 @@
 """Serving situations that transformers can make: clean ones match; a mistake of each kind is found."""
 
+import re
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,3 +173,12 @@ def test_a_cache_that_has_let_go_of_what_a_cut_needs(tmp_path, monkeypatch):
     monkeypatch.delattr(transformers.Cache, "activate_past_recording")
     with pytest.raises(BadInput, match="keep of turn 1: wanted a cut that its local layers allow"):
         capture_turns(text_only(), [Turn(IDS), Turn([3], keep=3)], tmp_path / "dump", weights="tiny")
+
+
+def test_the_page_on_taps_shows_a_conversation_that_runs(tmp_path, monkeypatch):
+    page = (Path(ref.__file__).parents[1] / "docs/taps.md").read_text()
+    [snippet] = re.findall(r"<!-- turns -->\n```python\n(.*?)^```", page, re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(snippet.replace('"270m"', '"tiny"'), {"model": text_only(), "prefix": IDS[:3], "chunk": IDS[3:6],
+                                               "draft": [9, 10], "better": [11]})  # fmt: skip
+    assert judged(tmp_path / "dump")["verdict"] == "match"
