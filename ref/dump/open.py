@@ -14,11 +14,12 @@ from ref.dump.read_arrays import from_memory, read_safetensors
 from ref.dump.read_bare import NOT_SAID, bare_dump, fields_of
 from ref.dump.read_debugger import read_debugger
 from ref.dump.read_folder import read_folder
+from ref.dump.read_llama_logits import is_llama_logits, read_llama_logits
 from ref.dump.read_llama_text import read_llama_ids, read_llama_text
 from ref.dump.read_npz import read_npz
 from ref.errors import wanted
 
-KINDS = "a folder with dump.json, .npz, .safetensors, llama.cpp's .txt, or transformers' .json"
+KINDS = "a folder with dump.json, .npz, .safetensors, llama.cpp's .txt or .bin, or transformers' .json"
 TEXT = (".txt", ".log", ".out")
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy")
 
@@ -27,8 +28,8 @@ def open_dump(path: str | Path, ids: Any = None, names: str | None = None, confi
     """Open a dump of any kind.
 
     Args:
-        path: a folder; a .npz or .safetensors file; text of llama.cpp's `llama-eval-callback`; JSON of
-            transformers' `model_addition_debugger_context`.
+        path: a folder; a .npz or .safetensors file; text of llama.cpp's `llama-eval-callback` or
+            `llama-debug`, or what its `--save-logits` writes; JSON of transformers' `model_addition_debugger_context`.
         ids: token ids of a file that does not hold them, [T], or [B, T] of a batch. Those of one that does must be
             the same.
         names: whose names a bare file has, a key of `ref.dump.aliases.TABLES`; None: our taps'.
@@ -48,6 +49,9 @@ def open_dump(path: str | Path, ids: Any = None, names: str | None = None, confi
     suffix = path.suffix.lower()
     if path.is_dir():
         return _checked(read_folder(path, fields_of(config)), ids)
+    if is_llama_logits(path):
+        _table(path, names, "llama.cpp")
+        return _checked(read_llama_logits(path, fields_of(config)), ids)
     if suffix in PICKLES:
         got = "one array without a name" if suffix == ".npy" else "a pickle, which runs code when it is loaded"
         raise wanted("dump", path, KINDS, f"{suffix}, {got}")

@@ -1,4 +1,4 @@
-"""Read what `llama-eval-callback` prints: of every node of llama.cpp's graph the first and last values and the sum.
+"""Read what `llama-eval-callback` and `llama-debug` print: of every node the first and last values and the sum.
 
     common_debug_cb_eval:   Qcur-0 = (f32)   MUL_MAT(blk.0.attn_q.weight{640, 1024, 1, 1}, attn_norm-0{640, 6, 1, 1}}) = {1024, 6, 1, 1}
         [
@@ -33,9 +33,10 @@ SIZES = r"(\d+), (\d+), (\d+), (\d+)"
 HEADER = re.compile(r"\w+:\s+(.+?) = \((\w+)\)\s+(\w+)\((.*?)\{" + SIZES + r"\}, .*\}\) = \{" + SIZES + r"\}\s*$")
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d+|nan|inf)")
 TOKEN = re.compile(r"\.\.\.|[^\s,]+")
-SUM = re.compile(r"\s*sum = ([-+]?(?:\d+\.\d+|nan|inf))\s*$")
+SUM = re.compile(r"\s*sum += ([-+]?(?:\d+\.\d+|nan|inf))\s*$")
 HEADED = ("attn.q_norm", "attn.k_norm", "attn.q_rope", "attn.k_rope")  # nodes with an axis of heads
 COUNT = re.compile(r"number of input tokens = (\d+)\s*$")
+PIECES = re.compile(r"Token ids \((\d+)\):\s*$")  # of llama-debug: each piece is followed by its id, "The(818) "
 
 
 class PartialTap(NamedTuple):
@@ -97,7 +98,7 @@ def read_llama_text(path: str | Path, head_dim: int | None = None) -> dict[str, 
 
 
 def read_llama_ids(path: str | Path) -> list[int]:
-    """Return the token ids that `llama-eval-callback` lists, on stderr, before the nodes; empty if they are not there.
+    """Return the token ids that `llama-eval-callback` or `llama-debug` lists before the nodes; empty if there are none.
 
     Args:
         path: the text, as `read_llama_text`.
@@ -111,7 +112,7 @@ def read_llama_ids(path: str | Path) -> list[int]:
     at = next((i for i, line in enumerate(lines) if COUNT.search(line)), None)
     found = COUNT.search(lines[at]) if at is not None else None
     if at is None or found is None:
-        return []
+        return _ids_of_pieces(lines)
     count = integer_of(found[1], most=MOST)
     words = [line.split()[-1:] for line in lines[at + 1 : at + 1 + (count or 0)]]
     last = [integer_of(one[0]) if one else None for one in words]
@@ -119,6 +120,16 @@ def read_llama_ids(path: str | Path) -> list[int]:
     if len(ids) != count:
         raise wanted("token ids", path, f"{found[1]} lines, each ending with one", words)
     return ids
+
+
+def _ids_of_pieces(lines: list[str]) -> list[int]:
+    """Return the ids that follow the pieces of a prompt; empty where a piece looks like an id itself."""
+    at = next((i for i, line in enumerate(lines) if PIECES.search(line)), None)
+    if at is None:
+        return []
+    end = next((i for i, line in enumerate(lines[at + 1 :], at + 1) if HEADER.search(line[:LONGEST])), len(lines))
+    count, ids = PIECES.search(lines[at]), re.findall(r"\((\d{1,9})\)(?= |$)", "\n".join(lines[at + 1 : end]), re.M)
+    return [int(one) for one in ids] if count and int(count[1]) == len(ids) else []
 
 
 def _lines(path: str | Path) -> list[str]:
