@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ref.dump.claims import check_model, check_prompt, differing_settings
 from ref.dump.open import Dump, arrays_as_dump, open_dump
 from ref.dump.read_server_json import ServerAnswer, is_server_json, read_server_json
+from ref.dump.write import read_dump
 from ref.errors import BadInput, wanted
 from ref.golden_files.report_format import headed
 from ref.judge.advice import FOLDER, Advice
@@ -93,6 +94,8 @@ def compare_with_profiles(
     names_weights = isinstance(dump, Dump) or (isinstance(dump, (str, Path)) and Path(dump).is_dir())
     if loaded is None and (weights or not names_weights):
         loaded = _load(weights or "270m", mmproj)
+    elif loaded is None and isinstance(dump, (str, Path)):
+        loaded = _of_folder(Path(dump), mmproj)
     opened = _open(dump, ids, names, loaded)
     if prompt is not None:
         check_prompt(opened, prompt)
@@ -155,6 +158,12 @@ def _open(dump, ids, names, loaded) -> Dump:
     if isinstance(dump, Mapping):
         return arrays_as_dump(dump, ids, names, config=config)
     return open_dump(dump, ids, names, config)
+
+
+def _of_folder(folder: Path, mmproj: str | None):
+    """Load the weights that a dump names if it says no sizes: without them merged axes cannot be split."""
+    model = read_dump(folder)["model"]
+    return None if model["config"] else _load(model["weights"]["name"], mmproj)
 
 
 def _load(weights: str | None, mmproj: str | None):
