@@ -1,0 +1,398 @@
+"""Write a dump of your own port of Gemma 3, in three lines and with NumPy alone.
+
+    from record import Recorder
+
+    rec = Recorder("dump", ids, weights="270m")  # token ids of the prompt; the weights that the port runs
+    rec("text.layer.0.attn.q", q, "T (N H)")     # a value under its name, with its axes as they lie
+    rec.close()                                  # the folder is there: gemma3-ref compare dump
+
+This file needs Python, NumPy and nothing else. Copy it into your project, as it is or changed.
+SPDX-License-Identifier: Apache-2.0
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HEADER = 2**16 - 8  # bytes left at the start of each file for its header, which is written last
+LONGEST = 255  # characters of a name
+NOT_SAID = "not said"
+AXES = "BTSDNKGHFVPMCYX12"  # letters of axes; 2 is the pair of attn.visible
+LAYOUT = re.compile(r"(?:\w|\(\w(?: \w)+\))(?: (?:\w|\(\w(?: \w)+\)))*")
+# fmt: off
+KINDS = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
+}
+# fmt: on
+NAMES = ("ref", "transformers", "gemma", "llama.cpp", "keras", "mlx", "transformer_lens")
+ARITHMETIC = ("compute_dtype", "matmul_activations", "kv_dtype")  # by default the format of most values
+POLICY = (*ARITHMETIC, "rope_angle", "attention_impl")
+MORE_POLICY = ("matmul_operands", "conv_operands", "accumulate", "products", "torch")
+
+
+class Recorder:
+    """Write values into a dump as they are given; the folder takes its name when it is complete.
+
+    In a `with` statement it is closed at the end, and abandoned after an error.
+
+    Args:
+        folder: where the dump will be; must not exist or be empty.
+        ids: [T] token ids of the first pass, one row of a batch. So are the next four.
+        positions: [T], -1 at left pads; None counts from 0 behind them.
+        left_pads: how many of the ids are.
+        image_blocks: [start, stop] of each image's soft tokens among the keys.
+        pixels: [images, C, Y, X] that went in; None without images.
+        weights: what `--weights` takes, or {"name", "dtype", "sha256"}: the dtype in which the port held them, and the
+            SHA-256 of its tensors' bytes by name, or None.
+        policy: of the arithmetic, what is known of "compute_dtype", "matmul_activations", "kv_dtype", "rope_angle",
+            "attention_impl", and what else the format has. The rest is the format of most values.
+        producer: the port's name, or {"name", "version"}.
+        names: whose names the values have, if not gemma3-ref's: transformers, gemma, llama.cpp, keras, mlx,
+            transformer_lens.
+        config: sizes of the model as gemma3-ref calls them; None takes those of the weights.
+
+    Raises:
+        ValueError: in one line, a folder in use, or what the format cannot hold.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        ids: Any,
+        *,
+        positions: Any = None,
+        left_pads: int = 0,
+        image_blocks: Any = (),
+        pixels: Any = None,
+        weights: str | os.PathLike[str] | dict[str, Any] = NOT_SAID,
+        policy: dict[str, Any] | None = None,
+        producer: str | dict[str, str] = NOT_SAID,
+        names: str = "ref",
+        config: dict[str, Any] | None = None,
+    ):
+        self.folder = Path(folder).absolute()
+        self._policy = _fields("policy", policy or {}, (), (*POLICY, *MORE_POLICY))
+        weights = {"name": str(weights)} if isinstance(weights, str | os.PathLike) else weights
+        weights = {"dtype": NOT_SAID, "sha256": None} | _fields("weights", weights, ("name",), ("dtype", "sha256"))
+        producer = {"name": producer} if isinstance(producer, str) else producer
+        if names not in NAMES:
+            raise _wrong("names", " ".join(NAMES), names)
+        if not isinstance(config or {}, dict):
+            raise _wrong("config", "a dictionary", config)
+        self._head: dict[str, Any] = {"format_version": 1, "names": names}
+        self._head["producer"] = {"version": NOT_SAID} | _fields("producer", producer, ("name",), ("version",))
+        self._head["model"] = {"config": config or {}, "weights": weights}
+        try:
+            json.dumps([self._head, self._policy], allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise _wrong("weights, policy and config", "what JSON can hold", error) from None
+        self._passes: list[dict[str, Any]] = []
+        self._floats: Counter[str] = Counter()
+        row, seen = _row(ids, 0, positions, left_pads, image_blocks), _pixels(pixels)
+        self._new: Path | None = _part_of(self.folder)
+        with self._writing():
+            self._begin(row, seen)
+
+    def __call__(self, name: str, value: Any, layout: str = "", dtype: str | None = None) -> Any:
+        """Write a value now: what happens to the array later does not matter.
+
+        Args:
+            name: of the tap, or the port's own where `names` says whose.
+            value: what NumPy makes an array of, in CPU memory: floats, integers, booleans. Bfloat16 as ml_dtypes,
+                torch or MLX have it, or as its bits.
+            layout: its axes in the order in which they lie, merged ones in brackets, such as `T (N H)` or `B N T H`;
+                a batch of one may be left out. Empty: the tap's own order.
+            dtype: of an array of uint16 what it holds: `bfloat16` or `uint16`.
+
+        Returns:
+            The value as it was given, so that a call may stand around an expression.
+
+        Raises:
+            ValueError: in one line, an array of another kind or of a device, axes that its shape cannot have, a name
+                that this pass has.
+        """
+        new, row = self._open()
+        good = isinstance(name, str) and name.isprintable() and name != "__metadata__"
+        if not good or not 0 < len(name) <= LONGEST:
+            raise _wrong("name of a tap", f"1 to {LONGEST} printable characters", repr(name))
+        if name in row["tensors"]:
+            raise _wrong(f"value {name}", "one in a pass", "a second one")
+        array, kind = _array(name, value, dtype)
+        _check_layout(name, layout, array.shape, len(row["ids"]))
+        with self._writing():
+            if not self._file.add(name, array, kind):
+                part = len({one["file"] for one in row["tensors"].values()})
+                self._file.close()
+                self._file = _File(new / f"pass{len(self._passes) - 1:04}-{part:02}.safetensors")
+                self._file.add(name, array, kind)
+        said = {"file": self._file.path.name, "layout": layout, "shape": list(array.shape), "dtype": kind}
+        row["tensors"][name] = said
+        if "float" in kind:
+            self._floats[kind] += 1
+        return value
+
+    def next_pass(
+        self,
+        ids: Any,
+        *,
+        cached: int | None = None,
+        positions: Any = None,
+        left_pads: int | None = None,
+        image_blocks: Any = (),
+        pixels: Any = None,
+    ) -> None:
+        """Begin another pass: a decode step or chunk, or with `cached=0` another prompt or row of a batch.
+
+        Args:
+            ids: [T] token ids of this pass alone.
+            cached: how many keys there were before; None: all of the passes before, back to the last with 0.
+            positions: as of Recorder; None counts on.
+            left_pads: None: where keys are cached, those of the pass before.
+            image_blocks: as of Recorder.
+            pixels: as of Recorder.
+
+        Raises:
+            ValueError: in one line, as of Recorder; keys that no pass has left.
+        """
+        _, row = self._open()
+        keys = row["cached"] + len(row["ids"])
+        if cached not in (None, 0, keys):
+            raise _wrong("cached", f"0, or the {keys} keys that the pass before leaves", cached)
+        before = 0 if cached == 0 else keys
+        pads = left_pads if left_pads is not None else row["left_pads"] if before else 0
+        row, seen = _row(ids, before, positions, pads, image_blocks), _pixels(pixels)
+        with self._writing():
+            self._file.close()
+            self._begin(row, seen)
+
+    def close(self) -> Path:
+        """Complete the dump and give the folder its name, which it returns.
+
+        Raises:
+            ValueError: in one line, no value at all, or something has come into the folder meanwhile: the rest is left.
+        """
+        new, _ = self._open()
+        if not any(row["tensors"] for row in self._passes):
+            raise _wrong(self.folder, "values to write", "none")
+        most = self._floats.most_common(1)[0][0] if self._floats else "float32"
+        said = dict.fromkeys(ARITHMETIC, most) | dict.fromkeys(POLICY[len(ARITHMETIC) :], NOT_SAID)
+        content = self._head | {"policy": said | self._policy, "passes": self._passes}
+        with self._writing():
+            self._file.close()
+            text = json.dumps(content, indent=1, allow_nan=False)
+            (new / "dump.json").write_text(text + "\n", encoding="utf-8")
+            if self.folder.exists():
+                self.folder.rmdir()
+            new.rename(self.folder)
+        self._new = None
+        return self.folder
+
+    def abandon(self) -> None:
+        """Remove what was written so far; the dump never comes to be."""
+        if self._new is not None:
+            self._file.file.close()
+            shutil.rmtree(self._new, ignore_errors=True)
+            self._new = None
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Close, or after an error leave nothing behind."""
+        try:
+            if error is None:
+                self.close()
+        finally:
+            self.abandon()  # what is complete has another name by now
+
+    def _open(self) -> tuple[Path, dict[str, Any]]:
+        if self._new is None:
+            raise _wrong(self.folder, "a recorder that is open", "one that was closed")
+        return self._new, self._passes[-1]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.abandon()
+            raise _wrong(self.folder, "an empty or new folder with room to write", error.strerror) from None
+
+    def _begin(self, row: dict[str, Any], pixels: np.ndarray | None) -> None:
+        """Begin a pass whose row is checked; its pixels have a file of their own."""
+        new, number = self._new, len(self._passes)
+        assert new is not None
+        if pixels is not None:
+            file = _File(new / f"pixels{number:04}.safetensors")
+            file.add("pixels", pixels, pixels.dtype.name)
+            file.close()
+            row["pixels"] = file.path.name
+        self._passes.append(row)
+        self._file = _File(new / f"pass{number:04}.safetensors")
+
+
+class _File:
+    """A safetensors file that grows: its header is written last, into room that was left for it."""
+
+    def __init__(self, path: Path):
+        self.path, self.file, self._end = path, path.open("wb"), 0
+        self._header, self._room = [], HEADER - 2
+        self.file.seek(8 + HEADER)
+
+    def add(self, name: str, array: np.ndarray, kind: str) -> bool:
+        """Write a tensor; False where the header has no room for it."""
+        stop = self._end + array.nbytes
+        entry = {"dtype": KINDS[kind], "shape": array.shape, "data_offsets": [self._end, stop]}
+        text = f"{json.dumps(name)}: {json.dumps(entry)}"
+        self._room -= len(text) + 2
+        if self._room < 0:
+            return False
+        self.file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        self._header.append(text)
+        self._end = stop
+        return True
+
+    def close(self) -> None:
+        """Write the header; spaces behind it are part of the format."""
+        text = "{" + ", ".join(self._header) + "}"
+        self.file.seek(0)
+        self.file.write(HEADER.to_bytes(8, "little") + text.encode().ljust(HEADER))
+        self.file.close()
+
+
+def _row(ids: Any, cached: int, positions: Any, pads: Any, blocks: Any) -> dict[str, Any]:
+    """Return a pass as dump.json has it, checked; its tensors are yet to come."""
+    tokens = _integers("ids", ids, 0)
+    if not tokens:
+        raise _wrong("ids", "at least one token", "none")
+    [pads] = _integers("left_pads", [pads], 0)
+    if pads and pads >= (cached or len(tokens)):
+        raise _wrong("left_pads", f"fewer than {cached or len(tokens)}", pads)
+    counted = [max(-1, index - pads) for index in range(cached, cached + len(tokens))]
+    places = counted if positions is None else _integers("positions", positions, -1)
+    if [place < 0 for place in places] != [place < 0 for place in counted]:
+        raise _wrong("positions", f"{len(tokens)}, as ids, of which -1 at {0 if cached else pads} left pads", places)
+    pairs = _pairs(blocks, cached + len(tokens))
+    said = {"ids": tokens, "positions": places, "cached": cached, "image_blocks": pairs, "left_pads": pads}
+    return said | {"pixels": None, "tensors": {}}
+
+
+def _pairs(given: Any, most: int) -> list[list[int]]:
+    array, kind = _array("image_blocks", given, None)
+    if array.size and (array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu"):
+        raise _wrong("image_blocks", "integers [images, 2]", f"{kind} {list(array.shape)}")
+    pairs = array.tolist() if array.size else []
+    edges = [0, *(edge for pair in pairs for edge in pair), most]
+    if sorted(edges) != edges or any(start == stop for start, stop in pairs):
+        raise _wrong("image_blocks", f"start < stop <= {most}, one behind the other", pairs)
+    return pairs
+
+
+def _integers(what: str, given: Any, least: int) -> list[int]:
+    array, kind = _array(what, given, None)
+    if array.size == 0:
+        return []
+    row = array[0] if array.ndim == 2 and len(array) == 1 else array  # a batch of one
+    if array.dtype.kind not in "iu" or row.ndim != 1:
+        raise _wrong(what, "integers, of one row", f"{kind} {list(array.shape)}")
+    if row.min() < least:
+        raise _wrong(what, f"integers from {least}", row.min())
+    return row.tolist()
+
+
+def _pixels(given: Any) -> np.ndarray | None:
+    if given is None:
+        return None
+    array, kind = _array("pixels", given, None)
+    if array.ndim != 4 or kind not in ("float64", "float32", "float16"):
+        raise _wrong("pixels", "floats [images, C, Y, X]", f"{kind} {list(array.shape)}")
+    return array
+
+
+def _array(what: str, given: Any, dtype: str | None) -> tuple[np.ndarray, str]:
+    """Return an array in CPU memory, in little-endian order, and what it holds; bfloat16 as its bits."""
+    try:
+        given = given.detach() if hasattr(given, "detach") else given  # torch's, of a parameter
+        if str(getattr(given, "dtype", "")) in ("torch.bfloat16", "mlx.core.bfloat16"):  # NumPy has none
+            given, dtype = given.view(sys.modules[type(given.dtype).__module__].uint16), "bfloat16"
+        array = np.asarray(given)
+        if array.dtype.hasobject and array is not given and hasattr(given, "__dlpack__"):
+            array = np.from_dlpack(given)
+    except Exception as error:  # ragged; of a device; each library has its own
+        raise _wrong(what, "an array in CPU memory", error) from None
+    kind = array.dtype.name
+    if kind in ("uint16", "bfloat16") and dtype in ("uint16", "bfloat16"):
+        array, kind = array.view(np.uint16), dtype
+    elif kind == "uint16":
+        raise _wrong(what, 'dtype="bfloat16" if these are its bits, or "uint16"', dtype)
+    elif dtype not in (None, kind) or kind not in KINDS:
+        raise _wrong(what, dtype or "floats, integers or booleans", kind)
+    elif kind == "bfloat16":
+        array = array.view(np.uint16)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False), kind
+
+
+def _check_layout(what: str, layout: str, shape: tuple[int, ...], tokens: int) -> None:
+    """Refuse a layout that is none, or axes that the shape cannot have in this pass."""
+    if layout == "":
+        return
+    letters = re.findall(r"\w", layout.upper()) if isinstance(layout, str) and LAYOUT.fullmatch(layout) else []
+    twice = [axis for axis in set(letters) if letters.count(axis) > {"1": 32, "P": 2}.get(axis, 1)]
+    if not letters or twice or not set(letters) <= set(AXES):
+        raise _wrong(f"layout of {what}", 'axes such as "T (N H)" or "B N T H", each once', repr(layout))
+    known = {"T": tokens, "B": 1, "1": 1, "2": 2} if "T" in letters else {"1": 1}  # without T, B counts images
+    groups = [re.findall(r"\w", group) for group in re.findall(r"\([^)]*\)|\w", layout.upper())]
+    if len(groups) != len(shape) or not all(map(_can_be, groups, shape, [known] * len(shape))):
+        told = f" where T is {tokens}" if "T" in letters else ""
+        raise _wrong(f"shape of {what}", f"{layout}{told}", list(shape))
+
+
+def _can_be(axes: list[str], length: int, known: dict[str, int]) -> bool:
+    """Tell whether merged axes, of which some lengths are known, can be so long."""
+    rest = math.prod(known.get(axis, 1) for axis in axes)
+    return length == rest if set(axes) <= set(known) else length % rest == 0
+
+
+def _fields(what: str, given: Any, needed: tuple[str, ...], more: tuple[str, ...]) -> dict[str, Any]:
+    """Return the fields of an argument, of which the format knows these."""
+    if not isinstance(given, dict) or not set(needed) <= set(given) <= {*needed, *more}:
+        raise _wrong(what, f"some of {' '.join((*needed, *more))}", given)
+    other = [name for name, value in given.items() if not isinstance(value, str) and name not in ("sha256", "torch")]
+    if other:
+        raise _wrong(f"{what}.{other[0]}", "a text", given[other[0]])
+    return dict(given)
+
+
+def _part_of(folder: Path) -> Path:
+    """Make a folder beside another, under a name of its own: what a killed process left may be there."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise _wrong(folder, "an empty or new folder", "something in the way")
+        for number in range(2**16):
+            new = folder.with_name(f"{folder.name}.{os.getpid()}-{number}.part")
+            if not new.exists():
+                new.mkdir(parents=True)
+                return new
+    except OSError as error:
+        raise _wrong(folder, "a folder that can be made", error.strerror) from None
+    raise _wrong(folder, "a folder that can be made", "too many that were left")
+
+
+def _wrong(what: object, want: object, got: object) -> ValueError:
+    """Build a refusal of one line: what, wanted, got."""
+    line = " ".join(f"{what}: wanted {want}, got {got}".split())
+    return ValueError("".join(one if one.isprintable() else repr(one)[1:-1] for one in line)[:600])
