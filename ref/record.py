@@ -20,7 +20,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,8 @@ class Recorder:
     def abandon(self) -> None:
         """Remove what was written so far; the dump never comes to be."""
         if self._new is not None:
-            self._file.file.close()
+            with suppress(OSError, AttributeError):  # a full disk, told already; no file yet
+                self._file.file.close()
             shutil.rmtree(self._new, ignore_errors=True)
             self._new = None
 

@@ -13,6 +13,7 @@ from support.multimodal import images
 from support.tiny import TINY
 
 import ref
+import ref.record
 from ref.dump.open import open_dump
 from ref.golden_files.files import check_schema
 from ref.ops.rounding import widen_bfloat16
@@ -214,15 +215,33 @@ def test_a_refused_value_leaves_the_recorder_as_it_was(tmp_path):
     np.testing.assert_array_equal(stored(tmp_path / "dump").load()[0], ONE)
 
 
+def full(self, *value):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
     rec = Recorder(tmp_path / "dump", IDS)
-
-    def full(self, *value):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(type(rec._file), "add", full)
+    monkeypatch.setattr(ref.record._File, "add", full)
     with pytest.raises(ValueError, match="room to write, got No space left on device"):
         rec(IN, ONE, "T D")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_so_is_one_that_is_full_from_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(ValueError, match="room to write, got No space left on device"):
+        Recorder(tmp_path / "dump", IDS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_so_is_one_that_takes_what_it_has_no_room_for(tmp_path):
+    rec = Recorder(tmp_path / "dump", IDS)
+    rec._file.file.close()
+    rec._file.file = Path("/dev/full").open("wb")  # noqa: SIM115 - what is written is refused when it is flushed
+    rec(IN, ONE, "T D")
+    with pytest.raises(ValueError, match="room to write, got No space left on device"):
+        rec.close()
     assert list(tmp_path.iterdir()) == []
 
 
