@@ -150,6 +150,7 @@ class Recorder:
         ids: Any,
         *,
         cached: int | None = None,
+        kept: Any = None,
         positions: Any = None,
         left_pads: int | None = None,
         image_blocks: Any = (),
@@ -160,6 +161,8 @@ class Recorder:
         Args:
             ids: [T] token ids of this pass alone.
             cached: how many keys there were before; None: all of the passes before, back to the last with 0.
+            kept: [start, stop, position] of the keys of the pass before that are still there, where some were dropped
+                or moved: [[0, 17, 0]] of rejected tokens, [[0, 4, 0], [12, 20, 4]] of a context shift. None: all.
             positions: as of Recorder; None counts on.
             left_pads: None: where keys are cached, those of the pass before.
             image_blocks: as of Recorder.
@@ -170,11 +173,16 @@ class Recorder:
         """
         _, row = self._open()
         keys = row["cached"] + len(row["ids"])
-        if cached not in (None, 0, keys):
+        if kept is None and cached not in (None, 0, keys):
             raise _wrong("cached", f"0, or the {keys} keys that the pass before leaves", cached)
-        before = 0 if cached == 0 else keys
+        left = None if kept is None else _ranges(kept, keys)
+        before = 0 if cached == 0 else keys if left is None else sum(stop - start for start, stop, _ in left)
+        if left is not None and cached is not None:
+            raise _wrong("cached", "nothing beside kept, which says it", cached)
         pads = left_pads if left_pads is not None else row["left_pads"] if before else 0
         row, seen = _row(ids, before, positions, pads, image_blocks), _pixels(pixels)
+        if left is not None:
+            row["kept"], self._head["format_version"] = left, 2
         with self._writing():
             self._file.close()
             self._begin(row, seen)
@@ -290,6 +298,19 @@ def _row(ids: Any, cached: int, positions: Any, pads: Any, blocks: Any) -> dict[
     pairs = _pairs(blocks, cached + len(tokens))
     said = {"ids": tokens, "positions": places, "cached": cached, "image_blocks": pairs, "left_pads": pads}
     return said | {"pixels": None, "tensors": {}}
+
+
+def _ranges(given: Any, keys: int) -> list[list[int]]:
+    """Return ranges of keys that are left, one behind the other, and the position that each begins at now."""
+    out, last = [], 0
+    for one in given:
+        start, stop, position = three = _integers("kept", one, 0) if len(one) == 3 else [0, 0, 0]
+        if not last <= start < stop <= keys or position != sum(b - a for a, b, _ in out):
+            want = f"[start, stop, position] within the {keys} keys that are there, positions one after the other"
+            raise _wrong("kept", want, given)
+        out.append(three)
+        last = stop
+    return out
 
 
 def _pairs(given: Any, most: int) -> list[list[int]]:

@@ -130,8 +130,9 @@ class Run:
     def keys(self, prefix: str) -> tuple[np.ndarray, np.ndarray, int]:
         """Return keys and values of the layer up to this pass's last, and the key index of the first of them."""
         caches = prefix + "cache.k", prefix + "cache.v"
-        # a mistake in the cache is one in what attention looks up, though the dump holds no cache
-        if all(map(self.is_given, caches)) or any(self.is_mutated(tap) for tap in caches):
+        # what is wrong in the cache of earlier keys is wrong in what attention looks up, though the dump holds no cache
+        wrong = self.one_pass.cached and any(self.is_mutated(tap) for tap in caches)
+        if wrong or all(map(self.is_given, caches)):
             k, v = self.value(prefix + "cache.k"), self.value(prefix + "cache.v")
             if self.one_pass.ids.shape[1] == 1 or k.shape[1] == self.one_pass.total:
                 return k, v, self.one_pass.total - k.shape[1]  # else a ring, which lacks keys that earlier queries see
