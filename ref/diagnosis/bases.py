@@ -27,7 +27,8 @@ from ref.emulate.text_rules import NORMS
 from ref.hypotheses.change import Change
 from ref.hypotheses.hypothesis import Hypothesis, Parameter, mutant_of
 from ref.measure.floor import LIMIT
-from ref.measure.measure_tap import Measured, measure_tap
+from ref.measure.measure_logits import measure
+from ref.measure.measure_tap import Measured
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import layer_of, row_of, tap_group
@@ -67,7 +68,7 @@ class Bases:
         assert hypothesis.basis is not None
         kept = Kept(
             pass_runs.number, finding.tap, hypothesis.basis, frozenset({finding.tap}), hypothesis.mutant.what,
-            pass_runs.stored[finding.tap],
+            pass_runs.stored[finding.tap], before=finding,
         )  # fmt: skip
         again = self._undo(pass_runs, kept)
         if again.finding.verdict == "match":
@@ -121,7 +122,7 @@ class Bases:
         raw, axes = kept.raw, row_of(kept.tap).axes.split()
         store(pass_runs, kept.tap, undone(raw, kept.changes, axes))
         self.kept[kept.number, kept.tap] = kept
-        found = measure_tap(pass_runs, kept.tap)
+        found = measure(pass_runs, kept.tap)
         finding = found.finding
         parents = self.parents(pass_runs, kept.tap, finding.span)
         if kept.doubted or is_rounded_again(pass_runs, found, [kept, *parents]):  # doubted: what follows tells
@@ -139,11 +140,14 @@ class Bases:
             store(pass_runs, one.tap, one.raw)
             del self.kept[one.number, one.tap]
         for one in line:
-            found = measure_tap(pass_runs, one.tap)
+            if one.before is not None:  # its weights may be gone: the head's are another stage's than the norm's
+                self.changed[one.number, one.tap] = one.before
+                continue
+            found = measure(pass_runs, one.tap)
             self.changed[one.number, one.tap] = found.finding
-            if one.tap not in roots and found.finding.verdict == "bug":
+            if found.finding.verdict == "bug":
                 self.again.append((pass_runs, one.tap, found))
-        return measure_tap(pass_runs, tap)
+        return measure(pass_runs, tap)
 
     def _scaled_inside(self, pass_runs: PassRuns, tap: str, parents: list[Kept]) -> Measured | None:
         """Try whether a norm's gain was made 1 + w / s where (1 + w) / s is right: the weights after it have s."""
@@ -155,10 +159,10 @@ class Bases:
             read = one.changes[0].factor * (1 + gain) - 1
             with np.errstate(divide="ignore", invalid="ignore"):
                 scales = np.where(np.abs(gain) > LEAST, read / gain, 1.0)
-            stored, before = pass_runs.stored[one.tap], measure_tap(pass_runs, tap).finding.local_ratio or 0.0
+            stored, before = pass_runs.stored[one.tap], measure(pass_runs, tap).finding.local_ratio or 0.0
             change = Change(one.changes[0].axis, factor=scales)
             store(pass_runs, one.tap, undone(one.raw, (change,), axes))
-            again = measure_tap(pass_runs, tap)
+            again = measure(pass_runs, tap)
             store(pass_runs, one.tap, stored)
             if (again.finding.local_ratio or 0.0) <= max(LIMIT, before / MUCH):
                 if not one.inside:

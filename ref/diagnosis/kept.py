@@ -15,9 +15,11 @@ from ref.hypotheses.change import Change
 from ref.hypotheses.products import PRODUCTS, Made, own_product
 from ref.measure.distance import Distance, distance_of
 from ref.measure.floor import LIMIT, Floor
-from ref.measure.measure_tap import Measured, fitted, measure_tap
+from ref.measure.measure_logits import measure
+from ref.measure.measure_tap import Measured, fitted
 from ref.measure.pass_runs import PassRuns
-from ref.model.taps import prefix_of, row_of, tap_group
+from ref.measure.tap_finding import TapFinding
+from ref.model.taps import inputs_of, prefix_of, row_of, tap_group
 
 SPREAD = 0.3  # of the logarithms of made-up factors
 
@@ -33,14 +35,13 @@ class Kept(NamedTuple):
     raw: Any  # the dump's own tensor
     doubted: bool = False  # it is right as it is, too: its own weights may not be in the basis
     inside: bool = False  # a norm whose gain w was scaled instead of 1 + w
+    before: TapFinding | None = None  # where it begins: what was found before it was undone
 
 
 def usual_inputs(tap: str) -> set[str]:
     """Return the inputs that the registry names: those of a history that is remembered are not seen again."""
-    prefix = prefix_of(tap)
-    own = {prefix + name for name in row_of(tap).inputs}
     caches = {"attn.scores": "cache.k", "attn.mix": "cache.v"}
-    return own | {prefix + cache for name, cache in caches.items() if tap.endswith(name)}
+    return inputs_of(tap) | {prefix_of(tap) + cache for name, cache in caches.items() if tap.endswith(name)}
 
 
 def is_rounded_again(pass_runs: PassRuns, found: Measured, folded: list[Kept]) -> bool:
@@ -157,7 +158,7 @@ def is_right_as_it_is(pass_runs: PassRuns, tap: str, parents: list[Kept]) -> boo
     for one in parents:
         store(pass_runs, one.tap, one.raw)
     try:
-        return measure_tap(pass_runs, tap).finding.verdict == "match"
+        return measure(pass_runs, tap).finding.verdict == "match"
     finally:
         for name, stored in before.items():
             store(pass_runs, name, stored)

@@ -198,9 +198,16 @@ class Hearing:
         return found
 
     def end(self, pass_runs: PassRuns, prefix: str) -> None:
-        """Take note of the end of a stage: what is in another basis must have cancelled in it."""
-        if prefix:
+        """Take note of the end of a stage: what is in another basis must have cancelled in it.
+
+        Outside layers it may cancel later: what the final norm leaves in the head.
+        """
+        if prefix not in ("", "text."):
             self.bases.finish(pass_runs, prefix)
+
+    def over(self, pass_runs: PassRuns) -> None:
+        """Take note of the end of a pass: what has not cancelled by now never does."""
+        self.bases.finish(pass_runs, "")
 
     def _diagnose(self, pass_runs: PassRuns, tap: str, found: Measured) -> Measured:
         """Say what a wrong tap is; where another basis may be all of it, go on in that basis."""
@@ -236,6 +243,8 @@ def _measure(all_runs: list[PassRuns], question: Question, hearing: Hearing):
         profiles[found.finding.place] = found.profile
         if question.progress:
             question.progress(len(findings), total)
+    for pass_runs in all_runs:
+        hearing.over(pass_runs)
     findings = [hearing.bases.changed.get(one.place, one) for one in findings]
     order = {name: i for i, name in enumerate(_all_taps(all_runs))}
     findings.sort(key=lambda one: (one.pass_number, order[one.tap]))

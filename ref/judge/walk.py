@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ref.emulate.stages import Stage, in_order, prepare_stage, stage_weights, stages_of, taps_of
-from ref.measure.measure_logits import measure_logits
+from ref.measure.measure_logits import measure
 from ref.measure.measure_printed import measure_partial
-from ref.measure.measure_tap import Measured, measure_tap
+from ref.measure.measure_tap import Measured
 from ref.measure.pass_runs import PassRuns, left_by
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _judge_chain(chain: list[PassRuns], stage: Stage, wide, narrow, listen: List
 def _measure(pass_runs: PassRuns, tap: str) -> Measured:
     if tap in pass_runs.partial:
         return measure_partial(pass_runs, tap)
-    return measure_logits(pass_runs) if tap == "text.logits" else measure_tap(pass_runs, tap)
+    return measure(pass_runs, tap)
 
 
 def _taps(pass_runs: PassRuns, stage: Stage) -> list[str]:

@@ -71,6 +71,11 @@ def measure_logits(pass_runs: PassRuns) -> Measured:
     return found._replace(finding=conclude(of_all, found.truth))
 
 
+def measure(pass_runs: PassRuns, tap: str) -> Measured:
+    """Measure a tap: logits by `measure_logits`, any other by `measure_tap`."""
+    return measure_logits(pass_runs) if tap == "text.logits" else measure_tap(pass_runs, tap)
+
+
 def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], FirstNonfinite | None]:
     """Compare all columns with the truth on the dump's own inputs, and distributions with those from the prompt.
 
