@@ -13,19 +13,38 @@ from ref.errors import one_line, wanted
 GROUP = "gemma3_ref.capture"
 
 
+class Flag(NamedTuple):
+    """A flag of one adapter's command, or what stands before the text; its value is an argument of the adapter."""
+
+    name: str  # as the command line has it
+    about: str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+
+
 class Adapter(NamedTuple):
     """Where an adapter is, and what it runs."""
 
     module: str
     what: str
+    flags: tuple[Flag, ...] = ()
+    example: str = "--weights tiny"  # what its command is given first in the help
 
+
+ONNX = (
+    Flag("graph", "the graph; its weights may lie beside it", "MODEL.onnx"),
+    Flag("--runtime", "what runs it; default: ort, which is onnxruntime", choices=("ort", "openvino")),
+    Flag("--export", "write the graph first, from W as --weights takes it, such as a folder", "transformers:W"),
+    Flag("--precision", "of OpenVINO: f32, the default here, or its own default", choices=("f32", "default")),
+)
 
 # name on the command line -> adapter
 ADAPTERS = {
     "transformers": Adapter("ref.capture.transformers", "Hugging Face transformers, on torch"),
     "gemma": Adapter("ref.capture.gemma", "google-deepmind/gemma, on JAX"),
-    "llama.cpp": Adapter("ref.capture.llama_cpp", "llama.cpp, through llama-cpp-python"),
+    "llama.cpp": Adapter("ref.capture.llama_cpp", "llama.cpp, through llama-cpp-python", (), "--weights 270m"),
     "keras": Adapter("ref.capture.keras", "keras-hub"),
+    "onnx": Adapter("ref.capture.onnx", "an ONNX graph, in onnxruntime or OpenVINO", ONNX, "model.onnx --weights tiny"),
 }
 
 

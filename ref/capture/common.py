@@ -12,7 +12,17 @@ from ref.model.taps import check_patterns, tap_group, tap_names, tap_row
 
 
 class LeftOut(UserWarning):
-    """Values that a capture heard and did not write, since it could not say what they are."""
+    """Values that a capture did not write: it did not hear them, or could not say what they are.
+
+    Args:
+        text: a line about them.
+        taps: their names.
+        why: the reason.
+    """
+
+    def __init__(self, text: str, taps: Sequence[str] = (), why: str = ""):
+        super().__init__(text)
+        self.taps, self.why = tuple(taps), why
 
 
 def check_prompts(
@@ -58,7 +68,7 @@ def say_left_out(left: Mapping[str, str]) -> None:
         groups.setdefault((tap_group(tap), why), []).append(tap)
     for (group, why), taps in groups.items():
         name = taps[0] if len(taps) == 1 else f"{group} ({len(taps)} layers)"
-        warnings.warn(f"capture: {name} left out: {why}", LeftOut, stacklevel=4)
+        warnings.warn(LeftOut(f"capture: {name} left out: {why}", taps, why), stacklevel=4)
 
 
 def intervals(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

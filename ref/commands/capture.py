@@ -7,7 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from ref.capture.adapters import ADAPTERS, Adapter, installed_adapters, load_adapter
+from ref.capture.adapters import ADAPTERS, Adapter, Flag, installed_adapters, load_adapter
 from ref.commands import FINE
 from ref.commands.about import About, add_command
 from ref.commands.given_prompt import Given, given_prompt, prompt_file_flags
@@ -38,11 +38,18 @@ def add(subparsers) -> None:
 
 def _add(witnesses, adapters: dict[str, Adapter]) -> None:
     for name, adapter in adapters.items():
-        weights = "270m" if name == "llama.cpp" else "tiny"
-        example = f"gemma3-ref capture {name} --weights {weights} --ids 2,33,5,80 -o dump"
+        example = f"gemma3-ref capture {name} {adapter.example} --ids 2,33,5,80 -o dump"
         about = About(name, f"write a dump of a run of {adapter.what}", "", (example,))
-        flags = [text_flags(), image_flags(), prompt_file_flags(), _flags(), json_flag()]
+        flags = [_own_flags(adapter), text_flags(), image_flags(), prompt_file_flags(), _flags(), json_flag()]
         add_command(witnesses, about, run, flags).set_defaults(adapter=adapter)
+
+
+def _own_flags(adapter: Adapter) -> argparse.ArgumentParser:
+    """Declare what this adapter alone takes."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for flag in adapter.flags:
+        parser.add_argument(flag.name, help=flag.about, metavar=flag.metavar or None, choices=flag.choices or None)
+    return parser
 
 
 def _flags() -> argparse.ArgumentParser:
@@ -56,7 +63,7 @@ def _flags() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("weights and arithmetic")
     about = "270m (the extra [weights]), a .gguf file, a Hugging Face folder, synthetic:SIZE[:SEED], tiny"
-    group.add_argument("--weights", default="270m", metavar="W", help=about)
+    group.add_argument("--weights", metavar="W", help=f"{about}; default: 270m, or what --export names")
     group.add_argument("--mmproj", metavar="FILE", help="the vision tower that goes with a .gguf file of text weights")
     about = "of weights and arithmetic; file and q8_0 are llama.cpp's: the file as it is, its default, and its blocks"
     group.add_argument("--dtype", choices=DTYPES, help=about)
@@ -74,7 +81,8 @@ def run(args) -> int:
     if args.threads is not None and args.threads < 1:
         raise wanted("threads", "--threads", "1 or more", args.threads)
     witness = load_adapter(args.adapter)
-    loaded = load(args.weights, "file", args.mmproj)
+    weights = args.weights or _exported(args) or "270m"
+    loaded = load(weights, "file", args.mmproj)
     given = given_prompt(args, loaded)
     asked = {
         "dtype": ("--dtype", args.dtype),
@@ -83,13 +91,23 @@ def run(args) -> int:
         "pixels": ("--image", given.images.pixels if given.images else None),
         "left_pads": ("left pads", given.left_pads),
         "mmproj": ("--mmproj", args.mmproj),
-    }
+    } | {_key(flag): (flag.name, getattr(args, _key(flag))) for flag in args.adapter.flags}
     more = _understood(witness, args.witness, asked)
     place = args.out.absolute()
-    with _noting_left_out():
-        witness(args.weights, given.rows, args.out, steps=given.steps, taps=_taps(args, loaded, given), **more)
-    report_written("capture", place, args.out, args.json)
+    not_heard: list[dict[str, str]] = []
+    with _noting_left_out(not_heard):
+        witness(weights, given.rows, args.out, steps=given.steps, taps=_taps(args, loaded, given), **more)
+    report_written("capture", place, args.out, args.json, not_heard)
     return FINE
+
+
+def _key(flag: Flag) -> str:
+    return flag.name.removeprefix("--")
+
+
+def _exported(args) -> str:
+    """Return what a graph is exported from, which are then its weights."""
+    return (getattr(args, "export", None) or "").partition(":")[2]
 
 
 def _taps(args, loaded, given: Given) -> list[str]:
@@ -100,8 +118,12 @@ def _taps(args, loaded, given: Given) -> list[str]:
 
 
 @contextmanager
-def _noting_left_out():
-    """Say what a capture leaves out in our lines, and any other warning as Python says it."""
+def _noting_left_out(not_heard: list[dict[str, str]]):
+    """Say what a capture leaves out in our lines, and any other warning as Python says it.
+
+    Args:
+        not_heard: is filled with the taps that are left out, each with why.
+    """
     from ref.capture.common import LeftOut
 
     show = warnings.showwarning
@@ -109,6 +131,7 @@ def _noting_left_out():
     def one_line(message, category, *place):
         if issubclass(category, LeftOut):
             note(str(message))
+            not_heard.extend({"tap": tap, "why": message.why} for tap in message.taps)
         else:
             show(message, category, *place)
 

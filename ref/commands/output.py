@@ -1,7 +1,7 @@
 """Writing one file: under a temporary name, then renamed, so that nobody meets half of it; and what a dump holds."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,7 +49,9 @@ def refuse_overwriting(source: str, out: Path) -> None:
             raise wanted("output file", out, "another file than what is read", "the same")
 
 
-def report_written(kind: str, folder: Path, shown: Path, as_json: bool) -> None:
+def report_written(
+    kind: str, folder: Path, shown: Path, as_json: bool, not_heard: Sequence[dict[str, str]] | None = None
+) -> None:
     """Say what a dump that was written holds: its passes, how many tensors and bytes.
 
     Args:
@@ -57,6 +59,7 @@ def report_written(kind: str, folder: Path, shown: Path, as_json: bool) -> None:
         folder: of the dump; absolute, since a new folder may have taken the place of the one we stand in.
         shown: its name as it was given.
         as_json: one JSON document on stdout, else a line on stderr.
+        not_heard: of a capture: {"tap", "why"} of each value that is not there; beside it stands what was heard.
     """
     from ref.commands.shared import note, print_json
     from ref.dump.write import read_dump
@@ -68,6 +71,9 @@ def report_written(kind: str, folder: Path, shown: Path, as_json: bool) -> None:
         "tensors": sum(len(one["tensors"]) for one in passes),
         "bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
     }
+    if not_heard is not None:
+        heard = dict.fromkeys(tap for one in passes for tap in one["tensors"])
+        content |= {"heard": list(heard), "not_heard": list(not_heard)}
     if as_json:
         print_json(headed(kind, content))
     else:

@@ -174,11 +174,7 @@ class Advice:
         several = {kind: wish_of(lacking(one, there), there) for kind, one in kinds.items()}
         hidden = sorted(coverage.tried - coverage.shown)
         several |= {name: wish_of(lacking(tap_mutants()[name].needs, there), there) for name in hidden}
-        able = {
-            name: wish
-            for name, wish in several.items()
-            if wish and can.images >= bool(wish.images) and can.left_pads >= wish.left_pads
-        }
+        able = {name: wish for name, wish in several.items() if wish and can.takes(wish)}
         whole = together(able.values())
         if any(whole):
             told = [name for name in able if name in kinds] or list(able)
@@ -188,7 +184,7 @@ class Advice:
     def _prompted(self, why: str, wish: Wish, layer: int | None = None) -> Next:
         """Have a prompt made, and say how it is run."""
         can = self.commands.producer
-        if (wish.images and not can.images) or (wish.left_pads and not can.left_pads):
+        if not can.takes(wish):
             return Next(f"{why}; `gemma3-ref capture {self.commands.name}` takes no such prompt")
         number = len(self._wishes) + 1
         name = self._wishes.setdefault(wish, f"prompt-{number}.json" if number > 1 else "prompt.json")

@@ -9,6 +9,7 @@ from ref.dump.opened import Dump
 from ref.dump.prompt_file import prompt_of_dump
 from ref.errors import BadInput
 from ref.hypotheses.lists import and_more
+from ref.judge.next_prompt import Wish
 from ref.model.taps import Recorder, inputs_of, layer_of, tap_group
 
 NEW = "next-dump"  # what the commands write
@@ -24,6 +25,13 @@ class Producer(NamedTuple):
     images: bool = False
     left_pads: bool = False
     lacks: tuple[str, ...] = (".cache.positions",)  # ends of the names of taps that it never gives
+    steps: bool = True
+    words: str = ""  # of the command, where it is not called as the producer is and takes no --dtype
+
+    def takes(self, wish: Wish) -> bool:
+        """Tell whether it runs such a prompt."""
+        has = (self.images, self.left_pads, self.steps)
+        return all(can or not asked for can, asked in zip(has, (wish.images, wish.left_pads, wish.steps), strict=True))
 
 
 PRODUCERS = {
@@ -31,6 +39,8 @@ PRODUCERS = {
     "gemma": Producer(left_pads=True, lacks=()),
     "llama.cpp": Producer(("eager", "flash")),
     "keras": Producer(),
+    "onnxruntime": Producer(steps=False, words="onnx MODEL.onnx"),
+    "openvino": Producer(steps=False, words="onnx MODEL.onnx --runtime openvino"),
 }
 ANYBODY = Producer(images=True, left_pads=True, lacks=())  # a port of one's own runs whatever it is given
 
@@ -71,7 +81,7 @@ class Commands(NamedTuple):
             dtype: another one than the dump's.
             eager: ask for attention that is not fused.
         """
-        if self.name not in PRODUCERS:
+        if self.name not in PRODUCERS or (dtype and self.producer.words):  # the format of a graph is its own
             return ""
         if prompt:
             source = ["--prompt-file", (Path(self.folder) / prompt).as_posix()]
@@ -82,7 +92,7 @@ class Commands(NamedTuple):
         words = [
             "gemma3-ref",
             "capture",
-            self.name,
+            *(self.producer.words.split() or [self.name]),
             "--weights",
             self.weights,
             *self._arithmetic(dtype, eager),
@@ -91,6 +101,8 @@ class Commands(NamedTuple):
         return shlex.join([*words, *(word for tap in taps for word in ("--taps", tap)), "-o", NEW])
 
     def _arithmetic(self, dtype: str, eager: bool) -> list[str]:
+        if self.producer.words:
+            return []
         dtype = dtype or str(self.opened.weights.get("dtype"))
         used = str(self.opened.policy.get("attention_impl", ""))
         attention = "eager" if eager else used if used in self.producer.attention[1:] else ""

@@ -7,7 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-FRAMEWORKS = ("torch", "jax", "transformers", "keras", "llama_cpp", "gguf", "tokenizers", "tensorflow")
+FRAMEWORKS = (
+    "torch",
+    "jax",
+    "transformers",
+    "keras",
+    "llama_cpp",
+    "gguf",
+    "tokenizers",
+    "tensorflow",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+)
 
 
 def modules_after(code: str) -> set[str]:
