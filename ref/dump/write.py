@@ -121,8 +121,11 @@ class DumpWriter:
         part = f"-{files:02}" if files else ""
         if self._held or not files:
             file = self._save(f"pass{len(self.content['passes']):04}{part}.safetensors", self._held)
-            for name in self._held.keys() - set(self._plus.values()):
-                v, more = self._held[name], {"plus": self._plus[name]} if name in self._plus else {}
+            added = set(self._plus.values())
+            for name, v in self._held.items():
+                if name in added:
+                    continue
+                more = {"plus": self._plus[name]} if name in self._plus else {}
                 entry = {"file": file, "layout": self._layouts[name], "shape": list(v.shape), "dtype": str(v.dtype)}
                 self._listing[name] = entry | more
         self._held, self._plus = {}, {}
