@@ -231,13 +231,14 @@ def layouts_that_fit(axes: str, shape: Sequence[int], known: Mapping[str, int], 
         keys: the most that S can be.
     """
     found: list[str] = []
-    for side in _layouts(axes.split(), len(shape), known.get("b", 1) == 1):
+    for side in every_layout(axes.split(), len(shape), known.get("b", 1) == 1):
         if fit(side, axes, axes, shape, known, keys) and written(side) not in found:
             found.append(written(side))
     return found[:2]
 
 
-def _layouts(letters: list[str], count: int, one_row: bool) -> Iterator[str]:
+def every_layout(letters: list[str], count: int, one_row: bool) -> Iterator[str]:
+    """List the layouts of so many axes: in any order, two merged, without the batch where it has one row."""
     for some in [letters, letters[1:]] if one_row and letters[0] == "b" else [letters]:
         for order in permutations(some):
             if len(some) == count:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ref.capture.transformers.model import import_transformers, text_model, vision_tower
+from ref.capture.transformers.model import text_model, vision_tower
 from ref.capture.transformers.tensors import Product, name_of
 from ref.capture.transformers.wrapped import device_of, is_compiled
 
@@ -38,17 +38,35 @@ def policy_of(model: Any, heard: Product | None) -> dict[str, Any]:
 
     Source: torch 2.13 `torch.backends`, `torch.set_float32_matmul_precision`; "CUDA semantics" of its documentation.
     """
-    dtype, device = name_of(model.dtype), device_of(model)
-    product = heard or Product(dtype, None)
-    switches = read_switches(device)
-    names: dict[str, Any] = dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), dtype)
-    names |= {"rope_angle": "float32", "attention_impl": str(text_model(model).config._attn_implementation)}
-    names |= {"products": product.stored} | _of_products(product, switches, device)
+    device = device_of(model)
+    implementation = str(text_model(model).config._attn_implementation)
+    product = heard or Product(name_of(model.dtype), None)
+    found = arithmetic_of(name_of(model.dtype), product, implementation, device, is_compiled(model))
     tower = vision_tower(model)
     if tower is not None:
         own = name_of(tower.embeddings.patch_embedding.weight.dtype)
-        names |= _operands("conv_operands", product.autocast or own, switches, device)
-    return names | {"torch": switches | {"autocast": product.autocast, "compiled": is_compiled(model)}}
+        found |= _operands("conv_operands", product.autocast or own, read_switches(device), device)
+    return found
+
+
+def arithmetic_of(dtype: str, product: Product, attention: str, device: Any, compiled: bool) -> dict[str, Any]:
+    """Describe the arithmetic of any torch model that was run.
+
+    Args:
+        dtype: of its weights.
+        product: the first one that was heard.
+        attention: the name of its implementation.
+        device: of the model.
+        compiled: whether any part of it is.
+
+    Returns:
+        As `policy_of`, without the vision tower.
+    """
+    switches = read_switches(device)
+    names: dict[str, Any] = dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), dtype)
+    names |= {"rope_angle": "float32", "attention_impl": attention}
+    names |= {"products": product.stored} | _of_products(product, switches, device)
+    return names | {"torch": switches | {"autocast": product.autocast, "compiled": compiled}}
 
 
 def _of_products(product: Product, switches: dict[str, Any], device: Any) -> dict[str, str]:
@@ -95,7 +113,8 @@ def narrowed(field: str, switches: dict[str, Any], device: Any) -> str:
 
 
 def _has_tf32(device: Any) -> bool:
-    torch, _ = import_transformers()
+    import torch
+
     if torch.version.cuda is None or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         return False
     return torch.cuda.get_device_capability(device) >= TF32_SINCE
@@ -111,7 +130,8 @@ def rounds_operands(convolves: bool) -> bool:
 
     Source: own; both sums are exact in float32.
     """
-    torch, _ = import_transformers()
+    import torch
+
     fine = torch.full((64, 256), 1 + 2.0**-14)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         if convolves:
@@ -129,7 +149,8 @@ def read_switches(device: Any) -> dict[str, Any]:
 
     Source: torch 2.13 `torch/backends`; a switch of the old kind refuses to be read where one of the new was set.
     """
-    torch, _ = import_transformers()
+    import torch
+
     name = f"{device.type}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
     found: dict[str, Any] = {"version": str(torch.__version__), "device": name}
     with warnings.catch_warnings():

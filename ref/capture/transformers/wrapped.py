@@ -4,18 +4,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ref.capture.transformers.model import import_transformers, text_model
+from ref.capture.transformers.model import text_model
 from ref.errors import wanted
 
 
 def untraced(function: Callable) -> Callable:
     """Keep a compiler out of a function that listens, and of all that it calls."""
-    return import_transformers()[0].compiler.disable(function)
+    import torch
+
+    return torch.compiler.disable(function)
 
 
 def untraced_here(function: Callable) -> Callable:
     """Keep a compiler out of a function that listens, but not of the one that it listens to."""
-    return import_transformers()[0].compiler.disable(function, recursive=False)
+    import torch
+
+    return torch.compiler.disable(function, recursive=False)
 
 
 def unwrapped(module: Any) -> Any:
@@ -45,7 +49,8 @@ def traced_anew(model: Any) -> Iterator[None]:
     if not is_compiled(model):
         yield
         return
-    torch, _ = import_transformers()
+    import torch
+
     torch.compiler.reset()
     try:
         yield
@@ -64,7 +69,8 @@ def device_of(model: Any) -> Any:
 
     Source: accelerate 1.15 `AlignDevicesHook`; of an offloaded model the weights are on `meta` between calls.
     """
-    torch, _ = import_transformers()
+    import torch
+
     text = text_model(model)
     device = next(text.parameters()).device
     if device.type != "meta":

@@ -1,0 +1,159 @@
+"""Capture any torch module by a table that says which of its modules is which tap.
+
+Only hooks listen: nothing of the model or of torch is changed, and the hooks are gone afterwards.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ref.capture.module.draft import draft_table
+from ref.capture.module.listen import hearing, modules_of
+from ref.capture.module.tables import TABLES
+from ref.capture.places import Table, places_of, shipped
+from ref.capture.transformers.policy import arithmetic_of
+from ref.capture.transformers.tensors import Product, name_of, to_numpy
+from ref.capture.transformers.wrapped import is_compiled, traced_anew
+from ref.capture.values import Values, check_ids, check_taps, finish
+from ref.dump.write import DumpWriter
+from ref.errors import wanted
+from ref.weights.resolve import Loaded, load, weights_name
+
+
+def capture_module(
+    model: Any,
+    ids: Any,
+    out_dir: str | Path,
+    *,
+    table: Table | str | None = None,
+    weights: str | Loaded = "270m",
+    call: Callable[[Any, Any], Any] | None = None,
+    taps: Sequence[str] = ("*",),
+) -> Path:
+    """Run a torch module on token ids and write the taps that a table names as a dump.
+
+    Args:
+        model: any `torch.nn.Module`, compiled or not; an `ExportedProgram` is unflattened into modules.
+        ids: [T] or [B, T] integers; tensors, arrays or lists. Each row is its own pass of the dump.
+        out_dir: where the dump will be; must not exist or be empty.
+        table: module -> tap, layout and side, as `ref.capture.places` says; or the name of one in TABLES. None takes
+            the one that is known for the model; if there is none, a draft is printed.
+        weights: what the model holds, as `--weights` takes it; lengths of axes come from there.
+        call: (model, ids [B, T] tensor) -> what the model returns; by default `model(ids)`.
+        taps: patterns of the taps to keep.
+
+    Returns:
+        out_dir. Values have the dtype that they had. The logits are what the call returns, a tensor or its `logits`,
+        unless the table has a place for them. Of a module that was not called a `LeftOut` warning says so.
+
+    Raises:
+        BadInput: a table that names a module or tap that is not there, a module that is used again in the same pass, a
+            shape unlike the layout, a model on the meta device, nothing heard, ids out of the vocabulary.
+
+    Source: torch 2.13 `nn.Module.register_forward_hook`; `torch.export.unflatten`.
+    """
+    loaded = load(weights) if isinstance(weights, str) else weights
+    config = loaded.params.config
+    model, rows = as_module(model), check_ids(ids, config)
+    modules, device = modules_of(model), _device(model)
+    places = places_of(_table(table, model, modules, rows, loaded, call), modules, config.layers)
+    check_taps(places, taps)
+    described = {"config": config._asdict(), "weights": _held(model, loaded.name)}
+    policy: dict[str, Any] = {}
+    with DumpWriter(Path(out_dir), described, policy, _producer(model)) as writer, traced_anew(model):
+        values = Values(writer, config, taps)
+        with hearing(modules, places, values):
+            returned = run(model, rows, device, call, values)
+        values.logits(_logits(returned))
+        values.end(rows, 0, places)
+        values.write_rows()
+        own = described["weights"]["dtype"]
+        policy.update(arithmetic_of(own, Product(values.dtype or own, None), "not said", device, is_compiled(model)))
+    return finish(values, writer)
+
+
+def as_module(model: Any) -> Any:
+    """Return a module that can be heard.
+
+    Args:
+        model: a module, or an `ExportedProgram`.
+
+    Raises:
+        BadInput: neither; what is left of a model that was compiled ahead of time has no modules.
+    """
+    import torch
+
+    if isinstance(model, torch.export.ExportedProgram):
+        return torch.export.unflatten(model)
+    if not isinstance(model, torch.nn.Module):
+        want = "a torch.nn.Module or an ExportedProgram; what was compiled ahead of time has no modules"
+        raise wanted("model", "capture", want, type(model).__name__)
+    return model
+
+
+def run(model: Any, rows: list[list[int]], device: Any, call: Callable | None, values: Values) -> Any:
+    """Run the model once on all rows; arguments as `capture_module`."""
+    import torch
+
+    values.begin(len(rows), len(rows[0]))
+    with torch.no_grad():
+        given = torch.tensor(rows, device=device)
+        return call(model, given) if call else model(given)
+
+
+def _device(model: Any) -> Any:
+    import torch
+
+    devices = [one.device for one in model.parameters()]
+    if any(one.type == "meta" for one in devices):
+        raise wanted("model", "capture", "weights on a device", "weights on the device meta, which holds none")
+    return devices[0] if devices else torch.device("cpu")
+
+
+def _table(
+    table: Any, model: Any, modules: dict[str, Any], rows: list[list[int]], loaded: Loaded, call: Callable | None
+) -> Table:
+    if table is None:
+        name = known_table(model, modules)
+        if name is None:
+            draft_table(model, rows, weights=loaded, call=call)
+            want = "table={...}; a draft is printed: check it, and give it"
+            raise wanted("table", "capture", want, f"none, and {type(model).__name__} is not known")
+        return shipped(TABLES[name], modules)
+    if isinstance(table, str):
+        if table not in TABLES:
+            raise wanted("table", "capture", f"a table, or one of {', '.join(TABLES)}", table)
+        return shipped(TABLES[table], modules)
+    if not table:
+        raise wanted("table", "capture", "at least one module", "none")
+    return table
+
+
+def known_table(model: Any, modules: dict[str, Any]) -> str | None:
+    """Return the name of the table that fits a model: whose modules of the first layer are all there."""
+    found = []
+    for name, table in TABLES.items():
+        there = shipped(table, modules)
+        if sum("{i}" in one for one in there) == sum("{i}" in one for one in table):
+            found.append(name)
+    return found[0] if found else None
+
+
+def _logits(returned: Any) -> Any:
+    value = getattr(returned, "logits", returned)
+    value = value[0] if isinstance(value, (tuple, list)) and value else value
+    return to_numpy(value) if hasattr(value, "detach") else None
+
+
+def _held(model: Any, name: str) -> dict[str, Any]:
+    dtypes = [name_of(one.dtype) for one in model.parameters() if one.is_floating_point()]
+    return {"name": weights_name(name), "dtype": dtypes[0] if dtypes else "float32", "sha256": None}
+
+
+def _producer(model: Any) -> dict[str, str]:
+    """Name the library that the model's class is of."""
+    inner = getattr(model, "_orig_mod", model)
+    package = type(inner).__module__.split(".")[0]
+    names = metadata.packages_distributions().get(package, [])
+    return {"name": package, "version": metadata.version(names[0]) if names else "not said"}
