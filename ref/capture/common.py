@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ref.capture.adapters import ADAPTERS, newer_than_tried
 from ref.config import PAD, TextConfig
 from ref.errors import wanted
 from ref.model.inputs import check_ids
@@ -12,17 +13,21 @@ from ref.model.taps import check_patterns, tap_group, tap_names, tap_row
 
 
 class LeftOut(UserWarning):
-    """Values that a capture did not write: it did not hear them, or could not say what they are.
+    """Values that a capture did not write: what it is, a tap or a group of them, and why.
 
     Args:
-        text: a line about them.
-        taps: their names.
-        why: the reason.
+        what: its name; with `*` for the layers where there are several.
+        why: in words.
+        layers: how many.
     """
 
-    def __init__(self, text: str, taps: Sequence[str] = (), why: str = ""):
-        super().__init__(text)
-        self.taps, self.why = tuple(taps), why
+    def __init__(self, what: str, why: str, layers: int = 1):
+        super().__init__(f"capture: {what}{f' ({layers} layers)' if layers > 1 else ''} left out: {why}")
+        self.what, self.why = what, why
+
+
+class NewerVersion(UserWarning):
+    """A library is newer than all that its adapter was tried with."""
 
 
 def check_prompts(
@@ -57,6 +62,16 @@ def pads_of(ids: np.ndarray) -> int:
     return int((np.asarray(ids) != PAD).argmax())
 
 
+def warn_if_newer(name: str) -> None:
+    """Warn, in one line, where an adapter's library is newer than all that it was tried with; it goes on.
+
+    Args:
+        name: of the adapter.
+    """
+    if newer := newer_than_tried(ADAPTERS[name]):
+        warnings.warn(f"capture: {newer}", NewerVersion, stacklevel=3)
+
+
 def say_left_out(left: Mapping[str, str]) -> None:
     """Warn of taps that were left out, once a kind of tap.
 
@@ -67,8 +82,7 @@ def say_left_out(left: Mapping[str, str]) -> None:
     for tap, why in left.items():
         groups.setdefault((tap_group(tap), why), []).append(tap)
     for (group, why), taps in groups.items():
-        name = taps[0] if len(taps) == 1 else f"{group} ({len(taps)} layers)"
-        warnings.warn(LeftOut(f"capture: {name} left out: {why}", taps, why), stacklevel=4)
+        warnings.warn(LeftOut(taps[0] if len(taps) == 1 else group, why, len(taps)), stacklevel=4)
 
 
 def intervals(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -7,15 +7,18 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from ref.capture.adapters import ADAPTERS, Adapter, Flag, installed_adapters, load_adapter
+from ref.capture.adapters import ADAPTERS, Adapter, Flag, installed_adapters, load_adapter, newer_than_tried
 from ref.commands import FINE
 from ref.commands.about import About, add_command
+from ref.commands.capture_heard import heard_and_not, list_adapters
 from ref.commands.given_prompt import Given, given_prompt, prompt_file_flags
 from ref.commands.images import image_flags
 from ref.commands.output import report_written
 from ref.commands.shared import json_flag, note, text_flags
 from ref.errors import wanted
+from ref.model.taps import tap_names
 
+NO_WITNESS = "the following arguments are required: WITNESS"
 DTYPES = ("float32", "bfloat16", "float16", "float64", "file", "q8_0")
 ATTENTION = ("eager", "sdpa", "flash")
 
@@ -24,14 +27,19 @@ ABOUT = About(
     "capture",
     "write a dump of another implementation's run on the same weights",
     "The implementation must be installed. The dump is what `compare` judges.",
-    ("gemma3-ref capture transformers --weights tiny --ids 2,33,5,80 -o dump",),
+    ("gemma3-ref capture transformers --weights tiny --ids 2,33,5,80 -o dump", "gemma3-ref capture --list"),
 )
 
 
 def add(subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, ABOUT, None)
-    witnesses = parser.add_subparsers(dest="witness", required=True, metavar="WITNESS")
+    about = "list the implementations, the versions they were tried with, and what each gives"
+    parser.add_argument("--list", action="store_true", help=about)
+    as_json = "one JSON document on stdout, nothing else"
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=as_json)
+    witnesses = parser.add_subparsers(dest="witness", metavar="WITNESS")
+    parser.set_defaults(run=lambda args: list_adapters(args) if args.list else parser.error(NO_WITNESS))
     _add(witnesses, ADAPTERS)
     parser.complete = lambda: _add(witnesses, installed_adapters())  # type: ignore[attr-defined]
 
@@ -93,11 +101,14 @@ def run(args) -> int:
         "mmproj": ("--mmproj", args.mmproj),
     } | {_key(flag): (flag.name, getattr(args, _key(flag))) for flag in args.adapter.flags}
     more = _understood(witness, args.witness, asked)
-    place = args.out.absolute()
-    not_heard: list[dict[str, str]] = []
-    with _noting_left_out(not_heard):
-        witness(weights, given.rows, args.out, steps=given.steps, taps=_taps(args, loaded, given), **more)
-    report_written("capture", place, args.out, args.json, not_heard)
+    place, taps = args.out.absolute(), _taps(args, loaded, given)
+    if newer := newer_than_tried(args.adapter):
+        note(f"capture: {newer}")
+    with _noting_left_out() as left:
+        witness(weights, given.rows, args.out, steps=given.steps, taps=taps, **more)
+    blocks = loaded.vision.config.layers if loaded.vision and given.images else 0
+    names = tap_names(loaded.params.config.layers, given.steps > 0, blocks)
+    report_written("capture", place, args.out, args.json, heard_and_not(place, names, taps, left, args.adapter))
     return FINE
 
 
@@ -118,27 +129,25 @@ def _taps(args, loaded, given: Given) -> list[str]:
 
 
 @contextmanager
-def _noting_left_out(not_heard: list[dict[str, str]]):
-    """Say what a capture leaves out in our lines, and any other warning as Python says it.
+def _noting_left_out():
+    """Say what a capture leaves out in our lines, and any other warning as Python says it; give a list of the first."""
+    from ref.capture.common import LeftOut, NewerVersion
 
-    Args:
-        not_heard: is filled with the taps that are left out, each with why.
-    """
-    from ref.capture.common import LeftOut
-
-    show = warnings.showwarning
+    show, left = warnings.showwarning, []
 
     def one_line(message, category, *place):
-        if issubclass(category, LeftOut):
+        if issubclass(category, NewerVersion):  # it was said
+            return
+        if isinstance(message, LeftOut):
+            left.append(message)
             note(str(message))
-            not_heard.extend({"tap": tap, "why": message.why} for tap in message.taps)
         else:
             show(message, category, *place)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LeftOut)
         warnings.showwarning = one_line
-        yield
+        yield left
 
 
 def _understood(witness: Any, name: str, asked: dict[str, tuple[str, Any]]) -> dict[str, Any]:

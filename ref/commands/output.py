@@ -1,9 +1,10 @@
 """Writing one file: under a temporary name, then renamed, so that nobody meets half of it; and what a dump holds."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ref.errors import BadInput, wanted
 
@@ -49,9 +50,7 @@ def refuse_overwriting(source: str, out: Path) -> None:
             raise wanted("output file", out, "another file than what is read", "the same")
 
 
-def report_written(
-    kind: str, folder: Path, shown: Path, as_json: bool, not_heard: Sequence[dict[str, str]] | None = None
-) -> None:
+def report_written(kind: str, folder: Path, shown: Path, as_json: bool, more: dict[str, Any] | None = None) -> None:
     """Say what a dump that was written holds: its passes, how many tensors and bytes.
 
     Args:
@@ -59,7 +58,7 @@ def report_written(
         folder: of the dump; absolute, since a new folder may have taken the place of the one we stand in.
         shown: its name as it was given.
         as_json: one JSON document on stdout, else a line on stderr.
-        not_heard: of a capture: {"tap", "why"} of each value that is not there; beside it stands what was heard.
+        more: what the document says besides.
     """
     from ref.commands.shared import note, print_json
     from ref.dump.write import read_dump
@@ -71,10 +70,7 @@ def report_written(
         "tensors": sum(len(one["tensors"]) for one in passes),
         "bytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
     }
-    if not_heard is not None:
-        heard = dict.fromkeys(tap for one in passes for tap in one["tensors"])
-        content |= {"heard": list(heard), "not_heard": list(not_heard)}
     if as_json:
-        print_json(headed(kind, content))
+        print_json(headed(kind, content | (more or {})))
     else:
         note(f"{shown}: {len(passes)} passes, {content['tensors']} tensors, {content['bytes'] / 1e6:.1f} MB")

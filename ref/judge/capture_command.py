@@ -41,6 +41,7 @@ PRODUCERS = {
     "keras": Producer(),
     "onnxruntime": Producer(steps=False, words="onnx MODEL.onnx"),
     "openvino": Producer(steps=False, words="onnx MODEL.onnx --runtime openvino"),
+    "mlx": Producer(lacks=(".attn.visible", ".attn.scores", ".attn.probs", ".cache.k", ".cache.v", ".cache.positions")),
 }
 ANYBODY = Producer(images=True, left_pads=True, lacks=())  # a port of one's own runs whatever it is given
 

@@ -17,7 +17,7 @@ def test_compare_is_the_judge():
     assert ref.verify.compare is ref.compare
 
 
-@pytest.mark.parametrize("adapter", ["transformers", "gemma", "keras", "llama_cpp"])
+@pytest.mark.parametrize("adapter", ["transformers", "gemma", "keras", "llama_cpp", "mlx"])
 def test_captures_are_the_adapters(adapter):
     old, new = import_module(f"ref.verify.capture.{adapter}"), import_module(f"ref.capture.{adapter}")
     assert old.capture is new.capture

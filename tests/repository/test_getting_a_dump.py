@@ -1,0 +1,138 @@
+"""docs/getting-a-dump.md: each snippet runs, where what it needs is installed, and its dump is judged."""
+
+import re
+import warnings
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from support.captures import gemma3_ref
+from support.mlx_models import IDS, needs_mlx
+from support.torch_stranger import stranger, tiny
+
+import ref
+from ref.capture.adapters import ADAPTERS
+
+PAGE = (Path(__file__).parents[2] / "docs/getting-a-dump.md").read_text()
+
+
+def snippet(marker: str) -> str:
+    """Return the code after a marker of the page, on small weights."""
+    return re.search(rf"<!-- {marker} -->\n```python\n(.*?)^```", PAGE, re.M | re.S)[1].replace('"270m"', '"tiny"')
+
+
+def run(marker, tmp_path, monkeypatch, **names):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(snippet(marker), names)
+    return names
+
+
+def verdict(tmp_path):
+    return ref.compare(tmp_path / "dump", weights="tiny")["verdict"]
+
+
+@pytest.mark.witness
+def test_of_transformers(tmp_path, monkeypatch):
+    from ref.capture.transformers import build_from
+
+    run("dump of transformers", tmp_path, monkeypatch, model=build_from(tiny()), ids=IDS)
+    assert verdict(tmp_path) == "match"
+
+
+@pytest.mark.witness
+def test_of_a_module_its_draft_and_compiled(tmp_path, monkeypatch, capsys):
+    import torch
+
+    model = stranger()
+    names = run("dump of a module", tmp_path, monkeypatch, model=model, ids=IDS)
+    assert verdict(tmp_path) == "match"
+    run("draft of a module", tmp_path, monkeypatch, model=model, ids=IDS)
+    shown = PAGE.split("It prints\n\n```\n")[1].split("```")[0].splitlines()
+    assert set(shown) < set(capsys.readouterr().out.splitlines())
+    (tmp_path / "b").mkdir()
+    given = {"model": model, "ids": IDS, "table": {"last": "text.final_norm"}, "torch": torch}
+    run("dump of a compiled module", tmp_path / "b", monkeypatch, **given)
+    assert verdict(tmp_path / "b") == "match"
+    assert names["table"]["stack.{i}"] == [("L.in", "input"), "L.out"]
+
+
+@pytest.mark.witness
+def test_of_an_exported_program(tmp_path, monkeypatch):
+    from ref.capture.transformers import build_from
+
+    model = build_from(tiny())
+    model.config.use_cache, model.config.return_dict = False, False
+    with torch_without_tuple(model) as ids_in_logits_out:
+        run("dump of an exported program", tmp_path, monkeypatch, model=ids_in_logits_out, ids=IDS)
+    assert verdict(tmp_path) == "match"
+
+
+def torch_without_tuple(model):
+    """Return a module that takes ids and gives logits, as exporting needs it."""
+    import torch
+
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.m = model
+
+        def forward(self, ids):
+            return self.m(input_ids=ids, use_cache=False)[0]
+
+    return nullcontext(Logits().eval())
+
+
+@pytest.mark.witness
+@pytest.mark.skipif(not find_spec("litgpt"), reason="needs litgpt: pip install litgpt==0.5.13")
+def test_of_litgpt(tmp_path, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from bench.field.of_litgpt import build
+
+        model = build(tiny(), "float32")
+    run("dump of litgpt", tmp_path, monkeypatch, model=model, ids=IDS)
+    assert verdict(tmp_path) == "match"
+
+
+@needs_mlx
+def test_of_mlx(tmp_path, monkeypatch):
+    from ref.capture.mlx.model import build_from
+
+    run("dump of mlx", tmp_path, monkeypatch, model=build_from(tiny()), ids=IDS)
+    assert verdict(tmp_path) == "match"
+
+
+@pytest.mark.skipif(not find_spec("keras_hub"), reason="needs keras-hub")
+def test_of_keras(tmp_path, monkeypatch):
+    from support.keras_captures import running
+
+    from ref.capture.keras.model import import_keras
+
+    run("dump of keras", tmp_path, monkeypatch, model=running(import_keras()), ids=IDS)
+    assert (tmp_path / "dump/dump.json").exists()
+
+
+@pytest.mark.skipif(not find_spec("gemma"), reason="needs google-deepmind/gemma")
+def test_of_gemma(tmp_path, monkeypatch):
+    from support.gemma_captures import running
+
+    from ref.capture.gemma.model import import_gemma
+
+    pair = running(import_gemma())
+    run("dump of gemma", tmp_path, monkeypatch, model=pair.model, params=pair.params, ids=IDS)
+    assert (tmp_path / "dump/dump.json").exists()
+
+
+def test_every_snippet_is_run_here():
+    markers = set(re.findall(r"<!-- ((?:dump|draft) of .+?) -->", PAGE))
+    own = Path(__file__).read_text()
+    assert {one for one in markers if f'run("{one}"' not in own} == set()
+    assert PAGE.count("```python") == len(markers) == 9
+
+
+def test_every_adapter_has_its_command_on_the_page():
+    assert [name for name in ADAPTERS if f"gemma3-ref capture {name} " not in PAGE] == []
+    assert gemma3_ref("--list") == 0
