@@ -25,6 +25,8 @@ EXTRAS = {
     "docs": ("sphinx", "myst_nb", "furo"),
     "transformers": ("torch", "transformers", "accelerate"),
     "llama": ("llama_cpp", "gguf"),
+    "onnx": ("onnx", "onnxruntime", "openvino", "onnxscript"),
+    "mlx": ("mlx", "mlx_lm"),
     "witness": ("torch", "transformers", "tokenizers", "gguf"),
 }
 
