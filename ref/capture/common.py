@@ -9,6 +9,7 @@ from ref.capture.adapters import ADAPTERS, newer_than_tried
 from ref.config import PAD, TextConfig
 from ref.errors import wanted
 from ref.model.inputs import check_ids
+from ref.model.params import TextParams
 from ref.model.taps import check_patterns, tap_group, tap_names, tap_row
 
 
@@ -138,3 +139,17 @@ def aligned(tap: str, value: np.ndarray, config: TextConfig, before: int, stop: 
     keys: list = [slice(None)] * value.ndim
     keys[axes.index("S")] = slice(first, stop)
     return value[tuple(keys)]
+
+
+def check_tied(params: TextParams) -> None:
+    """Refuse weights with a head of their own, of an implementation that has none.
+
+    Args:
+        params: of the text model.
+
+    Raises:
+        BadInput: the head is not the embedding.
+    """
+    if params.head is not None:
+        want = "weights whose head is the embedding; this implementation has no other"
+        raise wanted("head", "capture", want, "one of its own")

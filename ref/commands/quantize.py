@@ -24,7 +24,7 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--keep-embedding",
         action="store_true",
-        help="leave the embedding, also the head, as it is; codes that the target cannot hold (in a folder: of another "
+        help="leave embedding and head as they are; codes that the target cannot hold (in a folder: of another "
         "format; in a GGUF: int4, sfp8) become float32, 4 bytes a value",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="an empty or new folder")

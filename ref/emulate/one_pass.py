@@ -45,7 +45,7 @@ Params = TypeVar("Params", LayerParams, VisionLayerParams, TextParams, VisionPar
 
 
 def prepare(params: Params, held: str, dtype: DTypeLike) -> Params:
-    """Return parameters whose weights are float arrays, as the producer held them; layers and embedding stay.
+    """Return parameters whose weights are float arrays, as the producer held them; layers, embedding and head stay.
 
     Args:
         params: of one layer, or of a model.
@@ -54,7 +54,7 @@ def prepare(params: Params, held: str, dtype: DTypeLike) -> Params:
     """
     ready = {}
     for name, weight in params._asdict().items():
-        if name not in ("config", "layers", "embedding"):
+        if name not in ("config", "layers", "embedding", "head"):
             ready[name] = np.ascontiguousarray(as_held(weight, held), dtype)
     return params._replace(**ready)
 
@@ -63,6 +63,14 @@ class Table(ByRows):
     """A matrix whose rows are made when they are asked for, and that still knows the format of its file."""
 
     kind: str = "F32"
+
+
+def _made(table: Table, rows: slice | np.ndarray, dtype: DTypeLike | None) -> Table:
+    values = table.take_rows(rows)
+    values = values if dtype is None else values.astype(dtype, copy=False)
+    made = Table(values.shape, lambda some: values[some])
+    made.kind = table.kind
+    return made
 
 
 class OnePass(NamedTuple):
@@ -95,11 +103,30 @@ class OnePass(NamedTuple):
 
     @property
     def table(self) -> Table:
-        """The embedding, also the head, as the producer held it."""
-        weight = self.text.embedding
+        """The embedding, as the producer held it."""
+        return self._by_rows(self.text.embedding)
+
+    @property
+    def head(self) -> Table:
+        """What makes the logits, as the producer held it: the embedding where it is tied."""
+        return self._by_rows(self.text.unembedding)
+
+    def _by_rows(self, weight: Weight) -> Table:
         table = Table(weight.shape, lambda rows: as_held(take_rows(weight, rows), self.held))
         table.kind = kind_of(weight)
         return table
+
+    def narrowed(self, columns: slice | np.ndarray, dtype: DTypeLike | None = None) -> "OnePass":
+        """Return the same pass with some columns of the logits only.
+
+        Args:
+            columns: which rows of the head, made once, as the producer held them; with them those of the embedding.
+            dtype: that they are widened to; None leaves them.
+        """
+        text = self.text._replace(embedding=_made(self.table, columns, dtype))
+        if self.text.head is not None:
+            text = text._replace(head=_made(self.head, columns, dtype))
+        return self._replace(text=text, held="file")
 
     @property
     def valid(self) -> np.ndarray:

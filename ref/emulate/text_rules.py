@@ -96,6 +96,6 @@ TEXT_RULES: dict[str, Rule] = {
     LAYER + "ffn.act": lambda at: at.ops.geglu(at["ffn.gate"], at["ffn.up"]),
     LAYER + "ffn.out": lambda at: at.ops.linear(at["ffn.act"], at.weights.down),
     LAYER + "out": lambda at: at.ops.add(at["mid"], at["ffn.post_norm"]),
-    "text.logits": lambda at: at.ops.linear(at["text.final_norm"], at.one_pass.table),
+    "text.logits": lambda at: at.ops.linear(at["text.final_norm"], at.one_pass.head),
     **dict.fromkeys(NORMS, _norm),
 }

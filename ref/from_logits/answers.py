@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ref.emulate.graph import Run
-from ref.emulate.one_pass import Table
+from ref.emulate.one_pass import OnePass
 from ref.emulate.stages import Stage
 
 TILE = 8_192  # columns of the head that are multiplied at a time
@@ -97,26 +97,23 @@ def _read(kind: Kind, known: Known, runs: Sequence[Run]) -> list[np.ndarray]:
     if kind == "final_norm":
         return [run.value("text.final_norm")[0, known.rows][:, known.columns] for run in runs]
     if kind == "logits":
-        weight = _head(runs[0], known.columns)
-        return [_logits(run, known.rows, weight) for run in runs]
+        narrow = _head(runs[0], known.columns)
+        return [_logits(run, known.rows, narrow) for run in runs]
     if kind == "log-probabilities" and np.isfinite(known.values).sum(axis=1).min(initial=CENTRED) >= CENTRED:
         return _listed(known, runs)
     return _normalised(kind, known, runs)
 
 
-def _head(run: Run, columns) -> np.ndarray:
-    """Return rows of the head in the dtype of a run, widened once for all."""
-    return run.one_pass.table.take_rows(columns).astype(run.arithmetic.dtype, copy=False)
+def _head(run: Run, columns: slice | np.ndarray) -> OnePass:
+    """Return a pass with some rows of the head in the dtype of a run, widened once for all."""
+    return run.one_pass.narrowed(columns, run.arithmetic.dtype)
 
 
-def _logits(run: Run, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _logits(run: Run, rows: np.ndarray, narrow: OnePass) -> np.ndarray:
     """Compute logits of some tokens and columns, by the candidate's own rule."""
-    held = Table(weight.shape, lambda some: weight[some])
-    held.kind = run.one_pass.table.kind
-    text = run.one_pass.text._replace(embedding=held)
-    other = Run(run.one_pass._replace(text=text, held="file"), run.arithmetic, mutant=run.mutant)
+    other = Run(run.one_pass._replace(text=narrow.text, held=narrow.held), run.arithmetic, mutant=run.mutant)
     other.memo["text.final_norm"] = run.memo["text.final_norm"][:, rows]
-    other.enter(Stage("logits"), text)
+    other.enter(Stage("logits"), narrow.text)
     return other.value("text.logits")[0]
 
 
@@ -125,10 +122,10 @@ def _listed(known: Known, runs: Sequence[Run]) -> list[np.ndarray]:
     columns, places = np.unique(known.columns[known.columns >= 0], return_inverse=True)
     place = np.zeros(known.columns.shape, np.int64)
     place[known.columns >= 0] = places
-    weight = _head(runs[0], columns)
+    narrow = _head(runs[0], columns)
     out = []
     for run in runs:
-        logits = np.take_along_axis(_logits(run, known.rows, weight), place, axis=1)
+        logits = np.take_along_axis(_logits(run, known.rows, narrow), place, axis=1)
         out.append(np.where(np.isfinite(known.values), logits, np.nan))
     return out
 
@@ -139,16 +136,16 @@ def _normalised(kind: Kind, known: Known, runs: Sequence[Run]) -> list[np.ndarra
     The distance of greedy tokens is in standard deviations of the token's logits: which is largest says nothing of a
     scale, and a mistake that makes all logits small would else bring every token near the largest.
     """
-    vocabulary, rows = runs[0].one_pass.table.shape[0], len(known.rows)
+    vocabulary, rows = runs[0].one_pass.head.shape[0], len(known.rows)
     most, total = np.full((len(runs), rows, 1), -np.inf), np.zeros((len(runs), rows, 1))
     mean, spread = np.zeros_like(total), np.zeros_like(total)
     found = np.full((len(runs), *known.columns.shape), np.nan)
     for start in range(0, vocabulary, TILE):
-        weight = _head(runs[0], slice(start, start + TILE))
-        here = (known.columns >= start) & (known.columns < start + len(weight))
+        narrow = _head(runs[0], slice(start, start + TILE))
+        here = (known.columns >= start) & (known.columns < start + narrow.head.shape[0])
         place = np.where(here, known.columns - start, 0)
         for number, run in enumerate(runs):
-            logits = _logits(run, known.rows, weight).astype(np.float64, copy=False)
+            logits = _logits(run, known.rows, narrow).astype(np.float64, copy=False)
             larger = np.maximum(most[number], logits.max(axis=1, keepdims=True))
             if kind == "greedy":
                 mean[number] += logits.sum(axis=1, keepdims=True) / vocabulary
@@ -172,7 +169,7 @@ def largest_at(run: Run, row: int) -> int:
         row: of the token.
     """
     best, most = 0, -np.inf
-    for start in range(0, run.one_pass.table.shape[0], TILE):
+    for start in range(0, run.one_pass.head.shape[0], TILE):
         logits = _logits(run, np.array([row]), _head(run, slice(start, start + TILE)))[0]
         if logits.max() > most:
             best, most = start + int(logits.argmax()), float(logits.max())

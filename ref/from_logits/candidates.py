@@ -7,6 +7,7 @@ from ref.emulate.one_pass import OnePass
 from ref.emulate.stages import Stage
 from ref.emulate.text_rules import LAYER
 from ref.from_logits.lacking import hidden_in, lacking
+from ref.hypotheses.foreign import TIED_HEAD
 from ref.hypotheses.hypothesis import Parameter
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant, describe
@@ -82,6 +83,8 @@ def catalogue(passes: Sequence[OnePass], kind: str) -> tuple[list[Candidate], li
             left.append({"family": one.name, "why": f"needs {why}"})
         else:
             some.append(Candidate(one))
+    if passes[0].text.head is not None:
+        some.append(Candidate(TIED_HEAD.mutant, None, TIED_HEAD.parameters))
     return some, left
 
 

@@ -38,7 +38,7 @@ def embedded(scale: float) -> dict[str, Rule]:
 
 def headed(change: Callable[[np.ndarray], np.ndarray]) -> dict[str, Rule]:
     """Change the logits."""
-    return {"text.logits": lambda at: change(at.ops.linear(at["text.final_norm"], at.one_pass.table))}
+    return {"text.logits": lambda at: change(at.ops.linear(at["text.final_norm"], at.one_pass.head))}
 
 
 def capped(cap: float) -> Callable[[np.ndarray], np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ref.emulate.context import Rule
 from ref.emulate.text_rules import NORMS, norm_eps, norm_input
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
 from ref.hypotheses.norms import without_gain
@@ -71,6 +72,26 @@ def _weight(layers: Any, number: int, field: str, held: str, transposed: bool) -
     return held_values(layers[number], field, held, transposed)
 
 
+def _at_an_end(clue: Clue) -> Iterator[Hypothesis]:
+    yield TIED_HEAD if clue.tap == "text.logits" else TIED_EMBEDDING
+
+
+def _of_end(group: str, tensor: str, own: str, rule: Rule) -> Hypothesis:
+    mutant = mutant_of("weights_of_tensor", f"The {own} has the weights of the {tensor}, not its own.", {group: rule})
+    return Hypothesis(mutant, (Parameter("tensor", tensor, None, own),), 1)
+
+
+TIED_HEAD = _of_end(
+    "text.logits", "embedding", "head", lambda at: at.ops.linear(at["text.final_norm"], at.one_pass.table)
+)
+TIED_EMBEDDING = _of_end(
+    "text.embed",
+    "head",
+    "embedding",
+    lambda at: at.ops.embed(at.one_pass.ids, at.one_pass.head, np.sqrt(np.float64(at.config.width))),
+)
+
+
 def _gains(clue: Clue) -> Iterator[Hypothesis]:
     """Read the gain off the values and look for it among all gains of its length."""
     field = NORMS[clue.group][1]
@@ -122,6 +143,11 @@ def _no_other_weight(clue: Clue) -> str:
     return "needs another tensor of this shape, which the weights lack"
 
 
+def _tied(clue: Clue) -> str:
+    untied = clue.there.one_pass.text.head is not None
+    return "" if untied else "needs a head that is not the embedding, which the weights lack"
+
+
 def _no_other_gain(clue: Clue) -> str:
     if clue.layer < 0:
         return ""
@@ -133,5 +159,6 @@ def _no_other_gain(clue: Clue) -> str:
 
 FOREIGN = (
     Family("weights of another tensor", frozenset(PRODUCTS), _foreign, _no_other_weight),
+    Family("weights of another tensor", frozenset({"text.embed", "text.logits"}), _at_an_end, _tied),
     Family("gains of another norm", frozenset(NORMS), _gains, _no_other_gain),
 )

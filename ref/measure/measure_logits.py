@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ref.dump.align import values_of
-from ref.emulate.one_pass import Table, Unknown
+from ref.emulate.one_pass import Unknown
 from ref.measure.distance import Sums, errors_of, metrics_of, sums_of
 from ref.measure.floor import in_floors
 from ref.measure.measure_tap import Measured, conclude, first_nonfinite, largest_error, measure_tap
@@ -27,15 +27,9 @@ def some_columns(vocabulary: int) -> np.ndarray:
 
 def narrowed(pass_runs: PassRuns, columns: np.ndarray) -> PassRuns:
     """Return the same runs with some columns of head and logits only; they share all other values."""
-    one_pass, table = pass_runs.one_pass, pass_runs.one_pass.table
-    values = table.take_rows(columns)
-    held = Table(values.shape, lambda rows: values[rows])
-    held.kind = table.kind
-    text = one_pass.text._replace(embedding=held)
     stored = pass_runs.stored["text.logits"]
     part = stored._replace(read=lambda: np.take(stored.read(), columns, axis=-1))
-    other = pass_runs.with_pass(one_pass._replace(text=text, held="file"), {"text.logits": part})
-    return other
+    return pass_runs.with_pass(pass_runs.one_pass.narrowed(columns), {"text.logits": part})
 
 
 def measure_logits(pass_runs: PassRuns) -> Measured:
@@ -83,7 +77,7 @@ def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], FirstNonf
         (sums, metrics, the first value that is not finite).
     """
     stored, tap = pass_runs.stored["text.logits"].read(), "text.logits"
-    local, table = pass_runs.local.value("text.final_norm"), pass_runs.one_pass.table
+    local, head = pass_runs.local.value("text.final_norm"), pass_runs.one_pass.head
     valid = pass_runs.one_pass.valid & np.isfinite(local[0]).all(axis=-1)  # tokens that overflowed tell nothing
     try:
         own = pass_runs.own.value("text.final_norm").astype(np.float32)
@@ -91,7 +85,7 @@ def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], FirstNonf
         own = np.full(local.shape, np.nan, np.float32)
 
     def tile(start: int) -> tuple[Sums, float, FirstNonfinite | None, _Part]:
-        weight = table.take_rows(slice(start, start + TILE)).T
+        weight = head.take_rows(slice(start, start + TILE)).T
         value = values_of(stored[..., start : start + TILE])
         truth = local @ weight.astype(np.float64)
         sums, bad = sums_of(value, truth, tap, valid), first_nonfinite(value, truth, tap, valid)
@@ -99,7 +93,7 @@ def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], FirstNonf
         part = _part((own @ weight.astype(np.float32))[0], value[0].astype(np.float32, copy=False), start)
         return sums, largest_error(value, truth, tap, valid), bad, part
 
-    tiles = side_by_side(tile, range(0, table.shape[0], TILE))
+    tiles = side_by_side(tile, range(0, head.shape[0], TILE))
     parts, largest, bad, rows = zip(*tiles, strict=True)
     tokens = np.sum([part.tokens for part in parts], axis=0)
     channels = np.concatenate([part.channels for part in parts])

@@ -30,9 +30,15 @@ class TextParams(NamedTuple):
     """The text model. `layers` may build each layer when it is asked for, so that 27B need not lie in memory."""
 
     config: TextConfig
-    embedding: Weight  # [V, D], also the head
+    embedding: Weight  # [V, D]
     layers: Sequence[LayerParams]
     final_norm: Weight  # [D]
+    head: Weight | None = None  # [V, D]; None: tied, the embedding is the head, as in every released model
+
+    @property
+    def unembedding(self) -> Weight:
+        """What makes the logits: the head, or the embedding that it is tied to."""
+        return self.embedding if self.head is None else self.head
 
 
 def layer_shapes(c: TextConfig) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""The text model: embedding, layers, final norm, tied head."""
+"""The text model: embedding, layers, final norm, head."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -37,7 +37,7 @@ def forward(
 ) -> tuple[Any, Any]:
     """Run the text model over the tokens of one pass.
 
-        h = embed(ids) * sqrt(D);  h[soft] = rows;  h = block_i(h), i = 0 .. L-1;  logits = rms_norm(h) @ embedding.T
+        h = embed(ids) * sqrt(D);  h[soft] = rows;  h = block_i(h), i = 0 .. L-1;  logits = rms_norm(h) @ head.T
 
     Args:
         params: the parameters.
@@ -58,7 +58,7 @@ def forward(
             inside an image block.
 
     Source: transformers 5.23 `Gemma3ForCausalLM`, `Gemma3Model`; google-deepmind/gemma `Transformer`.
-    Differs: the head is the unscaled embedding, without the softcap of Gemma 2.
+    Differs: the head is the unscaled embedding, unless weights have one of their own; no softcap of Gemma 2.
     """
     c = params.config
     ids, places = ids_and_places(ids, soft, c)
@@ -81,7 +81,7 @@ def forward(
         return None, cache
     h = h if how.logits == "all" else h[:, -1:]
     h = how.taps("text.final_norm", how.ops.rms_norm(h, params.final_norm, c.rms_eps))
-    return how.taps("text.logits", how.ops.linear(h, params.embedding)), cache
+    return how.taps("text.logits", how.ops.linear(h, params.unembedding)), cache
 
 
 def place_tokens(

@@ -32,7 +32,7 @@ def _shifted_rows(at):
 
 
 def _clipped(at):
-    return at.ops.linear(at["text.final_norm"], at.one_pass.table)
+    return at.ops.linear(at["text.final_norm"], at.one_pass.head)
 
 
 def _softcap(at):

@@ -46,9 +46,8 @@ def write_gguf(loaded: Loaded, planned: Sequence[Planned], kind: str, folder: Pa
     writer = gguf.GGUFWriter(folder / name, "gemma3")
     _describe(writer, gguf, loaded, kind)
     _add_tokenizer(writer, vocabulary)
-    embedding = kept(loaded.params.embedding, kind)
     for field, layer, shape, becomes in planned:
-        held = "F32" if is_norm(field) else becomes or _type(embedding)
+        held = "F32" if is_norm(field) else becomes or _type(kept(getattr(loaded.params, field), kind))
         announce(gguf, writer, gguf_name(field, layer), shape, held, "quantize")
     try:
         writer.write_header_to_file()

@@ -12,7 +12,7 @@ from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, Weight, take_rows, widen_jit
 from ref.quant.encode import check_width, encode
 from ref.weights.coded import CODED
-from ref.weights.names import EMBEDDING, hugging_face_name, text_shapes, text_tensors
+from ref.weights.names import EMBEDDING, HEAD, hugging_face_name, text_shapes, text_tensors
 
 ROWS = 4_096  # of a matrix that are widened at a time
 
@@ -32,14 +32,14 @@ def plan(params: TextParams, kind: str, keep_embedding: bool = False) -> list[Pl
     Args:
         params: of the text model.
         kind: a key of `ref.quant.encode.ENCODERS`, for every matrix.
-        keep_embedding: keep the values of the embedding, which is the head too; see `kept`.
+        keep_embedding: keep the values of the embedding, and of the head where it has its own; see `kept`.
 
     Raises:
         BadInput: a width that is no multiple of the format's block.
     """
     planned = []
-    for field, layer, shape in text_shapes(params.config):
-        coded = len(shape) == 2 and not (keep_embedding and field == EMBEDDING)
+    for field, layer, shape in text_shapes(params.config, params.head is not None):
+        coded = len(shape) == 2 and not (keep_embedding and field in (EMBEDDING, HEAD))
         if coded:
             check_width(shape[1], kind, hugging_face_name(field, layer, ""))
         planned.append(Planned(field, layer, shape, kind if coded else None))

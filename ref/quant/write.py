@@ -30,8 +30,9 @@ def quantize(loaded: Loaded, kind: str, folder: Path, keep_embedding: bool = Fal
         loaded: the weights.
         kind: Q4_0 or Q8_0 (a GGUF file, which llama.cpp reads too), INT4 or SFP8 (a folder); in either case of letters.
         folder: where to write; new or empty.
-        keep_embedding: leave the embedding, which is the head too, as it is. Codes that the target cannot hold become
-            float32 of the same values, 4 bytes each: in a folder all but those of `kind`, in a GGUF file INT4 and SFP8.
+        keep_embedding: leave the embedding, and a head of its own, as they are. Codes that the target cannot hold
+            become float32 of the same values, 4 bytes each: in a folder all but those of `kind`, in a GGUF file INT4
+            and SFP8.
 
     Returns:
         What to give to `--weights`: the GGUF file, or the folder.

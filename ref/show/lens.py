@@ -49,7 +49,7 @@ def logit_lens(
     ids, probs = np.empty((len(rows), top), np.int64), np.empty((len(rows), top), streams.dtype)
     for start in range(0, len(rows), ROWS):
         normed = ops.rms_norm(rows[None, start : start + ROWS], params.final_norm, params.config.rms_eps)
-        logits = ops.linear(normed, params.embedding)[0]
+        logits = ops.linear(normed, params.unembedding)[0]
         here = slice(start, start + len(logits))
         some = np.argpartition(logits, -top, axis=-1)[:, -top:]
         best = np.take_along_axis(logits, some, -1)

@@ -30,7 +30,6 @@ FIXED = {
     "attn_logit_softcapping": None,
     "final_logit_softcapping": None,
     "hidden_activation": "gelu_pytorch_tanh",
-    "tie_word_embeddings": True,
     "use_bidirectional_attention": False,
 }
 LARGEST_JSON = 16 * 2**20

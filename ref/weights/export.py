@@ -26,11 +26,12 @@ from ref.weights.shards import INDEX, SINGLE
 from ref.weights.vision_config import vision_to_hugging_face
 
 
-def config_to_hugging_face(c: TextConfig) -> dict[str, Any]:
+def config_to_hugging_face(c: TextConfig, untied: bool = False) -> dict[str, Any]:
     """Return the configuration as a full 4.x-style text `config.json`, which transformers 5 reads too.
 
     Args:
         c: the configuration.
+        untied: whether the head is a tensor of its own.
 
     Raises:
         BadInput: a query scale that is not the inverse root of an integer.
@@ -63,7 +64,7 @@ def config_to_hugging_face(c: TextConfig) -> dict[str, Any]:
         "rope_local_base_freq": c.rope_base_local,
         "attention_bias": False,
         "attention_dropout": 0.0,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": not untied,
         "bos_token_id": 2,
         "eos_token_id": 1,
         "pad_token_id": 0,
@@ -108,8 +109,11 @@ def save_hugging_face(
 
 def checkpoint_config(params: TextParams, vision: VisionParams | None) -> dict[str, Any]:
     """Return the `config.json` of a checkpoint, multimodal where there is a tower; arguments as `save_hugging_face`."""
-    config = config_to_hugging_face(params.config)
-    return vision_to_hugging_face(vision.config, params.config) | {"text_config": config} if vision else config
+    config = config_to_hugging_face(params.config, params.head is not None)
+    if vision is None:
+        return config
+    tied = {"tie_word_embeddings": config["tie_word_embeddings"]}  # transformers asks the outer one
+    return vision_to_hugging_face(vision.config, params.config) | tied | {"text_config": config}
 
 
 def write_shards(parts: Iterable[Mapping[str, np.ndarray]], folder: Path) -> None:

@@ -12,7 +12,7 @@ from ref.model.params import LayerParams, TextParams, VisionParams
 from ref.ops.blocks import FORMATS, Blocks
 from ref.ops.linear import take_rows, widen, widen_jit
 from ref.ops.rounding import round_bfloat16
-from ref.weights.names import EMBEDDING, FINAL_NORM, LAYER_NAMES, MATRICES, is_norm, text_shapes
+from ref.weights.names import EMBEDDING, FINAL_NORM, HEAD, LAYER_NAMES, MATRICES, is_norm, text_shapes
 
 HELD = ("F64", "F32", "F16", "BF16", *FORMATS)  # types of safetensors and GGUF that are Weights
 
@@ -64,16 +64,19 @@ class LazyLayers(Sequence[Layer]):
         return self._build(layer)
 
 
-def wanted_shapes(c: TextConfig, name_of: Callable[[str, int | None], str]) -> dict[str, tuple[int, ...]]:
+def wanted_shapes(
+    c: TextConfig, name_of: Callable[[str, int | None], str], untied: bool = False
+) -> dict[str, tuple[int, ...]]:
     """List the shape that each tensor of a checkpoint must have, under its foreign name.
 
     Args:
         c: the configuration.
         name_of: from (field, layer or None) to the foreign name; see `ref.weights.names`.
+        untied: whether the head is a tensor of its own.
 
     Source: `text_shapes`.
     """
-    return {name_of(field, layer): shape for field, layer, shape in text_shapes(c)}
+    return {name_of(field, layer): shape for field, layer, shape in text_shapes(c, untied)}
 
 
 def check_tensors(
@@ -112,7 +115,11 @@ def check_tensors(
 
 
 def build_params(
-    source: TensorSource, c: TextConfig, name_of: Callable[[str, int | None], str], gguf_norms: bool = False
+    source: TensorSource,
+    c: TextConfig,
+    name_of: Callable[[str, int | None], str],
+    gguf_norms: bool = False,
+    untied: bool = False,
 ) -> TextParams:
     """Assemble the parameters of checked tensors, layer by layer, as views of the file where that is possible.
 
@@ -121,6 +128,7 @@ def build_params(
         c: the configuration.
         name_of: as `wanted_shapes`.
         gguf_norms: the file stores norms as 1 + w, as GGUF does; 1 is taken off again.
+        untied: whether the head is a tensor of its own.
 
     Source: transformers 5.23 `Gemma2TensorProcessor` (the same - 1).
     Differs: runtimes that read GGUF multiply by the stored value, and so have no + 1.
@@ -133,7 +141,8 @@ def build_params(
     def build(i: int) -> LayerParams:
         return LayerParams(**{field: get(field, i) for field in LAYER_NAMES})
 
-    return TextParams(c, get(EMBEDDING, None), LazyLayers(c.layers, build), get(FINAL_NORM, None))
+    head = get(HEAD, None) if untied else None
+    return TextParams(c, get(EMBEDDING, None), LazyLayers(c.layers, build), get(FINAL_NORM, None), head)
 
 
 def gain(stored: np.ndarray | Blocks, one_was_added: bool) -> np.ndarray:
@@ -194,7 +203,8 @@ def hold_as(params: Params, held_as: str) -> Params:
 
     def converted(some: NamedTuple) -> dict[str, Any]:
         dtype = np.uint16 if held_as == "bfloat16" else np.float32
-        return {field: _convert(weight, dtype) for field, weight in some._asdict().items() if field in MATRICES}
+        matrices = {field: weight for field, weight in some._asdict().items() if field in MATRICES}
+        return {field: _convert(weight, dtype) for field, weight in matrices.items() if weight is not None}
 
     layers = tqdm(params.layers, desc=f"weights to {held_as}", disable=None, delay=1, leave=False)
     held: Any = [layer._replace(**converted(layer)) for layer in layers]

@@ -6,7 +6,7 @@ from typing import Any
 from ref.config import TextConfig
 from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionParams, layer_shapes
 
-EMBEDDING, FINAL_NORM = "embedding", "final_norm"
+EMBEDDING, FINAL_NORM, HEAD = "embedding", "final_norm", "head"
 
 # field of LayerParams: (Hugging Face, GGUF)
 LAYER_NAMES = {
@@ -28,7 +28,7 @@ assert tuple(LAYER_NAMES) == LayerParams._fields
 
 # Text towers lie under one of these; the first is text-only files, then multimodal files before and after 4.52
 HUGGING_FACE_PREFIXES = ("model.", "language_model.model.", "model.language_model.")
-TIED_HEADS = ("lm_head.weight", "language_model.lm_head.weight")
+HEADS = ("lm_head.weight", "language_model.lm_head.weight")  # stored by some where it is tied, too
 VISION_PREFIXES = (
     "vision_tower.",
     "model.vision_tower.",
@@ -62,7 +62,7 @@ VISION_NAMES = {
 assert {*VISION_NAMES, "config", "layers"} == set(VisionParams._fields)
 PROJECTOR = ("soft_norm", "projection")  # the rest is the tower
 # Fields of all four that are held as files hold them; vectors and positions are held as floats
-MATRICES = (EMBEDDING, "q", "k", "v", "attn_out", "gate", "up", "down", "patch", "projection")
+MATRICES = (EMBEDDING, HEAD, "q", "k", "v", "attn_out", "gate", "up", "down", "patch", "projection")
 
 # The tower lies under one of these, the projector under one of those: before and after 4.52, and of either without
 # the inner level, which SiglipVisionModel of transformers 5 has no more
@@ -88,13 +88,16 @@ def text_tensors(params: TextParams) -> Iterator[tuple[str, int | None, Any]]:
         for field in LAYER_NAMES:
             yield field, i, getattr(layer, field)
     yield FINAL_NORM, None, params.final_norm
+    if params.head is not None:
+        yield HEAD, None, params.head
 
 
-def text_shapes(c: TextConfig) -> Iterator[tuple[str, int | None, tuple[int, ...]]]:
+def text_shapes(c: TextConfig, untied: bool = False) -> Iterator[tuple[str, int | None, tuple[int, ...]]]:
     """Yield (field, layer or None outside layers, shape) of every tensor of the text model, as `text_tensors` does.
 
     Args:
         c: the configuration.
+        untied: whether the head is a tensor of its own.
 
     Source: `ref.model.params.layer_shapes`.
     """
@@ -104,6 +107,8 @@ def text_shapes(c: TextConfig) -> Iterator[tuple[str, int | None, tuple[int, ...
         for field in LAYER_NAMES:
             yield field, i, inside[field]
     yield FINAL_NORM, None, (c.width,)
+    if untied:
+        yield HEAD, None, (c.vocabulary, c.width)
 
 
 def vision_tensors(vision: VisionParams) -> Iterator[tuple[str, int | None, Any]]:
@@ -130,13 +135,15 @@ def hugging_face_name(field: str, layer: int | None, prefix: str = "model.") -> 
     """Return the safetensors name of a parameter.
 
     Args:
-        field: a field of `LayerParams`, `embedding` or `final_norm`.
+        field: a field of `LayerParams`, `embedding`, `final_norm` or `head`.
         layer: its index, None outside layers.
         prefix: one of HUGGING_FACE_PREFIXES.
 
     Source: the released checkpoints' headers (GEMMA 3 4b-it before 4.52, 270m text-only).
     Differs: see HUGGING_FACE_PREFIXES.
     """
+    if field == HEAD:
+        return HEADS[1] if prefix == HUGGING_FACE_PREFIXES[1] else HEADS[0]
     if layer is None:
         return prefix + {EMBEDDING: "embed_tokens.weight", FINAL_NORM: "norm.weight"}[field]
     return f"{prefix}layers.{layer}.{LAYER_NAMES[field][0]}.weight"
@@ -149,7 +156,7 @@ def gguf_name(field: str, layer: int | None) -> str:
     Differs: the values of norms, see `ref.weights.load`.
     """
     if layer is None:
-        return {EMBEDDING: "token_embd.weight", FINAL_NORM: "output_norm.weight"}[field]
+        return {EMBEDDING: "token_embd.weight", FINAL_NORM: "output_norm.weight", HEAD: "output.weight"}[field]
     return f"blk.{layer}.{LAYER_NAMES[field][1]}.weight"
 
 

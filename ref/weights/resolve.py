@@ -5,17 +5,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ref.config import END_OF_TURN, VISION, find_size
 from ref.errors import BadInput, wanted
-from ref.model.params import TextParams, VisionParams
+from ref.model.params import TextParams, VisionParams, Weight
+from ref.ops.linear import take_rows, widen
 from ref.prompt.tokenizer import Tokenizer
+from ref.untrusted import quoted
 from ref.weights.coded import with_codes
 from ref.weights.config_files import config_from_gguf, config_from_hugging_face, read_json
 from ref.weights.gguf import GgufFile, open_gguf
 from ref.weights.load import Report, build_params, check_tensors, hold_as, wanted_shapes
 from ref.weights.names import (
+    EMBEDDING,
+    HEAD,
+    HEADS,
     HUGGING_FACE_PREFIXES,
-    TIED_HEADS,
     VISION_PREFIXES,
     gguf_name,
     hugging_face_name,
@@ -26,6 +32,8 @@ from ref.weights.shards import open_sharded
 from ref.weights.synthetic import synthetic_params, synthetic_vision
 from ref.weights.vision import build_vision, load_mmproj, vision_names, wanted_vision_shapes
 from ref.weights.vision_config import vision_from_hugging_face
+
+ROWS = 4_096  # of embedding and head that are compared at a time
 
 
 class Loaded(NamedTuple):
@@ -117,8 +125,9 @@ def _load_gguf(path: Path, name: str) -> Loaded:
     if token_table not in file.tensors:
         raise wanted(f"tensor {token_table}", path, "an embedding", f"none among {len(file.tensors)} tensors")
     config = config_from_gguf(file.metadata, file.shape(token_table)[0], path)
-    report = check_tensors(file, wanted_shapes(config, gguf_name), lambda name: False, path)
-    params = build_params(file, config, gguf_name, gguf_norms=True)
+    untied = file.has(gguf_name(HEAD, None))
+    report = check_tensors(file, wanted_shapes(config, gguf_name, untied), lambda name: False, path)
+    params = build_params(file, config, gguf_name, gguf_norms=True, untied=untied)
     tuned = "it" in str(file.metadata.get("general.finetune", file.metadata.get("general.name", ""))).lower().split()
     tuned = tuned or _says_tuned(path.name)
     return Loaded(name, "file", params, report, lambda: _gguf_tokenizer(file, path), tuned, files=(file,))
@@ -153,33 +162,47 @@ def _load_folder(folder: Path) -> Loaded:
     names = set(files.names())
     prefix = next((p for p in HUGGING_FACE_PREFIXES if p + "embed_tokens.weight" in names), HUGGING_FACE_PREFIXES[0])
 
-    def name_of(field, layer):
-        return hugging_face_name(field, layer, prefix)
+    head = next((name for name in HEADS if name in names), None)
 
-    shapes, left = wanted_shapes(config, name_of), (*TIED_HEADS, *VISION_PREFIXES)
+    def name_of(field, layer):
+        return head if field == HEAD and head else hugging_face_name(field, layer, prefix)
+
+    untied = _is_untied(files, content, name_of(EMBEDDING, None), head, folder)
+    shapes, left = wanted_shapes(config, name_of, untied), (*HEADS, *VISION_PREFIXES)
     see = vision_name_of = None
     if content["model_type"] == "gemma3" and any(name.startswith(VISION_PREFIXES) for name in names):
         see = vision_from_hugging_face(content, config, folder / "config.json")
         vision_name_of, tower = vision_names(names)
         shapes |= wanted_vision_shapes(see, config.width, vision_name_of)
-        left = (*TIED_HEADS, f"{tower}head.")  # SigLIP's own pooling, which Gemma 3 does not use
+        left = (*HEADS, f"{tower}head.")  # SigLIP's own pooling, which Gemma 3 does not use
     report = check_tensors(files, shapes, lambda name: name.startswith(left), folder)
-    _check_tied(files, name_of("embedding", None), folder)
-    params = build_params(files, config, name_of)
+    params = build_params(files, config, name_of, untied=untied)
     vision = build_vision(files, see, vision_name_of) if see and vision_name_of else None
     tuned = _stops_at_turns(folder)
     return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned, vision, (shards,))
 
 
-def _check_tied(files, embedding: str, folder: Path) -> None:
-    """Refuse a stored head that is not the embedding: on 64 rows, since reading all would double the time to load."""
-    head = next((name for name in TIED_HEADS if name in set(files.names())), None)
-    if head is None:
-        return
-    ours, theirs = files.array(embedding), files.array(head)
-    rows = range(0, len(ours), max(1, len(ours) // 64))
-    if ours.shape != theirs.shape or not all((ours[row] == theirs[row]).all() for row in rows):
-        raise wanted(f"tensor {head}", folder, f"the same values as {embedding} (tied)", "others")
+def _is_untied(files: Any, content: dict[str, Any], embedding: str, head: str | None, folder: Path) -> bool:
+    """Tell whether a folder's head is a tensor of its own: its configuration says so, or its values do.
+
+    Source: transformers 5.23 `PreTrainedModel.tie_weights`, which believes values more than a configuration.
+    Differs: transformers draws a head that is said to be untied and is not there.
+    """
+    says = [part.get("tie_word_embeddings") for part in (content, content.get("text_config", content))]
+    for one in says:
+        if one not in (True, False, None):
+            raise wanted("tie_word_embeddings", folder / "config.json", "true or false", quoted(str(one)))
+    if False in says or head is None:
+        return False in says
+    return embedding in set(files.names()) and not _are_equal(files.array(embedding), files.array(head))
+
+
+def _are_equal(a: Weight, b: Weight) -> bool:
+    """Tell whether two matrices hold the same, some rows at a time: a trained head may differ in few of them."""
+    if a.shape != b.shape:
+        return False
+    pieces = (slice(start, start + ROWS) for start in range(0, a.shape[0], ROWS))
+    return all(np.array_equal(widen(take_rows(a, rows)), widen(take_rows(b, rows))) for rows in pieces)
 
 
 def _folder_tokenizer(folder: Path) -> Tokenizer:

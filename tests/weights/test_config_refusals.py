@@ -36,7 +36,6 @@ REFUSED = {
     "final softcap": ({"final_logit_softcapping": 30.0}, "final_logit_softcapping: wanted None, got 30.0"),
     "activation": ({"hidden_activation": "gelu"}, "hidden_activation: wanted gelu_pytorch_tanh, got gelu"),
     "bias": ({"attention_bias": True}, "attention_bias: wanted False, got True"),
-    "untied": ({"tie_word_embeddings": False}, "tie_word_embeddings: wanted True, got False"),
     "two-sided": ({"use_bidirectional_attention": True}, "use_bidirectional_attention: wanted False"),
     "yarn": ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "rope_scaling.rope_type: wanted default or"),
     "scaling a word": ({"rope_scaling": "linear"}, "rope_scaling: wanted an object, got linear"),

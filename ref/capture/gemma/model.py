@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ref.capture.common import check_tied
 from ref.config import SIZES, TextConfig
 from ref.errors import wanted
 from ref.model.params import TextParams
@@ -149,8 +150,12 @@ def params_of(parts: Parts, params: TextParams, dtype: str) -> dict[str, Any]:
     Returns:
         The tree that `model.apply({"params": ...}, tokens)` takes.
 
+    Raises:
+        BadInput: weights with a head of their own.
+
     Source: google-deepmind/gemma 3.3.0 `gm/nn/_modules.py`.
     """
+    check_tied(params)
     c, numpy = params.config, parts.jax.numpy
 
     def held(array):

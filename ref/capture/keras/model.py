@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from ref.capture.common import check_tied
 from ref.config import SIZES, TextConfig
 from ref.errors import wanted
 from ref.model.params import TextParams
@@ -134,8 +135,12 @@ def fill(backbone: Any, params: TextParams) -> None:
         backbone: of the same sizes.
         params: ours.
 
+    Raises:
+        BadInput: weights with a head of their own.
+
     Source: keras-hub 0.31.0 `utils/transformers/convert_gemma3.py` and the equations of its layers.
     """
+    check_tied(params)
     c = params.config
     heads = (-1, c.head_dim, c.width)
     _assign(backbone.token_embedding.embeddings, _float32(params.embedding))

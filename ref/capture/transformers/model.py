@@ -10,14 +10,13 @@ from ref.config import SIZES, TextConfig, VisionConfig
 from ref.errors import wanted
 from ref.ops.linear import widen_jit
 from ref.weights.config_files import read_json
-from ref.weights.export import config_to_hugging_face, named_vision_weights, named_weights
+from ref.weights.export import checkpoint_config, named_vision_weights, named_weights
 from ref.weights.names import (
     HUGGING_FACE_PREFIXES,
     PROJECTOR_PREFIXES,
     TOWER_PREFIXES,
 )
 from ref.weights.resolve import TOYS, Loaded, load
-from ref.weights.vision_config import vision_to_hugging_face
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 ATTENTION = ("eager", "sdpa")
@@ -109,12 +108,11 @@ def build_from(loaded: Loaded, dtype: str = "float32", attention: str = "eager")
     how = _how(dtype, attention)
     torch, transformers = import_transformers()
     text, vision = loaded.params, loaded.vision
-    content, empty = config_to_hugging_face(text.config), import_module("transformers.initialization").no_init_weights
+    content, empty = checkpoint_config(text, vision), import_module("transformers.initialization").no_init_weights
     with empty():  # drawing weights takes longer than copying them
         if vision:
-            outer = vision_to_hugging_face(vision.config, text.config)
             config, auto = transformers.Gemma3Config, transformers.AutoModelForImageTextToText
-            made = auto.from_config(config(**outer, text_config=content), **how)
+            made = auto.from_config(config(**content), **how)
         else:
             made = transformers.AutoModelForCausalLM.from_config(transformers.Gemma3TextConfig(**content), **how)
     made.tie_weights()
