@@ -29,6 +29,7 @@ def add(subparsers) -> None:
     group = parser.add_argument_group("the weights that the dump was made with")
     group.add_argument("--weights", metavar="W", help="default: those that the dump names")
     group.add_argument("--mmproj", metavar="FILE", help="the vision tower that goes with a .gguf file of text weights")
+    group.add_argument("--adapter", metavar="DIR", help="the LoRA adapter on them, as PEFT saves it")
     group.add_argument(
         "--held-as", choices=("file", "float32", "bfloat16", "float16"), help="default: as the dump says"
     )
@@ -99,7 +100,7 @@ def _check_outputs(args) -> None:
     if args.html and args.junit and args.html.absolute() == args.junit.absolute():
         raise wanted("output file", args.junit, "another file than --html", "the same")
     for path in outputs:
-        for source in (args.dump, args.text, args.other, args.weights, args.mmproj, args.ids):
+        for source in (args.dump, args.text, args.other, args.weights, args.mmproj, args.adapter, args.ids):
             _refuse_source(str(source or ""), path)
 
 
@@ -148,7 +149,7 @@ def _judge(args, dump: str):
 
     held = "file" if args.held_as == "float32" else args.held_as
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
-    how["memory"] = args.memory
+    how |= {"memory": args.memory, "adapter": args.adapter}
     if args.next and dump == args.dump:
         how |= {"next_folder": str(args.next), "advised": args.planned.update}
     ids = read_ids(args.ids) if args.ids else None

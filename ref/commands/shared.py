@@ -16,7 +16,7 @@ DTYPES = ("float32", "float64")
 
 
 def weights_flags() -> argparse.ArgumentParser:
-    """Declare --weights, --mmproj, --held-as, --dtype, --threads."""
+    """Declare --weights, --mmproj, --adapter, --held-as, --dtype, --threads."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("weights and arithmetic")
     group.add_argument(
@@ -26,6 +26,7 @@ def weights_flags() -> argparse.ArgumentParser:
         help="270m (the extra [weights]), a .gguf file, a Hugging Face folder, synthetic:SIZE[:SEED], tiny",
     )
     group.add_argument("--mmproj", metavar="FILE", help="the vision tower that goes with a .gguf file of text weights")
+    group.add_argument("--adapter", metavar="DIR", help="a LoRA adapter of these weights, as PEFT saves it")
     group.add_argument(
         "--held-as", choices=("file", "float32", "bfloat16"), default="file", help="how weights lie in memory"
     )
@@ -72,11 +73,21 @@ def note(text: str) -> None:
 
 
 def load_weights(args):
-    """Resolve --weights, --mmproj and --held-as, and set the threads that --threads asks for."""
+    """Resolve --weights, --mmproj, --adapter and --held-as, and set the threads that --threads asks for.
+
+    With an adapter `file` becomes `float32`: what it adds would else be added up again for each token.
+    """
+    from ref.weights.adapter import read_adapter, with_adapter
+    from ref.weights.load import hold_as
     from ref.weights.resolve import load
 
     set_threads(args.threads)
-    return load(args.weights, args.held_as, args.mmproj)
+    if args.adapter is None:
+        return load(args.weights, args.held_as, args.mmproj)
+    loaded, held = load(args.weights, "file", args.mmproj), args.held_as if args.held_as != "file" else "float32"
+    loaded = with_adapter(loaded, read_adapter(args.adapter))
+    vision = hold_as(loaded.vision, held) if loaded.vision else None
+    return loaded._replace(params=hold_as(loaded.params, held), vision=vision, held_as=held)
 
 
 def set_threads(count: int | None) -> None:

@@ -35,6 +35,8 @@ def run(args) -> int:
     start = time.perf_counter()
     if args.held_as == "bfloat16":
         raise wanted("--held-as", "verify", "file or float32: the goldens are of the weights as they are", "bfloat16")
+    if args.adapter:
+        raise wanted("--adapter", "verify", "none: the goldens are of the weights as they are", args.adapter)
     loaded = load_weights(args)
     how = run_settings(args)._replace(ops=KERNEL if args.ops == "kernel" else DEFINITION)
     names = ["tiny", "tiny-long", "270m"] if args.weights == "270m" else [args.weights]

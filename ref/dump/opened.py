@@ -43,3 +43,4 @@ class Dump(NamedTuple):
     partial: dict[int, dict[str, PartialTap]] = {}  # noqa: RUF012 - nobody writes into it
     # of files that hold the last token's output and nothing else: pass -> tap -> its value, of one token
     last: dict[int, dict[str, Stored]] = {}  # noqa: RUF012 - as above
+    adapter: dict[str, Any] | None = None  # {"name", "merged"} of what was put on the weights

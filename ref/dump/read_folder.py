@@ -58,7 +58,8 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
     in_order = [one for _, one in sorted(passes, key=lambda pair: pair[0])]  # each row's passes behind each other
     model = content["model"]
     left = list(unaligned.values())
-    return Dump(str(folder), content["producer"], own, model["weights"], content["policy"], in_order, left)
+    dump = Dump(str(folder), content["producer"], own, model["weights"], content["policy"], in_order, left)
+    return dump._replace(adapter=model.get("adapter"))
 
 
 class _Rows:

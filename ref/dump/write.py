@@ -46,7 +46,8 @@ class DumpWriter:
 
     Args:
         folder: where the dump will be; must not exist or be empty.
-        model: {"config": ..., "weights": {"name", "dtype", "sha256"}}.
+        model: {"config": ..., "weights": {"name", "dtype", "sha256"}}; perhaps "adapter" {"name", "merged"}, which
+            makes it a dump of version 2.
         policy: {"compute_dtype", "matmul_activations", "kv_dtype", "rope_angle", "attention_impl"}, and what else the
             schema has of it.
         producer: {"name", "version"}.
@@ -161,7 +162,7 @@ class DumpWriter:
             BadInput: something has come into the folder meanwhile, such as another run's dump; nothing is left of this.
         """
         try:
-            if any(map(_needs_version_2, self.content["passes"])):
+            if "adapter" in self.content["model"] or any(map(_needs_version_2, self.content["passes"])):
                 self.content["format_version"] = 2
             check_schema(self.content, "dump")
             (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")

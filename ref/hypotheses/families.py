@@ -1,5 +1,6 @@
 """All families of mistakes with parameters."""
 
+from ref.hypotheses.adapters import ADAPTERS
 from ref.hypotheses.batch_rows import BATCH_ROWS
 from ref.hypotheses.cache import CACHE
 from ref.hypotheses.cache_moves import CACHE_MOVES
@@ -22,6 +23,7 @@ FAMILIES: tuple[Family, ...] = (
     *ROTATIONS,
     *ROTATION_FORMATS,
     *FOREIGN,
+    *ADAPTERS,
     *SPLIT_SUMS,
     *SEEN,
     *CACHE,

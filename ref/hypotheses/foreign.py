@@ -11,6 +11,7 @@ from ref.emulate.text_rules import NORMS, norm_eps, norm_input
 from ref.hypotheses.hypothesis import Clue, Family, Hypothesis, Parameter, mutant_of
 from ref.hypotheses.norms import without_gain
 from ref.hypotheses.products import PRODUCTS, bias_of, held_values, layers_of, product_rule, screen_of, values_of
+from ref.weights.adapted import Adapted
 
 NEAR, HALF = 0.5, 0.7  # share of a tap that may be left with the right weights; of what the second best leaves
 
@@ -144,8 +145,12 @@ def _no_other_weight(clue: Clue) -> str:
 
 
 def _tied(clue: Clue) -> str:
-    untied = clue.there.one_pass.text.head is not None
-    return "" if untied else "needs a head that is not the embedding, which the weights lack"
+    text = clue.passes[0].one_pass.text
+    if text.head is None:
+        return "needs a head that is not the embedding, which the weights lack"
+    own, other = (text.head, text.embedding) if clue.tap == "text.logits" else (text.embedding, text.head)
+    same = isinstance(own, Adapted) and own.base is other  # without the adapter it is the other: that is said so
+    return "needs embedding and head that more than an adapter makes two" if same else ""
 
 
 def _no_other_gain(clue: Clue) -> str:

@@ -3,6 +3,7 @@
 NAMES = frozenset(
     {
         "accumulated_in",
+        "adapter_scaled",
         "attention_softcap_of",
         "cache_dropped_seen",
         "cache_keys_turned",

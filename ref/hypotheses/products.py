@@ -7,12 +7,11 @@ import numpy as np
 
 from ref.emulate.context import Context, Rule, join_heads, split_heads
 from ref.emulate.graph import RULES
-from ref.emulate.one_pass import as_held
+from ref.emulate.one_pass import as_held, rows_as_held
 from ref.emulate.text_rules import LAYER
 from ref.emulate.tower_rules import TOWER
 from ref.hypotheses.hypothesis import Clue
 from ref.model.taps import row_of, tap_group
-from ref.ops.linear import take_rows
 
 ROWS, TOKENS = 96, 24  # of a weight and of a pass that a screening takes
 
@@ -49,9 +48,9 @@ def layers_of(clue: Clue) -> Any:
 
 def values_of(clue: Clue, weight: Any, rows: Any = None) -> np.ndarray:
     """Return the values of a weight, or of some of its rows, as the producer held them, in float64."""
-    if rows is not None:
-        weight = take_rows(weight, rows)
-    return as_held(weight, clue.there.one_pass.held).astype(np.float64)
+    held = clue.there.one_pass.held
+    values = as_held(weight, held) if rows is None else rows_as_held(weight, rows, held)
+    return values.astype(np.float64)
 
 
 def bias_of(clue: Clue, layer: Any, field: str) -> np.ndarray:

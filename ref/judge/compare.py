@@ -11,6 +11,7 @@ from ref.dump.read_server_json import ServerAnswer, is_server_json, read_server_
 from ref.dump.write import read_dump
 from ref.errors import BadInput, wanted
 from ref.golden_files.report_format import headed
+from ref.judge.adapters import check_products, put_adapter
 from ref.judge.advice import FOLDER, Advice
 from ref.judge.family import check_family, family_of
 from ref.judge.judgement import Profiles, Question, judge_dump
@@ -44,6 +45,7 @@ def compare_with_profiles(
     names: str | None = None,
     prompt: Any = None,
     mmproj: str | None = None,
+    adapter: str | Path | None = None,
     family: str | None = None,
     held: str | None = None,
     composition: Composition | None = None,
@@ -64,6 +66,7 @@ def compare_with_profiles(
         names: the alias table of a bare file: ref, transformers, gemma, llama.cpp, keras, mlx, transformer_lens.
         prompt: ids that the first pass must have; None does not check.
         mmproj: the vision tower of a .gguf file.
+        adapter: a LoRA adapter on the weights, as PEFT saves it; the dump says whether it was merged.
         family: whose noise floor: a key of FAMILIES or POLICIES; None goes by the dump's policy.
         held: the dtype that the producer held its weights in; None takes what the dump says.
         composition: of window and image block; None goes by the producer.
@@ -90,7 +93,8 @@ def compare_with_profiles(
         chosen = "given" if given else "--weights" if weights else "default"
         how = {"family": family, "held": held, "chosen": chosen, "progress": progress, "say": say}
         tokens = ids if ids is not None else prompt
-        return judge_answer(dump, loaded or _load(weights or "270m", mmproj), prompt=tokens, **how), {}
+        loaded, _ = put_adapter(loaded or _load(weights or "270m", mmproj), adapter, None, "server's answer")
+        return judge_answer(dump, loaded, prompt=tokens, **how), {}
     names_weights = isinstance(dump, Dump) or (isinstance(dump, (str, Path)) and Path(dump).is_dir())
     if loaded is None and (weights or not names_weights):
         loaded = _load(weights or "270m", mmproj)
@@ -102,6 +106,7 @@ def compare_with_profiles(
     if loaded is None:
         loaded = _load(opened.weights.get("name"), mmproj)
         opened = _open(dump, ids, names, loaded)  # once more: now the lengths of axes are known, whatever it says
+    loaded, on_it = put_adapter(loaded, adapter, opened.adapter, opened.where)
     check_arithmetic(opened, family, held)
     opened, notes = values_as_computed(opened)
     notes += check_digests(opened, loaded)
@@ -109,12 +114,14 @@ def compare_with_profiles(
     heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
     family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)
     check_family(family)
+    check_products(loaded, family)
     held = held or held_as(opened)
     composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
     question = Question(opened, loaded, held, composition, progress, memory)
     chosen, more = source_notes(weights, opened, given)
     said = {"producer": opened.producer, "settings": differing_settings(opened, loaded.params.config)}
     said["weights"] = opened.weights | {"judged_against": loaded.name, "held_as": held, "from": chosen}
+    said["weights"] |= {"adapter": on_it} if on_it else {}
     if opened.last:
         with blas_for_runs():
             report = judge_last(question, family, say) | said

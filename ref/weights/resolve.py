@@ -47,6 +47,7 @@ class Loaded(NamedTuple):
     instruction_tuned: bool
     vision: VisionParams | None = None  # where the weights can see
     files: tuple[Any, ...] = ()  # what they lie in, each with `has(name)` and `raw(name)`; none of made-up ones
+    adapter: str | None = None  # the name of what `ref.weights.adapter` put on them
 
 
 def load(weights: str = "270m", held_as: str = "file", mmproj: str | None = None) -> Loaded:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ref.capture.common import say_left_out
+from ref.capture.transformers.adapters import without_adapters
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import import_transformers, text_config, vision_config
 from ref.capture.transformers.policy import policy_of
 from ref.capture.transformers.run import Rows, check_batch, run_pass
-from ref.capture.transformers.wrapped import without_adapters
 from ref.capture.transformers.write_dump import describe, listening
 from ref.dump.write import DumpWriter
 from ref.errors import one_line, wanted

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ref.capture.common import say_left_out
+from ref.capture.transformers.adapters import adapter_of, without_adapters
 from ref.capture.transformers.attention import hear_attention
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import (
@@ -25,7 +26,7 @@ from ref.capture.transformers.model import (
 from ref.capture.transformers.modules import attentions, hook_modules
 from ref.capture.transformers.policy import policy_of
 from ref.capture.transformers.run import Batch, Rows, check_batch, run
-from ref.capture.transformers.wrapped import traced_anew, without_adapters
+from ref.capture.transformers.wrapped import traced_anew
 from ref.config import TextConfig, VisionConfig
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
@@ -53,7 +54,7 @@ def capture(
 
     Args:
         model: any loaded Gemma3ForCausalLM or Gemma3ForConditionalGeneration, in any dtype and attention; a classifier
-            made of one; compiled, offloaded, or with adapters that are merged, disabled or zero.
+            made of one; compiled, offloaded, or with an adapter of plain LoRA, merged or not.
         ids: [T] or [B, T] integers; tensors, arrays or lists. Each row is its own pass of the dump.
         out_dir: where the dump will be; must not exist or be empty.
         pixel_values: [images, C, Y, X] in [-1, 1], in the order of their soft tokens.
@@ -74,7 +75,7 @@ def capture(
 
     Raises:
         BadInput: another model, ids out of the vocabulary or of another shape, pixels and soft tokens unlike each
-            other, steps of a classifier, adapters that add to the weights, weights that are nowhere, no tap matches,
+            other, steps of a classifier, adapters of other kinds or several, weights that are nowhere, no tap matches,
             the folder is in use, or transformers is missing or broken.
 
     Rounding: pixels to the dtype of the tower, as it does itself first.
@@ -163,6 +164,8 @@ def describe(model: Any, weights: str | None) -> tuple[dict[str, Any], dict[str,
         weights: what they are called; None asks the model.
     """
     described = _model(model, text_config(model), vision_config(model), _name_of(model, weights))
+    adapter = adapter_of(model)
+    described |= {"adapter": adapter} if adapter else {}
     return described, policy_of(model, None), _producer()
 
 
