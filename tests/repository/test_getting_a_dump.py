@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from contextlib import nullcontext
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +14,21 @@ from support.torch_stranger import stranger, tiny
 import ref
 from ref.capture.adapters import ADAPTERS
 
+if find_spec("torch"):
+    import torch
+
 PAGE = (Path(__file__).parents[2] / "docs/getting-a-dump.md").read_text()
+
+
+class LogitsOf(torch.nn.Module if find_spec("torch") else object):
+    """What is exported: ids in, logits out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.m = model.eval()
+
+    def forward(self, ids):
+        return self.m(input_ids=ids, use_cache=False).logits
 
 
 def snippet(marker: str) -> str:
@@ -44,8 +58,6 @@ def test_of_transformers(tmp_path, monkeypatch):
 
 @pytest.mark.witness
 def test_of_a_module_its_draft_and_compiled(tmp_path, monkeypatch, capsys):
-    import torch
-
     model = stranger()
     names = run("dump of a module", tmp_path, monkeypatch, model=model, ids=IDS)
     assert verdict(tmp_path) == "match"
@@ -53,7 +65,9 @@ def test_of_a_module_its_draft_and_compiled(tmp_path, monkeypatch, capsys):
     shown = PAGE.split("It prints\n\n```\n")[1].split("```")[0].splitlines()
     assert set(shown) < set(capsys.readouterr().out.splitlines())
     (tmp_path / "b").mkdir()
-    given = {"model": model, "ids": IDS, "table": {"last": "text.final_norm"}, "torch": torch}
+    # inductor itself takes minutes: tests/capture/with_module/test_module_graphs.py has it
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    given = {"model": model, "ids": IDS, "table": {"last": "text.final_norm"}}
     run("dump of a compiled module", tmp_path / "b", monkeypatch, **given)
     assert verdict(tmp_path / "b") == "match"
     assert names["table"]["stack.{i}"] == [("L.in", "input"), "L.out"]
@@ -63,26 +77,9 @@ def test_of_a_module_its_draft_and_compiled(tmp_path, monkeypatch, capsys):
 def test_of_an_exported_program(tmp_path, monkeypatch):
     from ref.capture.transformers import build_from
 
-    model = build_from(tiny())
-    model.config.use_cache, model.config.return_dict = False, False
-    with torch_without_tuple(model) as ids_in_logits_out:
-        run("dump of an exported program", tmp_path, monkeypatch, model=ids_in_logits_out, ids=IDS)
+    model = LogitsOf(build_from(tiny()))
+    run("dump of an exported program", tmp_path, monkeypatch, model=model, ids=IDS)
     assert verdict(tmp_path) == "match"
-
-
-def torch_without_tuple(model):
-    """Return a module that takes ids and gives logits, as exporting needs it."""
-    import torch
-
-    class Logits(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.m = model
-
-        def forward(self, ids):
-            return self.m(input_ids=ids, use_cache=False)[0]
-
-    return nullcontext(Logits().eval())
 
 
 @pytest.mark.witness
