@@ -102,6 +102,7 @@ ADAPTERS = {
         lacks=(
             (".attn.scores", "the graph's attention is one node"),
             (".attn.probs", "the graph's attention is one node"),
+            (".cache.positions", "a graph is run without a cache"),
         ),
     ),
 }

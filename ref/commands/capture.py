@@ -16,7 +16,6 @@ from ref.commands.images import image_flags
 from ref.commands.output import report_written
 from ref.commands.shared import json_flag, note, text_flags
 from ref.errors import wanted
-from ref.model.taps import tap_names
 
 NO_WITNESS = "the following arguments are required: WITNESS"
 DTYPES = ("float32", "bfloat16", "float16", "float64", "file", "q8_0")
@@ -82,6 +81,7 @@ def _flags() -> argparse.ArgumentParser:
 
 def run(args) -> int:
     """Encode the prompts, have the witness run them, and say what was written."""
+    from ref.model.taps import tap_names
     from ref.weights.resolve import load
 
     if args.max_new_tokens is not None and args.max_new_tokens < 0:

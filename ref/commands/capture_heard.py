@@ -8,8 +8,6 @@ from typing import Any
 from ref.capture.adapters import ADAPTERS, Adapter, installed_adapters
 from ref.commands import FINE
 from ref.commands.shared import print_json
-from ref.dump.write import read_dump
-from ref.model.taps import Recorder, tap_group
 
 
 def list_adapters(args) -> int:
@@ -58,6 +56,9 @@ def heard_and_not(
     Returns:
         {"heard": names, "not_heard": [{"what", "why"}]}; groups with `*` where all layers are alike.
     """
+    from ref.dump.write import read_dump
+    from ref.model.taps import Recorder
+
     have = {tap for one in read_dump(folder)["passes"] for tap in one["tensors"]}
     asked = list(filter(Recorder(*patterns).wants, names))
     told = {warning.what: warning.why for warning in left}
@@ -73,12 +74,16 @@ def heard_and_not(
 
 
 def _why(tap: str, told: dict[str, str], adapter: Adapter) -> str:
+    from ref.model.taps import tap_group
+
     known = next((why for end, why in adapter.lacks if tap.endswith(end)), "nothing gave it while the model ran")
     return told.get(tap) or told.get(tap_group(tap)) or known
 
 
 def _grouped(taps: Sequence[str], names: Sequence[str]) -> list[str]:
     """Write a group of which all layers are there as one name."""
+    from ref.model.taps import tap_group
+
     some, out = set(taps), {}
     for tap in taps:
         group = tap_group(tap)
