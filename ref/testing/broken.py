@@ -84,7 +84,8 @@ def break_port_blindly(
 ) -> BrokenPort:
     """Write a dump with mistakes that a seed chooses, each at another operation; arguments as `break_port`.
 
-    Those that change nothing in this prompt beyond 0.1 % are passed over.
+    Those that change nothing in this prompt beyond 0.1 % are passed over, and those that another mistake is the same as
+    there: in one global layer swapped bases are the local base.
     """
     if mistakes < 1:
         raise wanted("mistakes", "break_port_blindly", "1 or more", mistakes)
@@ -98,7 +99,8 @@ def break_port_blindly(
         if not all(group.startswith("text.") for group in groups) or _shared([*chosen, (name, layer)]):
             continue
         taps = broken_taps(loaded, ids, _rules([(name, layer)], layers))
-        if any(_differs(value, right[tap]) for tap, value in taps):
+        shown = next(((tap, value) for tap, value in taps if _differs(value, right[tap])), None)
+        if shown and not _has_twin(loaded, ids, name, layer, *shown):
             chosen.append((name, layer))
         if len(chosen) == mistakes:
             return break_port(folder, loaded, ids, *chosen[0], also=chosen[1:])
@@ -169,6 +171,20 @@ def in_one_layer(rules: dict[str, Any], layer: int | None, other: Any = None) ->
         group: lambda c, rule=rule, group=group: (rule if c.layer == layer else other or RULES[group])(c)
         for group, rule in rules.items()
     }
+
+
+def _has_twin(loaded: Loaded, ids: Sequence[int], name: str, layer: int | None, tap: str, value: np.ndarray) -> bool:
+    """Tell whether another mistake of the same operations gives the same value in the same place."""
+    layers, own = loaded.params.config.layers, tap_mutants()[name].rules.keys()
+    for other, mutant in tap_mutants().items():
+        inside = layer is None or all(".layer." in group for group in mutant.rules)
+        if other == name or not own & mutant.rules.keys() or not inside:
+            continue
+        taps = broken_taps(loaded, ids, _rules([(other, layer)], layers))
+        found = next((x for at, x in taps if at == tap), None)
+        if found is not None and np.array_equal(found, value):
+            return True
+    return False
 
 
 def _differs(value: np.ndarray, right: np.ndarray) -> bool:

@@ -103,7 +103,7 @@ def test_quantised_norms_stay_vectors(tmp_path, small):
     [
         (lambda t: t.pop("token_embd.weight"), "tensor token_embd.weight: wanted an embedding, got none among 92"),
         (lambda t: t.pop("blk.3.ffn_gate.weight"), "tensor blk.3.ffn_gate.weight: wanted shape .* no such tensor"),
-        (lambda t: t.update({"output.weight": t["token_embd.weight"]}), "1 unknown, first output.weight"),
+        (lambda t: t.update({"blk.0.more.weight": t["token_embd.weight"]}), "1 unknown, first blk.0.more.weight"),
         (
             lambda t: t.update({"blk.0.attn_q.weight": np.zeros((64, 96), np.float32)}),
             r"blk.0.attn_q.weight: wanted shape \[96, 64\], got \[64, 96\] \(transposed\?\)",
@@ -113,7 +113,7 @@ def test_quantised_norms_stay_vectors(tmp_path, small):
             "type of tensor blk.0.attn_q.weight: wanted .*, got I32",
         ),
     ],
-    ids=["embedding", "missing", "head", "transposed", "integers"],
+    ids=["embedding", "missing", "unknown", "transposed", "integers"],
 )
 def test_gguf_tensors_that_do_not_fit_are_refused_by_name(tmp_path, small, change, says):
     save_gguf(tmp_path / "small.gguf", small, change=change)
