@@ -14,14 +14,14 @@ COMPUTES_IN_FLOAT32: dict[str, str] = dict.fromkeys(("compute_dtype", "matmul_ac
 NARROW = {"bf16": "bfloat16", "f16": "float16"}  # what OpenVINO calls the operands that it may round
 
 
-class Run(NamedTuple):
+class GraphRun(NamedTuple):
     """A graph that is ready to run."""
 
     values: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]  # inputs -> name of a value -> array
     policy: dict[str, str]  # what it computes in, as the dump says it
 
 
-def onnxruntime(graph: Graph, names: Sequence[str], threads: int | None, precision: str) -> Run:
+def onnxruntime(graph: Graph, names: Sequence[str], threads: int | None, precision: str) -> GraphRun:
     """Load a graph in onnxruntime, on the CPU, with all its optimisations.
 
     Args:
@@ -56,7 +56,7 @@ def onnxruntime(graph: Graph, names: Sequence[str], threads: int | None, precisi
             raise wanted("graph", graph.path, "one that onnxruntime runs", error) from None
 
     wide = held_dtype(graph) == "float16" and widens_float16(ort)
-    return Run(values, dict(COMPUTES_IN_FLOAT32) if wide else {})
+    return GraphRun(values, dict(COMPUTES_IN_FLOAT32) if wide else {})
 
 
 def widens_float16(ort: Any) -> bool:
@@ -82,7 +82,7 @@ def widens_float16(ort: Any) -> bool:
     return bool(np.isfinite(made).all())
 
 
-def openvino(graph: Graph, names: Sequence[str], threads: int | None, precision: str) -> Run:
+def openvino(graph: Graph, names: Sequence[str], threads: int | None, precision: str) -> GraphRun:
     """Load a graph in OpenVINO, on the CPU.
 
     Args:
@@ -116,7 +116,7 @@ def openvino(graph: Graph, names: Sequence[str], threads: int | None, precision:
         return {name: _array(result, compiled.output(name)) for name in names}
 
     rounded = {"matmul_operands": taken, "accumulate": "float32", "products": "float32"} if taken else {}
-    return Run(values, COMPUTES_IN_FLOAT32 | rounded)
+    return GraphRun(values, COMPUTES_IN_FLOAT32 | rounded)
 
 
 def _last_line(error: Exception) -> str:
@@ -134,7 +134,7 @@ class Runtime(NamedTuple):
     """A runtime: its package, and what loads a graph in it."""
 
     package: str
-    load: Callable[[Graph, Sequence[str], int | None, str], Run]
+    load: Callable[[Graph, Sequence[str], int | None, str], GraphRun]
 
 
 # name on the command line -> runtime
