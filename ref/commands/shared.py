@@ -77,13 +77,14 @@ def load_weights(args):
 
     With an adapter `file` becomes `float32`: what it adds would else be added up again for each token.
     """
-    from ref.weights.adapter import read_adapter, with_adapter
-    from ref.weights.load import hold_as
     from ref.weights.resolve import load
 
     set_threads(args.threads)
     if args.adapter is None:
         return load(args.weights, args.held_as, args.mmproj)
+    from ref.weights.adapter import read_adapter, with_adapter
+    from ref.weights.load import hold_as
+
     loaded, held = load(args.weights, "file", args.mmproj), args.held_as if args.held_as != "file" else "float32"
     loaded = with_adapter(loaded, read_adapter(args.adapter))
     vision = hold_as(loaded.vision, held) if loaded.vision else None

@@ -228,6 +228,20 @@ def read_dump(folder: Path) -> dict[str, Any]:
     return content
 
 
+def says_sizes(folder: Path) -> bool:
+    """Tell whether a dump says the model's sizes, without checking anything else: that of many passes takes a second.
+
+    Args:
+        folder: the dump; what cannot be read is refused by `read_dump`.
+    """
+    path = folder / "dump.json"
+    try:
+        content = parse_json(read_regular(path, "dump"), path, "dump.json")
+        return content["model"]["config"] != {}
+    except (BadInput, RecursionError, TypeError, KeyError):
+        return True
+
+
 def load_pass(folder: Path, one: dict[str, Any]) -> dict[str, np.ndarray]:
     """Load one pass's tensors, checked against what `dump.json` says of their shape and dtype.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ref.dump.claims import check_model, check_prompt, differing_settings
 from ref.dump.open import Dump, arrays_as_dump, open_dump
 from ref.dump.read_server_json import ServerAnswer, is_server_json, read_server_json
-from ref.dump.write import read_dump
+from ref.dump.write import read_dump, says_sizes
 from ref.errors import BadInput, wanted
 from ref.golden_files.report_format import headed
 from ref.judge.adapters import check_products, put_adapter
@@ -169,8 +169,9 @@ def _open(dump, ids, names, loaded) -> Dump:
 
 def _of_folder(folder: Path, mmproj: str | None):
     """Load the weights that a dump names if it says no sizes: without them merged axes cannot be split."""
-    model = read_dump(folder)["model"]
-    return None if model["config"] else _load(model["weights"]["name"], mmproj)
+    if says_sizes(folder):
+        return None
+    return _load(read_dump(folder)["model"]["weights"]["name"], mmproj)
 
 
 def _load(weights: str | None, mmproj: str | None):
