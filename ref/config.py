@@ -157,6 +157,11 @@ def check_config(config: TextConfig, where: object = "config") -> TextConfig:
     return config
 
 
+def size_name(layers: int, width: int) -> str:
+    """Return the name of the row of the table that has so many layers of a width, `custom` where none has."""
+    return next((c.name for c in SIZES.values() if (c.layers, c.width) == (layers, width)), "custom")
+
+
 def find_size(name: str, where: object = "size") -> TextConfig:
     """Return the row of the table named `270m 1b 4b 12b 27b` or `tiny`.
 

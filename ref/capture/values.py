@@ -12,6 +12,7 @@ from einops import rearrange
 
 from ref.capture.common import say_left_out
 from ref.capture.places import Place
+from ref.capture.rows import Rows
 from ref.config import TextConfig
 from ref.dump.layouts import axes_of_value, fit, layouts_that_fit, lengths_of, letters_of, sides_of, written
 from ref.dump.write import DumpWriter
@@ -33,15 +34,14 @@ class Values:
         self.left_out: dict[str, str] = {}
         self.dtype = ""  # of the first product
         self.open = False
-        self.held: list[list[tuple[dict[str, np.ndarray], dict[str, Any]]]] = []  # of each row, if there are several
+        self.rows: Rows | None = None
 
     def begin(self, rows: int, tokens: int, cached: int = 0) -> None:
         """Begin a pass of B rows and T tokens, after so many cached ones."""
         self.lengths = lengths_of(self.config._asdict(), rows, tokens, cached, None)
         self.calls: Counter[Place] = Counter()
-        self.now: list[dict[str, np.ndarray]] = [{} for _ in range(rows)]
         self.heard: set[str] = set()
-        self.held = self.held or [[] for _ in range(rows)]
+        self.rows = self.rows or Rows(self.writer, rows)
         self.open = True
 
     def wants(self, place: Place) -> bool:
@@ -76,13 +76,10 @@ class Values:
             self._keep(tap, whole)
 
     def _keep(self, tap: str, whole: np.ndarray) -> None:
-        """Stream the value of an only row to the dump; hold those of several."""
+        assert self.rows is not None
         self.heard.add(tap)
-        if len(self.now) == 1:
-            self.writer.add_tensor(tap, whole)
-            return
-        for row, own in enumerate(self.now):
-            own[tap] = np.array(whole[row : row + 1], order="C")
+        for row in range(self.rows.count):
+            self.rows.keep(row, tap, whole[row : row + 1])
 
     def _parts(self, place: Place, value: np.ndarray):
         if place.axis is None:
@@ -115,8 +112,7 @@ class Values:
         """Take what the model returned as logits, if no place of the table gave them and it looks like them."""
         if "text.logits" in self.heard or not self.recorder.wants("text.logits"):
             return
-        rows, tokens = len(self.now), self.lengths.text["t"]
-        want = [rows, tokens, self.config.vocabulary]
+        want = [self.lengths.text["b"], self.lengths.text["t"], self.config.vocabulary]
         if value is None or list(value.shape) not in (want, want[1:]):
             got = "no tensor" if value is None else list(value.shape)
             self.left_out["text.logits"] = f"wanted {want} of the model, got {got}"
@@ -137,20 +133,18 @@ class Values:
             raise wanted("table", "capture", want, got)
         for place in silent:
             self.left_out |= dict.fromkeys(place.taps, f"{place.pattern} was not called")
-        for own, tensors, held in zip(ids, self.now, self.held, strict=True):
+        assert self.rows is not None
+        abouts = []
+        for own in ids:
             positions = list(range(cached, cached + len(own)))
             about = {"ids": list(own), "positions": positions, "cached": cached, "image_blocks": [], "left_pads": 0}
-            if len(ids) == 1:
-                self.writer.end_pass(about)
-            else:
-                held.append((tensors, about))
-        self.now = []
+            abouts.append(about)
+        self.rows.end_pass(abouts, [None] * len(ids))
 
     def write_rows(self) -> None:
         """Write what was held, the passes of one row after those of another."""
-        for passes in self.held:
-            for tensors, about in passes:
-                self.writer.add_pass(tensors, about)
+        if self.rows is not None:
+            self.rows.finish()
 
 
 def _split(place: Place, layout: str) -> set[str]:

@@ -102,8 +102,8 @@ class Diagnoses:
         """Try what explained other taps; nothing where it does not explain this one."""
         mutants = [one for one in candidates(tap, found.finding.span) if one.name in self.known]
         several = [Hypothesis(one) for one in mutants]
-        # what lies behind a tap is fitted by many runs: the number of another layer may do
-        several += [one for one in self.seen if one.family == BEHIND]
+        # what lies behind a tap is fitted by many runs: the number of another layer may do, and each once
+        several += {(one.mutant.name, one.parameters): one for one in self.seen if one.family == BEHIND}.values()
         evidence = ranked(
             one for one in side_by_side(lambda one: compare_hypothesis(there, one, tap, found), several) if one
         )

@@ -109,8 +109,7 @@ def store(pass_runs: PassRuns, tap: str, stored: Any) -> None:
     pass_runs.loaded.pop(tap, None)
     for run in pass_runs.all_runs():
         if run.is_given(tap):
-            for name in (tap, prefix_of(tap) + "history.k", prefix_of(tap) + "history.v"):
-                run.memo.pop(name, None)
+            run.drop(tap)
 
 
 def inherited_changes(found: Measured, tap: str, parents: list[Kept]) -> tuple[Change, ...]:

@@ -11,10 +11,10 @@ from ref.dump.claims import check_prompt, check_same_ids, rows_of_ids
 from ref.dump.opened import Dump as Dump
 from ref.dump.opened import DumpPass as DumpPass
 from ref.dump.read_arrays import from_memory, read_safetensors
-from ref.dump.read_bare import NOT_SAID, bare_dump, fields_of
+from ref.dump.read_bare import bare_dump, fields_of
 from ref.dump.read_debugger import read_debugger
 from ref.dump.read_folder import read_folder
-from ref.dump.read_llama_logits import is_llama_logits, read_llama_logits
+from ref.dump.read_llama_logits import is_llama_logits, of_llama_cpp, read_llama_logits
 from ref.dump.read_llama_text import read_llama_ids, read_llama_text
 from ref.dump.read_npz import read_npz
 from ref.errors import wanted
@@ -118,8 +118,4 @@ def _llama_text(path: Path, ids: Any, names: str | None, config: Any) -> Dump:
     if stored:
         check_same_ids(tokens.tolist(), stored, path)
     one = DumpPass(0, tokens, np.arange(len(tokens)), 0, [], 0, None, {})
-    policy = {"compute_dtype": "float32", "matmul_activations": NOT_SAID, "kv_dtype": "float16"}
-    policy |= {"rope_angle": "float32", "attention_impl": NOT_SAID}
-    producer = {"name": "llama.cpp", "version": NOT_SAID}
-    weights = {"name": None, "dtype": "as in the file", "sha256": None}
-    return Dump(str(path), producer, {}, weights, policy, [one], [], {0: partial})
+    return of_llama_cpp(path, one, partial={0: partial})

@@ -13,10 +13,10 @@ import numpy as np
 
 from ref.dump.align import Stored
 from ref.dump.opened import Dump, DumpPass
+from ref.dump.read_bare import NOT_SAID
 from ref.errors import wanted
 from ref.untrusted import read_regular
 
-NOT_SAID = "not said"
 TOKENS = "-tokens.bin"
 
 
@@ -64,11 +64,21 @@ def read_llama_logits(path: Path, config: Mapping[str, Any]) -> Dump:
         row = values.reshape(1, 1, -1)
         last = {0: {"text.logits": Stored(path.name, "float32", row.shape, lambda: row)}}
     one = DumpPass(0, ids, np.arange(len(ids)), 0, [], 0, None, tensors)
+    return of_llama_cpp(path, one, last=last)
+
+
+def of_llama_cpp(path: Path, one: DumpPass, **more: Any) -> Dump:
+    """Return a dump of one pass of llama.cpp, of which its files say next to nothing.
+
+    Args:
+        path: of the file.
+        one: the pass.
+        more: `partial` or `last` of the dump.
+    """
     policy = {"compute_dtype": "float32", "matmul_activations": NOT_SAID, "kv_dtype": "float16"}
     policy |= {"rope_angle": "float32", "attention_impl": NOT_SAID}
     weights = {"name": None, "dtype": "as in the file", "sha256": None}
-    producer = {"name": "llama.cpp", "version": NOT_SAID}
-    return Dump(str(path), producer, {}, weights, policy, [one], [], {}, last)
+    return Dump(str(path), {"name": "llama.cpp", "version": NOT_SAID}, {}, weights, policy, [one], [], **more)
 
 
 def _whole(path: Path, what: str) -> bytes:

@@ -171,6 +171,11 @@ class Run:
         table = self.arithmetic.table((turned * moved)[None], self.one_pass.config.head_dim, base, factor)
         return self.arithmetic.rotate(self.arithmetic.keep(k), *table), v
 
+    def drop(self, tap: str) -> None:
+        """Drop a tap's value, and the keys and values of its layer however they were turned: they may be made of it."""
+        history = f"{prefix_of(tap)}history"
+        self.memo = {name: x for name, x in self.memo.items() if name != tap and not name.startswith(history)}
+
     def with_pass(self, one_pass: OnePass, stored: Mapping[str, Any]) -> "Run":
         """Return a run of another pass that knows what this one knows; what `stored` holds is given from there."""
         given = {name: load for name, load in self.given.items() if name not in stored}

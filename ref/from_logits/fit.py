@@ -148,9 +148,10 @@ def _next(trial: Trials, fit: _Fit) -> float | None:
 
 def _end(trial: Trials, fit: _Fit) -> float | None:
     """Return where a window ends: one that is wider is right up to there; None where no point tells a new place."""
+    if fit.family.name not in REACHES:
+        return None
     first = {place: trial.onset(one.model) for place, one in fit.points.items()}
-    ends = {float(at) for place, at in first.items() if at and at < place} - set(fit.points)
-    return max(ends, default=None) if fit.family.name in REACHES else None
+    return max({float(at) for place, at in first.items() if at and at < place} - set(fit.points), default=None)
 
 
 def _between(fit: _Fit, best: float) -> float | None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ref.config import SIZES, TextConfig, check_config
+from ref.config import TextConfig, check_config, size_name
 from ref.errors import wanted
 from ref.untrusted import map_file, parse_json
 
@@ -80,7 +80,7 @@ def config_from_hugging_face(loaded: dict[str, Any], where: object = "config.jso
     if isinstance(scalar, bool) or not isinstance(scalar, (int, float)) or not 0 < scalar < 1e300:
         raise wanted("query_pre_attn_scalar", where, "a finite number > 0", scalar)
     config = TextConfig(
-        name=_name(get["num_hidden_layers"], get["hidden_size"]),
+        name=size_name(get["num_hidden_layers"], get["hidden_size"]),
         width=get["hidden_size"],
         layers=get["num_hidden_layers"],
         query_heads=get["num_attention_heads"],
@@ -98,10 +98,6 @@ def config_from_hugging_face(loaded: dict[str, Any], where: object = "config.jso
         rms_eps=get["rms_norm_eps"],
     )
     return check_config(config, where)
-
-
-def _name(layers, width) -> str:
-    return next((c.name for c in SIZES.values() if (c.layers, c.width) == (layers, width)), "custom")
 
 
 def _rope(text, get, where):
@@ -180,7 +176,7 @@ def config_from_gguf(metadata: dict[str, Any], vocabulary: int, where: object = 
     eps = get("attention.layer_norm_rms_epsilon")
     scaled = _gguf_scaled(metadata, where)
     config = TextConfig(
-        name=_name(layers, width),
+        name=size_name(layers, width),
         width=width,
         layers=layers,
         query_heads=heads,

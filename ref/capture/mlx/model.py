@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ref.config import SIZES, TextConfig
+from ref.config import TextConfig, size_name
 from ref.errors import pip_install, wanted
 from ref.ops.linear import widen_jit
 from ref.weights.export import named_weights
@@ -60,9 +60,8 @@ def config_of(model: Any) -> TextConfig:
     """
     a = _arguments(model)
     scaling = a.rope_scaling or {}
-    size = (a.num_hidden_layers, a.hidden_size)
     return TextConfig(
-        name=next((row.name for row in SIZES.values() if (row.layers, row.width) == size), "custom"),
+        name=size_name(a.num_hidden_layers, a.hidden_size),
         width=a.hidden_size,
         layers=a.num_hidden_layers,
         query_heads=a.num_attention_heads,

@@ -15,6 +15,7 @@ import numpy as np
 
 from ref.capture.module.listen import modules_of
 from ref.capture.module.match import Reference
+from ref.capture.module.run import as_module, device_of, run
 from ref.capture.places import Row
 from ref.capture.transformers.tensors import to_numpy
 from ref.capture.transformers.wrapped import traced_anew, untraced
@@ -49,7 +50,7 @@ def draft_table(
     """Draft a table for `capture_module`, and print it as code to paste.
 
     Args:
-        model: any `torch.nn.Module`.
+        model: as `capture_module`.
         ids: [T] or [B, T] integers, of which the first row counts; a few will do.
         weights: what the model holds, as `--weights` takes it: the reference runs on them.
         call: as `capture_module`.
@@ -59,17 +60,18 @@ def draft_table(
         The table. Rows by value come first; those by name and shape alone are marked in the code.
 
     Raises:
-        BadInput: fewer than 4 tokens, at which taps are alike.
+        BadInput: fewer than 4 tokens, at which taps are alike; a model that cannot be heard.
 
     Source: own.
     """
     loaded = load(weights) if isinstance(weights, str) else weights
     config = loaded.params.config
-    rows = check_ids(ids, config)[:1]
+    model, rows = as_module(model), check_ids(ids, config)[:1]
+    device = device_of(model)
     if len(rows[0]) < FEWEST:
         raise wanted("token ids", "draft", f"at least {FEWEST}: taps are alike at fewer", len(rows[0]))
     reference, ears = Reference(loaded, rows[0]), _Ears(modules_of(model))
-    ears.hear(model, rows, call, reference)
+    ears.hear(model, rows, device, call, reference)
     votes = Counter({ears.told_apart(one): count for one, count in ears.votes.items()})
     found = _best(votes)
     named = _by_name(ears.shapes, found, reference)
@@ -89,11 +91,9 @@ class _Ears:
         self.shapes: dict[tuple[str, str], tuple[int, ...]] = {}  # name and side -> shape
         self.calls: Counter[tuple[str, str]] = Counter()
 
-    def hear(self, model: Any, rows: list[list[int]], call: Callable | None, reference: Reference) -> None:
-        import torch
-
+    def hear(self, model: Any, rows: list[list[int]], device: Any, call: Callable | None, reference: Reference) -> None:
         self.reference = reference
-        with traced_anew(model), ExitStack() as stack, torch.no_grad():
+        with traced_anew(model), ExitStack() as stack:
             seen: set[int] = set()
             for name, module in self.modules.items():
                 if id(module) in seen:
@@ -102,8 +102,7 @@ class _Ears:
                 before, after = untraced(self._before(name)), untraced(self._after(name))
                 stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(after).remove)
-            given = torch.tensor(rows, device=next((one.device for one in model.parameters()), None))
-            call(model, given) if call else model(given)
+            run(model, rows, device, call)
 
     def told_apart(self, found: Found) -> Found:
         """Say that the first call is meant, of a module that is called again in the same pass."""

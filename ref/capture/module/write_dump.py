@@ -10,6 +10,7 @@ from typing import Any
 
 from ref.capture.module.draft import draft_table
 from ref.capture.module.listen import hearing, modules_of
+from ref.capture.module.run import as_module, device_of, run
 from ref.capture.module.tables import TABLES
 from ref.capture.places import Table, places_of, shipped
 from ref.capture.transformers.policy import arithmetic_of
@@ -56,7 +57,7 @@ def capture_module(
     loaded = load(weights) if isinstance(weights, str) else weights
     config = loaded.params.config
     model, rows = as_module(model), check_ids(ids, config)
-    modules, device = modules_of(model), _device(model)
+    modules, device = modules_of(model), device_of(model)
     places = places_of(_table(table, model, modules, rows, loaded, call), modules, config.layers)
     check_taps(places, taps)
     described = {"config": config._asdict(), "weights": _held(model, loaded.name)}
@@ -64,51 +65,14 @@ def capture_module(
     with DumpWriter(Path(out_dir), described, policy, _producer(model)) as writer, traced_anew(model):
         values = Values(writer, config, taps)
         with hearing(modules, places, values):
-            returned = run(model, rows, device, call, values)
+            values.begin(len(rows), len(rows[0]))
+            returned = run(model, rows, device, call)
         values.logits(_logits(returned))
         values.end(rows, 0, places)
         values.write_rows()
         own = described["weights"]["dtype"]
         policy.update(arithmetic_of(own, Product(values.dtype or own, None), "not said", device, is_compiled(model)))
     return finish(values, writer)
-
-
-def as_module(model: Any) -> Any:
-    """Return a module that can be heard.
-
-    Args:
-        model: a module, or an `ExportedProgram`.
-
-    Raises:
-        BadInput: neither; what is left of a model that was compiled ahead of time has no modules.
-    """
-    import torch
-
-    if isinstance(model, torch.export.ExportedProgram):
-        return torch.export.unflatten(model)
-    if not isinstance(model, torch.nn.Module):
-        want = "a torch.nn.Module or an ExportedProgram; what was compiled ahead of time has no modules"
-        raise wanted("model", "capture", want, type(model).__name__)
-    return model
-
-
-def run(model: Any, rows: list[list[int]], device: Any, call: Callable | None, values: Values) -> Any:
-    """Run the model once on all rows; arguments as `capture_module`."""
-    import torch
-
-    values.begin(len(rows), len(rows[0]))
-    with torch.no_grad():
-        given = torch.tensor(rows, device=device)
-        return call(model, given) if call else model(given)
-
-
-def _device(model: Any) -> Any:
-    import torch
-
-    devices = [one.device for one in model.parameters()]
-    if any(one.type == "meta" for one in devices):
-        raise wanted("model", "capture", "weights on a device", "weights on the device meta, which holds none")
-    return devices[0] if devices else torch.device("cpu")
 
 
 def _table(

@@ -5,6 +5,7 @@ import numpy as np
 from ref.capture.common import key_ranges
 from ref.capture.onnx.value import Value
 from ref.config import TextConfig
+from ref.dump.layouts import lengths_of
 from ref.dump.write import axes_of
 
 FAR = -1e4  # a mask's hidden cells are the most negative number of their format, or infinity
@@ -32,12 +33,10 @@ def shaped(tap: str, found: Value, value: np.ndarray, config: TextConfig, count:
     """
     if found.mask:
         return _visible(value, found.mask)
-    c = config
-    sizes = {"B": 1, "T": count, "S": count, "N": c.query_heads, "K": c.kv_heads, "H": c.head_dim}
-    sizes |= {"D": c.width, "F": c.ffn_width, "V": c.vocabulary}
-    want = [sizes[axis] for axis in (found.layout or axes_of(tap)).split()]
+    sizes = lengths_of(config._asdict(), 1, count, 0, None).text | {"s": count}
+    want = [sizes[axis.lower()] for axis in (found.layout or axes_of(tap)).split()]
     joined = [*want[:-2], want[-2] * want[-1]]
-    if list(value.shape) != want and (want[-1] != c.head_dim or list(value.shape) != joined):
+    if list(value.shape) != want and (want[-1] != config.head_dim or list(value.shape) != joined):
         raise Unlike(want, list(value.shape))
     return value.reshape(want) if found.layout is None else value.reshape(want).swapaxes(1, 2)
 

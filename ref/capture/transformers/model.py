@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ref.config import SIZES, TextConfig, VisionConfig
+from ref.config import TextConfig, VisionConfig, size_name
 from ref.errors import wanted
 from ref.ops.linear import widen_jit
 from ref.weights.config_files import read_json
@@ -179,9 +179,8 @@ def text_config(model: Any) -> TextConfig:
         raise wanted("layer_types", "capture", "a global layer after a fixed number of local ones", list(c.layer_types))
     if c.sliding_window is None and not all(is_global):
         raise wanted("sliding_window", "capture", "a number", None)
-    size = (c.num_hidden_layers, c.hidden_size)
     return TextConfig(
-        name=next((row.name for row in SIZES.values() if (row.layers, row.width) == size), "custom"),
+        name=size_name(c.num_hidden_layers, c.hidden_size),
         width=c.hidden_size,
         layers=c.num_hidden_layers,
         query_heads=c.num_attention_heads,

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ref.capture.rows import Rows
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import import_transformers, text_model, vision_config, vision_tower
 from ref.capture.transformers.tensors import to_numpy
 from ref.capture.transformers.wrapped import device_of
-from ref.dump.write import DumpWriter
 from ref.errors import wanted
 
 
@@ -25,42 +25,6 @@ class Batch(NamedTuple):
     images: list[slice]  # of each row, which images are its
     right: list[int] | None = None  # right pads of each row
     packed: list[int] | None = None  # lengths of the prompts in the only row
-
-
-class Rows:
-    """Streams the only row of a batch to the dump; of several holds all, and writes one after another.
-
-    Args:
-        writer: the dump.
-        count: B.
-    """
-
-    def __init__(self, writer: DumpWriter, count: int):
-        self.writer, self.count = writer, count
-        self.now: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
-        self.held: list[list[tuple]] = [[] for _ in range(count)]
-
-    def keep(self, row: int, name: str, value: np.ndarray) -> None:
-        """Take a value of the pass that is running."""
-        if self.count == 1:
-            self.writer.add_tensor(name, value)
-        else:
-            self.now[row][name] = np.array(value)  # torch may write over the one that it gave
-
-    def end_pass(self, rows: list[dict[str, Any]], pixels: list[np.ndarray | None]) -> None:
-        """End the pass; of each row what the dump says of it, and its pixels."""
-        for row, (about, seen) in enumerate(zip(rows, pixels, strict=True)):
-            if self.count == 1:
-                self.writer.end_pass(about, seen)
-            else:
-                self.held[row].append((self.now[row], about, seen))
-                self.now[row] = {}
-
-    def finish(self) -> None:
-        """Write what was held."""
-        for passes in self.held:
-            for tensors, about, pixels in passes:
-                self.writer.add_pass(tensors, about, pixels)
 
 
 def check_batch(

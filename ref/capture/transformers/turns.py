@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ref.capture.common import say_left_out
+from ref.capture.rows import Rows
 from ref.capture.transformers.adapters import without_adapters
-from ref.capture.transformers.listen import Listener
-from ref.capture.transformers.model import import_transformers, text_config, vision_config
-from ref.capture.transformers.policy import policy_of
-from ref.capture.transformers.run import Rows, check_batch, run_pass
-from ref.capture.transformers.write_dump import describe, listening
-from ref.dump.write import DumpWriter
+from ref.capture.transformers.model import import_transformers
+from ref.capture.transformers.run import check_batch, run_pass
+from ref.capture.transformers.write_dump import writing
 from ref.errors import one_line, wanted
-from ref.model.taps import check_patterns, tap_names
 
 
 class Turn(NamedTuple):
@@ -58,14 +55,12 @@ def capture_turns(
     for number, batch in enumerate(batches):
         if len(batch.ids) > 1:
             raise wanted(f"ids of turn {number}", "capture", "one row", f"{len(batch.ids)} rows")
-    text, vision = text_config(model), vision_config(model)
-    sees = any(batch.pixels is not None for batch in batches)
-    names = tap_names(text.layers, cached=True, vision_layers=vision.layers if vision and sees else 0)
-    check_patterns(taps, names, "capture")
-    listener = Listener(taps, text, vision, cached=True)
     cache, before = _cache(turns, model.config.get_text_config()), 0
-    described, policy, producer = describe(model, weights)
-    with DumpWriter(Path(out_dir), described, policy, producer) as writer, listening(model, listener), torch.no_grad():
+    sees = any(batch.pixels is not None for batch in batches)
+    with (
+        writing(model, Path(out_dir), weights, taps, cached=True, sees=sees) as (writer, listener),
+        torch.no_grad(),
+    ):
         rows = Rows(writer, 1)
         for number, (one, batch) in enumerate(zip(turns, batches, strict=True)):
             more = {}
@@ -74,7 +69,6 @@ def capture_turns(
                 before, more = one.keep, {"kept": [[0, one.keep, 0]] if one.keep else []}
             run_pass(model, batch, batch.ids, before, cache, listener, rows, one.heard, more)
             before += batch.ids.shape[1]
-        policy.update(policy_of(model, listener.product))
     say_left_out(listener.left_out)
     return writer.folder
 

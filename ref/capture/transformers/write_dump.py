@@ -5,7 +5,7 @@ mask, scores and probabilities where an attention function is called, whoever ro
 model returns. Its weights, configuration and functions are afterwards what they were.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ref.capture.common import say_left_out
+from ref.capture.rows import Rows
 from ref.capture.transformers.adapters import adapter_of, without_adapters
 from ref.capture.transformers.attention import hear_attention
 from ref.capture.transformers.listen import Listener
@@ -25,7 +26,7 @@ from ref.capture.transformers.model import (
 )
 from ref.capture.transformers.modules import attentions, hook_modules
 from ref.capture.transformers.policy import policy_of
-from ref.capture.transformers.run import Batch, Rows, check_batch, run
+from ref.capture.transformers.run import Batch, check_batch, run
 from ref.capture.transformers.wrapped import traced_anew
 from ref.config import TextConfig, VisionConfig
 from ref.dump.write import DumpWriter
@@ -141,48 +142,56 @@ def capture_weights(
 
 
 def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str | None, taps: Sequence[str]) -> Path:
-    text, vision = text_config(model), vision_config(model)
+    if steps < 0:
+        raise wanted("steps", "capture", "0 or more", steps)
     sees = any(batch.pixels is not None for batch in batches)
-    _check_taps(text, vision if sees else None, steps, taps)
-    listener = Listener(taps, text, vision, cached=steps > 0)
-    described, policy, producer = describe(model, weights)
-    with DumpWriter(out, described, policy, producer) as writer, listening(model, listener):
+    with writing(model, out, weights, taps, cached=steps > 0, sees=sees) as (writer, listener):
         for batch in batches:
             rows = Rows(writer, len(batch.ids))
             run(model, batch, steps, listener, rows)
             rows.finish()
-        policy.update(policy_of(model, listener.product))  # by what was heard: autocast may be inside the model
     say_left_out(listener.left_out)
     return writer.folder
 
 
-def describe(model: Any, weights: str | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    """Say of a model what a dump says: (model, policy, producer).
+@contextmanager
+def writing(
+    model: Any, out: Path, weights: str | None, taps: Sequence[str], *, cached: bool, sees: bool
+) -> Iterator[tuple[DumpWriter, Listener]]:
+    """Write a dump of what a model computes until the end of a `with` statement.
 
     Args:
         model: transformers'.
-        weights: what they are called; None asks the model.
+        out, weights, taps: as `capture`.
+        cached: whether the passes keep a cache.
+        sees: whether any of them has an image.
+
+    Yields:
+        The dump, and what hears the model; its `left_out` is to be said afterwards.
+
+    Raises:
+        BadInput: no tap matches, or as `DumpWriter`.
     """
-    described = _model(model, text_config(model), vision_config(model), _name_of(model, weights))
+    text, vision = text_config(model), vision_config(model)
+    names = tap_names(text.layers, cached=cached, vision_layers=vision.layers if vision and sees else 0)
+    check_patterns(taps, names, "capture")
+    listener = Listener(taps, text, vision, cached=cached)
+    described = _model(model, text, vision, _name_of(model, weights))
     adapter = adapter_of(model)
     described |= {"adapter": adapter} if adapter else {}
-    return described, policy_of(model, None), _producer()
+    policy = policy_of(model, None)
+    with DumpWriter(out, described, policy, _producer()) as writer, _listening(model, listener):
+        yield writer, listener
+        policy.update(policy_of(model, listener.product))  # by what was heard: autocast may be inside the model
 
 
 @contextmanager
-def listening(model: Any, listener: Listener):
+def _listening(model: Any, listener: Listener):
     """Hear a model's modules and attention until the end of a `with` statement."""
     with traced_anew(model), ExitStack() as stack:
         hook_modules(stack, model, listener)
         hear_attention(stack, listener, attentions(model))
         yield
-
-
-def _check_taps(text: TextConfig, vision: VisionConfig | None, steps: int, taps: Sequence[str]) -> None:
-    if steps < 0:
-        raise wanted("steps", "capture", "0 or more", steps)
-    names = tap_names(text.layers, cached=steps > 0, vision_layers=vision.layers if vision else 0)
-    check_patterns(taps, names, "capture")
 
 
 def _producer() -> dict[str, str]:

@@ -107,3 +107,16 @@ def test_a_model_without_a_table_is_refused_below_its_draft(tmp_path, capsys):
 def test_few_tokens_are_refused():
     with pytest.raises(BadInput, match="wanted at least 4: taps are alike at fewer, got 3"):
         draft_table(stranger(), IDS[:3], weights="tiny")
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: stranger().to("meta"), "wanted weights on a device, got weights on the device meta"),
+        (lambda: print, "wanted a torch.nn.Module or an ExportedProgram"),
+    ],
+)
+def test_a_model_that_cannot_be_heard_gets_no_draft(make, line):
+    with pytest.raises(BadInput) as error:
+        draft_table(make(), IDS, weights="tiny")
+    assert line in str(error.value)
