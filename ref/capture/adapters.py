@@ -33,6 +33,7 @@ class Adapter(NamedTuple):
     tried: tuple[tuple[str, tuple[str, ...]], ...] = ()  # packages as pip names them, and their versions that were run
     gives: tuple[str, ...] = ()  # of GIVES
     lacks: tuple[tuple[str, str], ...] = ()  # ends of taps' names, and why they are not heard
+    attention: tuple[str, ...] = ("eager",)  # values of --attention; the first shows scores and probabilities
 
 
 # what may be had of an implementation besides the values of its modules
@@ -55,6 +56,7 @@ ADAPTERS = {
         tried=(("transformers", ("5.23.0",)), ("torch", ("2.13.0",))),
         gives=GIVES,
         lacks=((".attn.scores", WHEN_FUSED), (".attn.probs", WHEN_FUSED), NO_SLOTS),
+        attention=("eager", "sdpa"),
     ),
     "gemma": Adapter(
         "ref.capture.gemma",
@@ -69,6 +71,7 @@ ADAPTERS = {
         tried=(("llama-cpp-python", ("0.3.36",)),),
         gives=("scores", "probs", "caches", "steps"),
         lacks=((".attn.scores", WHEN_FUSED), (".attn.probs", WHEN_FUSED), NO_SLOTS),
+        attention=("eager", "flash"),
     ),
     "keras": Adapter(
         "ref.capture.keras",

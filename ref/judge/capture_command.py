@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ref.capture.adapters import ADAPTERS, Adapter
 from ref.dump.opened import Dump
 from ref.dump.prompt_file import prompt_of_dump
 from ref.errors import BadInput
@@ -19,7 +20,7 @@ MOST_TAPS = 40  # that are named one by one
 
 
 class Producer(NamedTuple):
-    """What an adapter's command can be asked for; tests hold it equal to the adapters themselves."""
+    """What an adapter's command can be asked for, made from what `ref.capture.adapters` says of it."""
 
     attention: tuple[str, ...] = ("eager",)
     images: bool = False
@@ -34,15 +35,18 @@ class Producer(NamedTuple):
         return all(can or not asked for can, asked in zip(has, (wish.images, wish.left_pads, wish.steps), strict=True))
 
 
-PRODUCERS = {
-    "transformers": Producer(("eager", "sdpa"), images=True, left_pads=True),
-    "gemma": Producer(left_pads=True, lacks=()),
-    "llama.cpp": Producer(("eager", "flash")),
-    "keras": Producer(),
-    "onnxruntime": Producer(steps=False, words="onnx MODEL.onnx"),
-    "openvino": Producer(steps=False, words="onnx MODEL.onnx --runtime openvino"),
-    "mlx": Producer(lacks=(".attn.visible", ".attn.scores", ".attn.probs", ".cache.k", ".cache.v", ".cache.positions")),
-}
+def _producer(adapter: Adapter, words: str = "") -> Producer:
+    """Return what an adapter can be asked for; scores and probabilities that a fused attention hides can be had."""
+    gives = adapter.gives
+    lacks = tuple(
+        end for end, _ in adapter.lacks if "scores" not in gives or end not in (".attn.scores", ".attn.probs")
+    )
+    return Producer(adapter.attention, "images" in gives, "left pads" in gives, lacks, "steps" in gives, words)
+
+
+GRAPHS = {"onnxruntime": "onnx MODEL.onnx", "openvino": "onnx MODEL.onnx --runtime openvino"}
+PRODUCERS = {name: _producer(adapter) for name, adapter in ADAPTERS.items() if name != "onnx"}
+PRODUCERS |= {name: _producer(ADAPTERS["onnx"], words) for name, words in GRAPHS.items()}
 ANYBODY = Producer(images=True, left_pads=True, lacks=())  # a port of one's own runs whatever it is given
 
 
