@@ -41,7 +41,7 @@ KINDS = {
 NAMES = ("ref", "transformers", "gemma", "llama.cpp", "keras", "mlx", "transformer_lens")
 ARITHMETIC = ("compute_dtype", "matmul_activations", "kv_dtype")  # by default the format of most values
 POLICY = (*ARITHMETIC, "rope_angle", "attention_impl")
-MORE_POLICY = ("matmul_operands", "conv_operands", "accumulate", "products", "torch")
+MORE_POLICY = ("matmul_operands", "conv_operands", "accumulate", "products", "ranks", "torch")
 
 
 class Recorder:
@@ -93,7 +93,7 @@ class Recorder:
             raise _wrong("names", " ".join(NAMES), names)
         if not isinstance(config or {}, dict):
             raise _wrong("config", "a dictionary", config)
-        self._head: dict[str, Any] = {"format_version": 1, "names": names}
+        self._head: dict[str, Any] = {"format_version": 2 if "ranks" in self._policy else 1, "names": names}
         self._head["producer"] = {"version": NOT_SAID} | _fields("producer", producer, ("name",), ("version",))
         self._head["model"] = {"config": config or {}, "weights": weights}
         try:

@@ -1,10 +1,33 @@
 """The rows of a batch on their way into a dump: one streams, several wait for each other."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ref.dump.write import DumpWriter
+
+
+class NoWriter:
+    """Stands for the dump on the ranks that write none; as `DumpWriter`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self) -> "NoWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Nothing is there to be completed."""
+
+    def add_tensor(self, name: str, value: np.ndarray, *_) -> None:
+        """Let a value go."""
+
+    def add_pass(self, *_) -> None:
+        """Let a pass go."""
+
+    def end_pass(self, *_) -> None:
+        """Let a pass go."""
 
 
 class Rows:
@@ -15,7 +38,7 @@ class Rows:
         count: B.
     """
 
-    def __init__(self, writer: DumpWriter, count: int):
+    def __init__(self, writer: DumpWriter | NoWriter, count: int):
         self.writer, self.count = writer, count
         self.now: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
         self.held: list[list[tuple]] = [[] for _ in range(count)]

@@ -5,6 +5,7 @@ again by that arithmetic; if then every product of the dump is as far off as tha
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +14,16 @@ from ref.diagnosis.evidence import beside, prepared, project, without_pads
 from ref.emulate.arithmetic import TRUTH
 from ref.emulate.graph import Run
 from ref.emulate.one_pass import Unknown
-from ref.emulate.operands import OPERANDS
+from ref.emulate.operands import OPERANDS, ROUND
+from ref.emulate.policy import RANKS, ranks_family
+from ref.emulate.products import slices
 from ref.measure.distance import distance_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured, fitted
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import tap_group
-from ref.ops.linear import widen_jit
+from ref.ops.linear import Weight, widen_jit
 
 TEXT, TOWER = "text.layer.*.", "vision.layer.*."
 PRODUCTS = {
@@ -50,6 +53,7 @@ class Hypothesis(NamedTuple):
     operand: str  # what operands are rounded to; empty where that is not what changes
     groups: frozenset[str]  # taps that it changes
     stored: tuple[str, ...]  # formats of values in which it is looked for
+    ranks: int = 1  # that each round their sums
 
 
 _ALL, _WIDE = frozenset(PRODUCTS), ("float32",)
@@ -62,6 +66,13 @@ HYPOTHESES = (
     Hypothesis("tf32-convolutions", "convolutions took TF32 operands", "tf32", frozenset(CONVOLUTIONS), _WIDE),
     Hypothesis("bfloat16-convolutions", "convolutions took bfloat16 operands", "bfloat16", frozenset(CONVOLUTIONS),
                _WIDE),
+)  # fmt: skip
+ROW_PARALLEL = frozenset({TEXT + "attn.out", TEXT + "ffn.out"})
+HYPOTHESES += tuple(
+    Hypothesis(ranks_family(kind, n), f"attn.out and ffn.out were added of {n} ranks' rounded sums", "", ROW_PARALLEL,
+               (kind,), n)
+    for kind in ("bfloat16", "float16")
+    for n in RANKS
 )  # fmt: skip
 FLOAT16_SUMS = Hypothesis("float16-sums", "products were summed in float16", "", _ALL, ("float16",))
 
@@ -127,7 +138,11 @@ def explained_by(pass_runs: PassRuns, tap: str, found: Measured, tried: Iterable
             findings.append((seen[2], Finding(one, tap, pass_runs.number, *seen[:2])))
     least = min((left for left, _ in findings), default=0.0)
     tied = [finding for left, finding in findings if left <= TIED * max(least, LIMIT / 2)]
-    return tied[0]._replace(also=tuple(one.hypothesis.operand for one in tied[1:])) if tied else None
+    return (
+        tied[0]._replace(also=tuple(one.hypothesis.operand for one in tied[1:] if one.hypothesis.operand))
+        if tied
+        else None
+    )
 
 
 def _explains(finding: TapFinding, one: Hypothesis, c: float, stderr: float, left: float) -> bool:
@@ -160,7 +175,12 @@ def _compared(pass_runs: PassRuns, tap: str, found: Measured, one: Hypothesis) -
 
 
 def rounded_operations(one: Hypothesis) -> dict[str, Callable]:
-    """Return the products of the truth with rounded operands: those of weights and of activations, or convolutions."""
+    """Return the products of the truth with rounded operands: those of weights and of activations, or convolutions.
+
+    Of ranks only those that sum over slices are others.
+    """
+    if one.ranks > 1:
+        return {"row_parallel": partial(_over_ranks, one)}
 
     def rounded(x):
         return OPERANDS[one.operand](x.astype(np.float32)).astype(np.float64)
@@ -179,7 +199,22 @@ def rounded_operations(one: Hypothesis) -> dict[str, Callable]:
 
     if one.groups == CONVOLUTIONS:
         return {"convolve": product}
-    return {"linear": product, "convolve": product, "scores": scores, "mix": mix, "attend": attend}
+    return {
+        "linear": product,
+        "row_parallel": product,
+        "convolve": product,
+        "scores": scores,
+        "mix": mix,
+        "attend": attend,
+    }
+
+
+def _over_ranks(one: Hypothesis, x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
+    """Return the sum of what ranks have made and rounded to the format of the dump."""
+    rounded, wide = ROUND[one.stored[0]], widen_jit(weight)
+    parts = (TRUTH.linear(x[..., here], wide[:, here], None) for here in slices(x.shape[-1], one.ranks))
+    total = sum(rounded(part.astype(np.float32)).astype(np.float64) for part in parts)
+    return rounded(np.asarray(total, np.float32)).astype(np.float64)
 
 
 def rounded_run(pass_runs: PassRuns, one: Hypothesis) -> Run:

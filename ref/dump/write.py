@@ -162,7 +162,8 @@ class DumpWriter:
             BadInput: something has come into the folder meanwhile, such as another run's dump; nothing is left of this.
         """
         try:
-            if "adapter" in self.content["model"] or any(map(_needs_version_2, self.content["passes"])):
+            said = "adapter" in self.content["model"] or "ranks" in self.content["policy"]
+            if said or any(map(_needs_version_2, self.content["passes"])):
                 self.content["format_version"] = 2
             check_schema(self.content, "dump")
             (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")

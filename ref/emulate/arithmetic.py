@@ -26,6 +26,7 @@ class Arithmetic(NamedTuple):
     embed: Callable
     rms_norm: Callable
     linear: Callable
+    row_parallel: Callable  # attn.out and ffn.out: linear, but where ranks hold slices of the inputs
     convolve: Callable  # patches of pixels with weights; a convolution elsewhere, whose precision is set apart
     table: Callable  # positions, H, base, factor -> cos, sin
     rotate: Callable
@@ -56,6 +57,7 @@ TRUTH = Arithmetic(
     embed=partial(KERNEL.embed, dtype=np.float64),
     rms_norm=KERNEL.rms_norm,
     linear=KERNEL.linear,
+    row_parallel=KERNEL.linear,
     convolve=KERNEL.linear,
     table=partial(rope_table, dtype=np.float64),
     rotate=KERNEL.rotate,
@@ -100,6 +102,7 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
         embed=made.embed,
         rms_norm=made.rms_norm,
         linear=made.linear,
+        row_parallel=made.row_parallel,
         convolve=made.convolve,
         table=made.table,
         rotate=made.rotate,

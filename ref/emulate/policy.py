@@ -28,6 +28,7 @@ class Policy(NamedTuple):
     rotation: Operand = "stored"  # what a rotation's input and result are rounded to
     products: Format | Literal["stored"] = "stored"  # of what a product results in, and of what is made of it alone
     sums: Literal["float32", "float16", "float8"] = "float32"  # of products
+    ranks: int = 1  # that hold slices of the inputs of attn.out and ffn.out; each rounds its sum before they are added
 
 
 # fmt: off
@@ -77,6 +78,7 @@ _NARROWED: tuple[tuple[str, str, dict], ...] = (
     ("autocast-float16", "float32", {"operands": "float16", "convolution": "float16", "products": "float16"}),
     ("float16-sums", "float16", {"sums": "float16"}),
 )
+RANKS = (2, 3, 4, 6, 8, 12, 16)  # of tensor parallelism
 
 
 def _add_narrowed() -> None:
@@ -90,6 +92,29 @@ def _add_narrowed() -> None:
 
 
 _add_narrowed()
+
+
+def ranks_family(family: str, ranks: int) -> str:
+    """Name the family whose row-parallel products are added of so many rounded sums, of the next larger number known.
+
+    Args:
+        family: of one rank, such as `bfloat16`.
+        ranks: how many.
+    """
+    known = next((n for n in RANKS if n >= ranks), RANKS[-1])
+    return f"{family}-ranks-{known}"
+
+
+def _add_ranks() -> None:
+    for family in ("bfloat16", "float16", "transformers-bfloat16", "transformers-float16"):
+        for ranks in RANKS:
+            name = ranks_family(family, ranks)
+            rows = [POLICIES[one]._replace(ranks=ranks, name=f"{one}-ranks-{ranks}") for one in FAMILIES[family]]
+            POLICIES.update((row.name, row) for row in rows)
+            FAMILIES[name] = tuple(row.name for row in rows)
+
+
+_add_ranks()
 # OpenVINO on a CPU with bfloat16 instructions: its rotation is cut out of the graph, too
 _openvino = POLICIES["transformers-float32-bfloat16-operands"]._replace(name="openvino-bfloat16", rotation="bfloat16")
 POLICIES[_openvino.name] = _openvino

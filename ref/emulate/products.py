@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,23 @@ from ref.ops.linear import ByRows, Weight, widen, widen_jit
 
 WEIGHTS_KEPT, MOST_KEPT = 8, 2**24  # weights of a layer whose values are kept, and how many values one may have
 PLAIN = 4  # orders from which on sums are plain loops, one term after the other
+
+
+def slices(length: int, ranks: int) -> list[slice]:
+    """Cut an axis as tensor parallelism does: the last ranks may have less.
+
+    Source: torch 2.13 `torch.chunk`, which `Shard` of `torch.distributed.tensor` follows.
+    """
+    step = -(-length // ranks)
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def added(parts: list[np.ndarray], between: Callable, last: Callable) -> np.ndarray:
+    """Add the sums of ranks, one after the other, rounding `between` and at the end."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = between(total + part)
+    return last(total)
 
 
 class Products:
@@ -58,6 +76,18 @@ class Products:
     def linear(self, x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
         """Apply a linear layer."""
         return self.project(x, weight, bias, self.policy.operands)
+
+    def row_parallel(self, x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
+        """Apply a linear layer whose inputs lie in slices on the ranks of the policy; every other run adds wide.
+
+        y = round(round(sum_(i of rank 0) x_i w_i) + round(sum_(i of rank 1) x_i w_i)) ...
+        """
+        if self.policy.ranks == 1:
+            return self.linear(x, weight, bias)
+        parts = [
+            self.linear(x[..., here], widen_jit(weight)[:, here]) for here in slices(x.shape[-1], self.policy.ranks)
+        ]
+        return added(parts, as_it_is if self.other else self.product, self.product)
 
     def convolve(self, x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
         """Multiply patches of pixels with their weights."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ref.diagnosis.find_arithmetic import ENDS, PRODUCTS, WIDE
-from ref.emulate.policy import FAMILIES, POLICIES
+from ref.emulate.policy import FAMILIES, POLICIES, ranks_family
 from ref.errors import nearest, wanted
 from ref.model.taps import tap_group
 
@@ -19,7 +19,8 @@ def family_of(policy: Mapping[str, Any], producer: str = "", heard: Mapping[str,
 
     Returns:
         `llama.cpp` where activations are quantised or keys are kept narrower than the arithmetic; what is said of
-        operands and sums of products; else the dtype, after the producer's name where that is known.
+        operands and sums of products; else the dtype, after the producer's name where that is known; of a narrow
+        one behind it on how many ranks the inputs of attn.out and ffn.out lie.
     """
     compute = str(policy.get("compute_dtype") or "float32")
     quantised = str(policy.get("matmul_activations") or compute).startswith("q8")
@@ -31,7 +32,10 @@ def family_of(policy: Mapping[str, Any], producer: str = "", heard: Mapping[str,
         return "llama.cpp-flash" if policy.get("attention_impl") == "flash" else "llama.cpp"
     if compute == "float64" and policy.get("rope_angle") == "float32":
         compute = "float32"  # transformers in double keeps float32 in norms, softmax and angles
-    return _by_products(policy, compute) or _by_producer(producer, compute)
+    family = _by_products(policy, compute) or _by_producer(producer, compute)
+    ranks = policy.get("ranks") or 1
+    split = ranks_family(family, ranks)
+    return split if ranks > 1 and split in FAMILIES else family
 
 
 def _autocast(heard: Mapping[str, str]) -> str | None:

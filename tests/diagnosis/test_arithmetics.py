@@ -52,6 +52,26 @@ def test_arithmetics_match_by_their_own_runs(name):
         assert max(row["local_ratio"] for row in report["taps"]) < 1.6
 
 
+@pytest.mark.parametrize("ranks", [4, 8])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_ranks_that_nobody_declared_are_said_and_match(dtype, ranks):
+    policy = f"transformers-{dtype}-ranks-{ranks}"
+    assert judged(policy, dtype, {"ranks": ranks})["arithmetic"] is None
+    report = judged(policy, dtype)
+    assert report["verdict"] == "match"
+    assert "ranks' rounded sums" in report["arithmetic"]["what"]
+    assert report["policy"]["judged_as"].startswith(f"{dtype}-ranks-")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_mistake_beside_ranks_is_named(dtype):
+    for declared in ({"ranks": 4}, {}):
+        report = judged(f"transformers-{dtype}-ranks-4", dtype, declared, rules=tap_mutants()["ffn_silu"].rules)
+        assert report["verdict"] == "bug"
+        assert report["first"]["tap"].endswith("ffn.act")
+        assert report["causes"][0]["mutant"] == "ffn_silu"
+
+
 @pytest.mark.parametrize(
     "policy", ["mlx-bfloat16", "mlx-float16", "transformers-sdpa-bfloat16", "transformers-sdpa-float16"]
 )
@@ -114,6 +134,10 @@ def test_a_float32_run_whose_tensors_were_stored_narrow_matches(stored):
         ({"compute_dtype": "float16", "accumulate": "float16"}, {}, "float16-sums"),
         ({"compute_dtype": "bfloat16", "matmul_operands": "bfloat16"}, {}, "bfloat16"),
         ({"compute_dtype": "float32", "kv_dtype": "float16"}, {}, "llama.cpp"),
+        ({"compute_dtype": "bfloat16", "ranks": 8}, {}, "bfloat16-ranks-8"),
+        ({"compute_dtype": "float16", "ranks": 5}, {}, "float16-ranks-6"),
+        ({"compute_dtype": "bfloat16", "ranks": 1}, {}, "bfloat16"),
+        ({"compute_dtype": "float32", "ranks": 8}, {}, "float32"),
     ],
 )  # fmt: skip
 def test_the_family_goes_by_what_is_said_and_heard(policy, heard, family):

@@ -141,11 +141,11 @@ class _Ear:
         tap, wants = self.listener.tap, self.listener.wants
         if prefix.startswith("text."):
             self._hear_keys(prefix, q, k, v, given, implementation)
-        if are_probs(probs, q, k, implementation):
+        if self.listener.agreed(are_probs(probs, q, k, implementation)):
             scaling = given.get("scaling")
             if wants(prefix + "attn.scores"):
                 found = scores(q, k, q.shape[-1] ** -0.5 if scaling is None else scaling)
-                if lead_to(found, given.get("attention_mask"), probs):
+                if self.listener.agreed(lead_to(found, given.get("attention_mask"), probs)):
                     tap(prefix + "attn.scores", found)
             tap(prefix + "attn.probs", probs)
         self._hear_mix(prefix + "attn.mix", q, mixed)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ref.capture.transformers.parallel import Ranks, agreed, gathered
 from ref.capture.transformers.tensors import Product, product_of, same_bits, to_numpy
 from ref.config import TextConfig, VisionConfig
 from ref.model.taps import Recorder, tap_row
@@ -25,9 +26,18 @@ class Listener:
         text: the model's configuration.
         vision: of its tower, None without.
         cached: whether the passes keep a cache.
+        ranks: those that the model lies on in slices; None of a whole one.
     """
 
-    def __init__(self, patterns: Sequence[str], text: TextConfig, vision: VisionConfig | None, cached: bool):
+    def __init__(
+        self,
+        patterns: Sequence[str],
+        text: TextConfig,
+        vision: VisionConfig | None,
+        cached: bool,
+        ranks: Ranks | None = None,
+    ):
+        self.ranks = ranks
         self.recorder, self.text, self.vision, self.with_cache = Recorder(*patterns), text, vision, cached
         self.before = self.tokens = 0
         self.images: list[slice] = []
@@ -98,16 +108,18 @@ class Listener:
             self._hear_product(name, value)
         if not self.wants(name) or (first and name in self.heard):
             return
-        value = self._aligned(name, value, axes)
+        value, row = self._aligned(name, value, axes), tap_row(name)
         if value is None:
             return
+        if self.ranks is not None and row is not None and name.startswith("text."):
+            value = gathered(self.ranks, value, row.axes)
         array = to_numpy(value)
         self.spare.pop(name, None)
         seen = name.startswith("vision.")
-        for row, images in enumerate(self.images):
-            part = images if seen else slice(row, row + 1)
+        for item, images in enumerate(self.images):
+            part = images if seen else slice(item, item + 1)
             if images.stop > images.start or not (seen or name == "model.merged"):
-                self.give(row, name, array[part])
+                self.give(item, name, array[part])
 
     def give(self, row: int, name: str, value: np.ndarray) -> None:
         """Hand on the value of one row."""
@@ -121,11 +133,19 @@ class Listener:
             self.left_out.setdefault(name, why)
 
     def heads(self, name: str, letter: str) -> tuple[int, int]:
-        """Return how many heads a tap has, by the letter of their axis, and their length."""
+        """Return how many heads of a tap are here, by the letter of their axis, and their length."""
         if name.startswith("vision."):
             assert self.vision is not None
             return self.vision.heads, self.vision.width // self.vision.heads
-        return (self.text.kv_heads if letter == "K" else self.text.query_heads), self.text.head_dim
+        count = self.text.kv_heads if letter == "K" else self.text.query_heads
+        return count // self._parts(letter), self.text.head_dim
+
+    def _parts(self, letter: str) -> int:
+        return self.ranks.count if self.ranks is not None and letter in self.ranks.sliced else 1
+
+    def agreed(self, found: bool) -> bool:
+        """Tell whether something holds on every rank."""
+        return found if self.ranks is None else agreed(self.ranks, found)
 
     def normed(self, tap: str, given: Any, value: Any) -> None:
         """Hand on the output of a norm over heads, whose axes lie as those of its input; arguments as `order`."""
@@ -163,7 +183,7 @@ class Listener:
         if made is not None and made.ndim == 3 and made.numel() == given.numel():
             rows = made.reshape(*made.shape[:2], -1, given.shape[-1])
             for axes, value in ((HEADS_FIRST, rows.transpose(1, 2)), (TOKENS_FIRST, rows)):
-                if same_bits(given, value):
+                if self.agreed(same_bits(given, value)):
                     return axes
         count, _ = self.heads(tap, "K" if tap.endswith("k_norm") else "N")
         known = {(count, self.tokens): HEADS_FIRST, (self.tokens, count): TOKENS_FIRST}

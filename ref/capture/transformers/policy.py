@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ref.capture.transformers.model import text_model, vision_tower
+from ref.capture.transformers.parallel import ranks_of
 from ref.capture.transformers.tensors import Product, name_of
 from ref.capture.transformers.wrapped import device_of, is_compiled
 
@@ -42,6 +43,8 @@ def policy_of(model: Any, heard: Product | None) -> dict[str, Any]:
     implementation = str(text_model(model).config._attn_implementation)
     product = heard or Product(name_of(model.dtype), None)
     found = arithmetic_of(name_of(model.dtype), product, implementation, device, is_compiled(model))
+    ranks = ranks_of(text_model(model))
+    found |= {"ranks": ranks.count} if ranks else {}
     tower = vision_tower(model)
     if tower is not None:
         own = name_of(tower.embeddings.patch_embedding.weight.dtype)

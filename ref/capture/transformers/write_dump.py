@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ref.capture.common import say_left_out
-from ref.capture.rows import Rows
+from ref.capture.rows import NoWriter, Rows
 from ref.capture.transformers.adapters import adapter_of, without_adapters
 from ref.capture.transformers.attention import hear_attention
 from ref.capture.transformers.listen import Listener
@@ -22,9 +22,11 @@ from ref.capture.transformers.model import (
     build_model,
     import_transformers,
     text_config,
+    text_model,
     vision_config,
 )
 from ref.capture.transformers.modules import attentions, hook_modules
+from ref.capture.transformers.parallel import ranks_of, wait_for_all, writer_of
 from ref.capture.transformers.policy import policy_of
 from ref.capture.transformers.run import Batch, check_batch, run
 from ref.capture.transformers.wrapped import traced_anew
@@ -157,7 +159,7 @@ def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str
 @contextmanager
 def writing(
     model: Any, out: Path, weights: str | None, taps: Sequence[str], *, cached: bool, sees: bool
-) -> Iterator[tuple[DumpWriter, Listener]]:
+) -> Iterator[tuple[DumpWriter | NoWriter, Listener]]:
     """Write a dump of what a model computes until the end of a `with` statement.
 
     Args:
@@ -175,14 +177,16 @@ def writing(
     text, vision = text_config(model), vision_config(model)
     names = tap_names(text.layers, cached=cached, vision_layers=vision.layers if vision and sees else 0)
     check_patterns(taps, names, "capture")
-    listener = Listener(taps, text, vision, cached=cached)
+    ranks = ranks_of(text_model(model))
+    listener = Listener(taps, text, vision, cached, ranks)
     described = _model(model, text, vision, _name_of(model, weights))
     adapter = adapter_of(model)
     described |= {"adapter": adapter} if adapter else {}
     policy = policy_of(model, None)
-    with DumpWriter(out, described, policy, _producer()) as writer, _listening(model, listener):
+    with writer_of(ranks, out, described, policy, _producer()) as writer, _listening(model, listener):
         yield writer, listener
         policy.update(policy_of(model, listener.product))  # by what was heard: autocast may be inside the model
+    wait_for_all(ranks)
 
 
 @contextmanager

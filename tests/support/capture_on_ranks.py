@@ -1,0 +1,36 @@
+"""Run on every rank: capture a model in slices, whole, with a wrong activation, and into a folder in use.
+
+python -m torch.distributed.run --nproc-per-node N tests/support/capture_on_ranks.py WEIGHTS DTYPE FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from transformers.distributed import DistributedConfig
+
+from ref.capture.transformers import capture
+from ref.errors import BadInput
+
+IDS = [2, 5, 6, 7, 11, 3, 9, 8, 100]
+
+
+def main(weights: str, dtype: str, folder: Path) -> None:
+    """Write `clean`, `silu` and, of each rank, what was said of a folder in use."""
+    sliced = transformers.AutoModelForCausalLM.from_pretrained(
+        weights, distributed_config=DistributedConfig(tp_plan="auto"), dtype=dtype, attn_implementation="eager"
+    )
+    capture(sliced, IDS, folder / "clean", steps=2)
+    (folder / f"there-{torch.distributed.get_rank()}").write_text(str((folder / "clean" / "dump.json").exists()))
+    sliced.model.layers[2].mlp.act_fn = torch.nn.SiLU()
+    capture(sliced, IDS, folder / "silu")
+    try:
+        capture(sliced, IDS, folder / "silu")
+    except BadInput as error:
+        (folder / f"refused-{torch.distributed.get_rank()}").write_text(str(error))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
