@@ -34,6 +34,11 @@ def judged(name, dump, weights=None, loaded=None) -> dict:
         worst = max(((row[key], row["tap"]) for row in report["taps"] if row[key] is not None), default=(0.0, ""))
         line[key.removesuffix("_ratio")] = {"floors": worst[0], "tap": worst[1]}
     line["judged_as"] = report["policy"]["judged_as"]
+    torch = report["policy"].get("torch") or {}
+    line["versions"] = " ".join(
+        [*report["producer"].values(), *(f"torch {v}" for k, v in torch.items() if k == "version")]
+    )
+    line["machine"] = torch.get("device", "cpu")
     line["named"] = [d["mutant"] for d in report["diagnosis"] if d["verdict"] in ("named", "tied")]
     return line | {"judging": round(time.perf_counter() - start, 1)}
 

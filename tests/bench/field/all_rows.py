@@ -13,6 +13,7 @@ FILES = (
     "of_litgpt",
     "of_onnx",
     "gpu",
+    "on_cuda",
 )
 
 
