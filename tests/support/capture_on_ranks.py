@@ -23,7 +23,7 @@ def main(weights: str, dtype: str, folder: Path) -> None:
     )
     capture(sliced, IDS, folder / "clean", steps=2)
     (folder / f"there-{torch.distributed.get_rank()}").write_text(str((folder / "clean" / "dump.json").exists()))
-    sliced.model.layers[2].mlp.act_fn = torch.nn.SiLU()
+    sliced.model.layers[-1].mlp.act_fn = torch.nn.SiLU()
     capture(sliced, IDS, folder / "silu")
     try:
         capture(sliced, IDS, folder / "silu")

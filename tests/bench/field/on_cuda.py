@@ -94,9 +94,12 @@ def write_on_ranks(name, dtype, count, folder, plant=None):
         model.save_pretrained(Path(temporary) / "weights")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         command += [str(PROGRAM), str(Path(temporary) / "weights"), dtype, temporary]
-        done = subprocess.run(command, capture_output=True, text=True)
+        paths = [str(PROGRAM.parents[2]), os.environ.get("PYTHONPATH", "")]
+        told = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        done = subprocess.run(command, env=told, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(done.stderr[-1500:])
+            said = [line for line in done.stderr.splitlines() if "Error" in line]
+            raise Missing(said[0] if said else f"exit {done.returncode}")
         shutil.copytree(Path(temporary) / "clean", folder)
     return loaded
 
