@@ -1,8 +1,10 @@
 """Runs side by side: each is ordinary NumPy on one thread, and there are six valid ones at every tap."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import numba
@@ -37,8 +39,23 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> l
     threads = at_once()
     if threads == 1:
         return [call(item) for item in items]
-    with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(call, items))
+    futures = [_pool(threads).submit(call, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    finally:  # after a failure: what has not begun does not, and what runs has ended before the caller goes on
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads that stay: of a small dump most of the time went into new ones, and into OpenMP's for each."""
+    return ThreadPoolExecutor(threads, "gemma3-ref", numba.set_num_threads, (1,))
+
+
+if hasattr(os, "register_at_fork"):  # Windows has none
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a child
 
 
 def at_once() -> int:
