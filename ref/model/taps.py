@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -131,6 +132,7 @@ def vision_tap_names(layers: int) -> list[str]:
 LAYER = "0|[1-9][0-9]{0,3}"  # a layer as names write it: one spelling a layer
 
 
+@lru_cache(maxsize=2**14)
 def tap_row(name: str) -> TapRow | None:
     """Return a tap's row of the registry; None for a name that is not registered."""
     parts = name.split(".")
