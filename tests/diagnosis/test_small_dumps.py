@@ -76,7 +76,7 @@ def test_padding_is_no_token(change, pads):
 @pytest.mark.parametrize(
     "sizes",
     [
-        {"query_heads": 1, "kv_heads": 1},
+        {"layers": 2, "global_every": 2, "query_heads": 1, "kv_heads": 1},
         {"layers": 1, "query_heads": 1, "kv_heads": 1},
         {"layers": 2, "width": 1, "ffn_width": 1, "head_dim": 2, "query_heads": 1, "kv_heads": 1},
     ],

@@ -41,7 +41,11 @@ def test_an_unknown_arithmetic_is_refused_and_not_judged_as_float32(field, dtype
         judge(said(**{field: dtype}))
     assert f"policy.{field}: wanted one of float16 bfloat16 float32 float64 (or --policy" in str(error.value)
     assert str(error.value).isprintable()
-    assert judge(said(**{field: dtype}), family="float32")["verdict"] == "match"  # said by whom it belongs to
+
+
+@pytest.mark.parametrize("field", ["compute_dtype", "kv_dtype", "matmul_activations", "products", "accumulate"])
+def test_an_unknown_arithmetic_is_judged_by_the_one_that_is_said_to_it(field):
+    assert judge(said(**{field: "int4"}), family="float32")["verdict"] == "match"
 
 
 @pytest.mark.parametrize("field", ["matmul_operands", "conv_operands"])
