@@ -6,12 +6,16 @@ Pages of functions come from their docstrings, notebooks from the executed pairs
 import os
 import re
 import shutil
+import sys
 from importlib import metadata
 from pathlib import Path
 
 os.environ["NUMBA_DISABLE_JIT"] = "1"  # compiled functions hide their signatures
 
 DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS))
+from tabs import tabbed  # noqa: E402
+
 ROOT = DOCS.parent
 # the repository's own pages: where the site has them
 PAGES = {
@@ -57,21 +61,24 @@ def relinked(text: str, written: Path, page: Path) -> str:
     return LINK.sub(lead, text)
 
 
-def relink(app, docname, source):
-    """Lead the links of the site's own Markdown, which are right in the repository."""
+def reread(app, docname, source):
+    """Read the site's own Markdown, which is right in the repository, as the site wants it: links and tabs."""
     page = DOCS / f"{docname}.md"
     if page.exists() and not docname.startswith("pages/"):
-        source[0] = relinked(source[0], page, page)
+        source[0] = tabbed(relinked(source[0], page, page))
 
 
 gather()
 project, author, copyright = "gemma3-ref", "the gemma3-ref authors", "the gemma3-ref authors, Apache-2.0"
 release = metadata.version("gemma3-ref")
-extensions = ["myst_nb", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx_design", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions += ["sphinx.ext.viewcode"]
 html_theme, html_title = "furo", f"gemma3-ref {release}"
+html_static_path, html_css_files = ["static"], ["site.css"]
 apidoc_modules = [{"path": "../ref", "destination": "api", "separate_modules": True, "module_first": True}]
 nb_execution_mode = "off"  # notebooks/run.py has run them
 myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]  # the tabs that `tabbed` writes
 default_role = "code"
 napoleon_use_rtype = False
 autodoc_default_options = {"members": True, "member-order": "bysource"}
@@ -128,4 +135,4 @@ def setup(app):
     """Connect, ours before napoleon's."""
     app.connect("autodoc-process-docstring", as_rst, priority=400)
     app.connect("autodoc-skip-member", skip)
-    app.connect("source-read", relink)
+    app.connect("source-read", reread)
