@@ -75,7 +75,8 @@ extensions = ["myst_nb", "sphinx_design", "sphinx.ext.apidoc", "sphinx.ext.autod
 extensions += ["sphinx.ext.viewcode"]
 html_theme, html_title = "furo", f"gemma3-ref {release}"
 html_static_path, html_css_files = ["static"], ["site.css"]
-apidoc_modules = [{"path": "../ref", "destination": "api", "separate_modules": True, "module_first": True}]
+# a page for each room: the theme makes the whole list of pages anew on every page
+apidoc_modules = [{"path": "../ref", "destination": "api", "separate_modules": False, "module_first": True}]
 nb_execution_mode = "off"  # notebooks/run.py has run them
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]  # the tabs that `tabbed` writes
