@@ -99,7 +99,7 @@ def _structure(all_runs: list[PassRuns], groups: set[str]) -> list[tuple[str, st
         lines.append(("", "the ring of local layers never wrapped"))
     if not any((pass_runs.one_pass.positions < 0).any() for pass_runs in all_runs):
         lines.append(("left pads", "no left pads"))
-    if not any((np.diff(pass_runs.one_pass.first) > 0).any() for pass_runs in all_runs):
+    if not any(pass_runs.one_pass.is_packed for pass_runs in all_runs):
         lines.append(("packed", "no packed prompts"))
     if c.kv_heads == 1:
         lines.append(("kv heads", "one key head: the order of groups cannot be wrong here"))
@@ -109,13 +109,12 @@ def _structure(all_runs: list[PassRuns], groups: set[str]) -> list[tuple[str, st
 
 
 def _beginnings(all_runs: list[PassRuns]) -> list[str]:
-    """Say which prompts begin without BOS, or with two: of packed rows each; a cached pass begins none."""
+    """Say which prompts begin without BOS, or with two: of packed rows each."""
     lines = []
     for pass_runs in all_runs:
         one_pass = pass_runs.one_pass
-        if one_pass.cached:
-            continue
-        ids, starts = one_pass.ids[0], np.flatnonzero(one_pass.first[0] == np.arange(one_pass.ids.shape[1]))
+        ids = one_pass.ids[0]
+        starts = np.flatnonzero(one_pass.first[0] == one_pass.cached + np.arange(len(ids)))
         soft = one_pass.places[0]
         for number, start in enumerate(starts.tolist()):
             which = (

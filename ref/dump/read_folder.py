@@ -8,7 +8,7 @@ import numpy as np
 
 from ref.dump.align import Raw, Stored, align_all, values_of
 from ref.dump.claims import check_vocabulary
-from ref.dump.layouts import Lengths, lengths_of
+from ref.dump.layouts import FLOATS, Lengths, lengths_of
 from ref.dump.opened import Dump, DumpPass
 from ref.dump.read_arrays import STORED, Files
 from ref.dump.row_keys import Placed, RowKeys, without_holes
@@ -128,6 +128,9 @@ def _tensors(folder: Path, files: Files, listing: Mapping[str, Any], names: str,
 def _raw(path: Path, files: Files, name: str, entry: Mapping[str, Any]) -> Raw:
     raw = files.raw(path, name, entry["layout"])
     if "plus" in entry:
+        if entry["plus"] == name or raw.dtype not in FLOATS:
+            got = f"{quoted(entry['plus'])} beside {raw.dtype}"
+            raise wanted(f"plus of {quoted(name)}", path, "another tensor, both of floats", got)
         raw = _sum(raw, files.raw(path, entry["plus"], entry["layout"]), f"tensor {quoted(entry['plus'])}", path)
     kind, shape = files.get(path).info(name)[:2]
     got = f"{STORED[kind]} {list(shape)}"

@@ -35,6 +35,7 @@ class RowKeys:
         self.slots = np.zeros(0, np.int64)
         self.pads = 0  # left pads
         self.slotted = False
+        self.packed = False  # whether another prompt begins behind the first
 
     def place(self, row: Mapping[str, Any], what: str, where: object) -> Placed:
         """Bring the next pass of the row to keys without holes, and take note of those that it leaves.
@@ -57,6 +58,7 @@ class RowKeys:
             real[: self.pads] = True
         if not real.any():
             raise wanted(f"positions of {what}", where, "a token that is no padding", "-1 at all of them")
+        self.packed |= bool((positions[real][1:] == 0).any())
         cached = int(self.real.sum())
         self._check_cached(row, what, where)
         self._append(row, real, what, where)
@@ -76,7 +78,7 @@ class RowKeys:
             return None, np.zeros(0, np.int64)
         total, order, target = len(self.real), [], []
         for start, stop, position in row["kept"]:
-            if not (order[-1] if order else -1) < start < stop <= total:
+            if not ((order[-1] if order else -1) < start < stop <= total and position < total):
                 want = f"ranges of the {total} keys that are there, one behind the other"
                 raise wanted(f"kept of {what}", where, want, row["kept"])
             order += range(start, stop)
@@ -87,8 +89,9 @@ class RowKeys:
         if not np.array_equal(now, np.arange(len(now))):
             want = "positions 0, 1, 2, ... of the keys that are left"
             raise wanted(f"kept of {what}", where, want, row["kept"])
-        if self.pads:
-            raise wanted(f"kept of {what}", where, "a row without left pads", f"{self.pads} left pads")
+        if self.pads or self.packed:
+            got = f"{self.pads} left pads" if self.pads else "packed prompts"
+            raise wanted(f"kept of {what}", where, "a row of one prompt without left pads", got)
         index = number[chosen][real[chosen]]
         # who says no slots keeps keys one behind the other
         self.real, self.slots = self.real[chosen], self.slots[chosen] if self.slotted else np.arange(len(chosen))
@@ -97,6 +100,8 @@ class RowKeys:
     def _check_cached(self, row: Mapping[str, Any], what: str, where: object) -> None:
         if row["cached"] != len(self.real):
             raise wanted(f"cached of {what}", where, f"the {len(self.real)} keys that are there", row["cached"])
+        if row["left_pads"] not in (0, self.pads):
+            raise wanted(f"left_pads of {what}", where, f"{self.pads}, as the row began with, or 0", row["left_pads"])
         if not len(self.real) and self.pads >= len(row["ids"]):
             raise wanted(f"left_pads of {what}", where, f"fewer than {len(row['ids'])}", self.pads)
 
@@ -124,7 +129,8 @@ def without_holes(tensors: Mapping[str, Stored], placed: Placed, where: object) 
         BadInput: an axis of keys of another length where some keys are padding or lie in slots.
     """
     length, slots = placed.lengths
-    if len(placed.tokens) == length and np.array_equal(placed.keys, np.arange(slots)):
+    whole = len(placed.tokens) == length and len(placed.keys) == slots
+    if whole and np.array_equal(placed.keys, np.arange(slots)):
         return dict(tensors)
     return {tap: _chosen(tap, one, placed, where) for tap, one in tensors.items()}
 
@@ -143,13 +149,12 @@ def _chosen(tap: str, one: Stored, placed: Placed, where: object) -> Stored:
     ranges = row_of(tap).is_visibility and one.dtype != "bool"
     if ranges and placed.slotted:
         raise wanted(f"tensor {one.foreign}", where, "a matrix [B, T, S] of bool, since keys lie in slots", one.dtype)
-    before = np.searchsorted(placed.keys, np.arange(placed.lengths[1] + 1))  # keys before each place
 
     def read() -> np.ndarray:
         value = one.read()
         for axis, index in chosen.items():
             value = np.take(value, index, axis=axis)
-        return before[np.clip(value, 0, len(before) - 1)] if ranges else value
+        return np.searchsorted(placed.keys, value) if ranges else value  # keys before each place
 
     return one._replace(shape=tuple(shape), read=read)
 

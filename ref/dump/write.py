@@ -25,6 +25,7 @@ from ref.weights.safetensors_file import open_safetensors
 
 VERSIONS = (1, 2)
 ONLY_IN_2 = frozenset({"row", "kept", "slots", "cache_slots"})  # of a pass
+FORMAT = "dump format version 1 or 2"
 MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
 
 
@@ -159,7 +160,8 @@ class DumpWriter:
         """Check the whole against the schema, write `dump.json` and give the folder its name.
 
         Raises:
-            BadInput: something has come into the folder meanwhile, such as another run's dump; nothing is left of this.
+            BadInput: what the schema refuses; something has come into the folder meanwhile, such as another run's
+                dump. Nothing is left of this.
         """
         try:
             said = "adapter" in self.content["model"] or "ranks" in self.content["policy"]
@@ -170,6 +172,8 @@ class DumpWriter:
             if self.folder.exists():
                 self.folder.rmdir()
             return self.new.rename(self.folder)
+        except jsonschema.ValidationError as error:
+            raise wanted("dump", self.folder, FORMAT, _misfit(error)) from None
         except OSError as error:
             taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
             got = "files in it by now: another run was quicker" if taken else error.strerror
@@ -221,12 +225,20 @@ def read_dump(folder: Path) -> dict[str, Any]:
         content = parse_json(data, path, "dump.json")
         check_schema(content, "dump")
     except jsonschema.ValidationError as error:
-        got = f"{error.json_path}: {error.message}"
-        raise wanted("dump", path, "dump format version 1 or 2", got) from None
+        raise wanted("dump", path, FORMAT, _misfit(error)) from None
     except (BadInput, RecursionError) as error:  # no JSON; nested too deep for the schema
         got = str(error).removeprefix(f"{one_line(path)}: ")  # the path once: a refusal is cut where it is long
-        raise wanted("dump", path, "dump format version 1 or 2", got) from None
+        raise wanted("dump", path, FORMAT, got) from None
     return content
+
+
+def _misfit(error: jsonschema.ValidationError) -> str:
+    """Say where a dump is not as its schema says, and how; of version 1 what it has not."""
+    message = error.message
+    if error.validator == "not" and isinstance(error.instance, dict):
+        more = sorted((ONLY_IN_2 | {"plus", "adapter"}) & error.instance.keys())
+        message = f"{', '.join(more)}, which format_version 2 has and 1 has not"
+    return f"{error.json_path}: {message}"
 
 
 def says_sizes(folder: Path) -> bool:

@@ -141,6 +141,16 @@ class OnePass(NamedTuple):
         return self._replace(text=text, held="file")
 
     @property
+    def begin(self) -> int:
+        """Index of the key with which the row's first prompt begins: how many left pads it has."""
+        return int((self.earlier < 0).sum()) if self.cached else int(self.first[0, 0])
+
+    @property
+    def is_packed(self) -> bool:
+        """Tell whether a token of the pass is of another prompt than the row's first."""
+        return bool((self.first > self.begin).any())
+
+    @property
     def valid(self) -> np.ndarray:
         """[T] bool, False on padding."""
         return self.cached + np.arange(self.ids.shape[1]) >= self.first[0, 0]
@@ -179,7 +189,8 @@ def pass_of(
     Args:
         loaded: weights, from `ref.weights.resolve.load`.
         ids: [T] integers of this pass.
-        positions: [T], -1 on pads; restarts tell where packed prompts begin. None counts from the cached tokens on.
+        positions: [T], -1 on pads; restarts tell where packed prompts begin, behind cached keys those within the pass
+            alone. None counts from the cached tokens on.
         cached: keys of earlier passes.
         left_pads: pads of the row, in the first of its passes.
         blocks: image blocks as [start, stop] key indices; None finds runs of the soft token's id.
@@ -201,9 +212,8 @@ def pass_of(
         places &= loaded.vision is not None and pixels is not None
     start = int(before.first[0, -1]) if before is not None else left_pads
     first = np.full(row.shape, start, np.int64)
-    if positions is not None and before is None:
-        restarts = (np.asarray(positions) == 0) & (key >= left_pads)
-        first[0] = np.where(key >= left_pads, np.maximum.accumulate(np.where(restarts, key, left_pads)), left_pads)
+    if positions is not None:
+        first[0] = _prompts(np.asarray(positions), key, start, before is not None)
     own = np.maximum(key[None] - first, -1)
     inside = np.where(places | (row < 0) | (row >= config.vocabulary), PAD, row)
     earlier = np.concatenate([before.earlier, before.positions[0]]) if before is not None else np.zeros(0, np.int64)
@@ -213,3 +223,23 @@ def pass_of(
         config, loaded.params, loaded.vision, inside, places, own, first, cached, pixels, composition, held, earlier,
         kept, moved,
     )  # fmt: skip
+
+
+def _prompts(positions: np.ndarray, key: np.ndarray, start: int, continues: bool) -> np.ndarray:
+    """Return the index of the first key of each token's prompt.
+
+    Args:
+        positions: [T], 0 where a packed prompt begins.
+        key: [T] index of each token's own key.
+        start: of the prompt that the pass begins with, or goes on with.
+        continues: whether keys are cached. Positions that begin at 0 there may as well be those of a port that forgot
+            them: only a restart further in, of positions that are right otherwise, is another prompt.
+
+    Returns:
+        [T] int64.
+    """
+    begins = (positions == 0) & (key >= start)
+    first = np.maximum.accumulate(np.where(begins, key, start))
+    if continues and not (begins[1:].any() and np.array_equal(positions, key - first)):
+        return np.full(len(key), start)
+    return first

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from ref.emulate.one_pass import OnePass
 from ref.emulate.text_rules import LAYER
 from ref.mutants.needs import Needs
@@ -34,7 +32,7 @@ def lacking(needs: Needs, passes: Sequence[OnePass], groups: Iterable[str] = (VI
     config, only_seen = passes[0].config, set(groups) == {VISIBLE}
     longest = max(one.total for one in passes)
     pads = any((one.positions < 0).any() for one in passes)
-    packed = any((np.diff(one.first) > 0).any() for one in passes)
+    packed = any(one.is_packed for one in passes)
     missing = {
         "an image": needs.has_image and not any(one.places.any() for one in passes),
         "cached keys": needs.cached and not any(one.cached for one in passes),

@@ -46,7 +46,7 @@ def exercised_by(judged: Judgement, opened: Dump) -> Exercised:
         max(0 if one.pixels is None else len(one.pixels) for one in passes),
         any(one.cached for one in passes),
         any(bool((one.positions < 0).any()) for one in passes),
-        any(bool((np.diff(one.first) > 0).any()) for one in passes),
+        any(one.is_packed for one in passes),
         opened.policy.get("compute_dtype") == "float32",
         any(not config.is_global(layer) for layer in layers),
         any(config.is_global(layer) for layer in layers),

@@ -12,7 +12,8 @@ VISIBLE, Q, K = LAYER + "attn.visible", LAYER + "attn.q_rope", LAYER + "attn.k_r
 def layout_of(at) -> Layout:
     """Return the layout of a pass as one layer sees it."""
     w = at.one_pass
-    return Layout(w.places[0], w.first[0], w.cached, at.config.window_of(at.layer), w.composition, at.config.window)
+    window = at.config.window_of(at.layer)
+    return Layout(w.places[0], w.first[0], w.cached, window, w.composition, at.config.window, w.begin)
 
 
 def _from_rule(one: RuleMutant) -> TapMutant:

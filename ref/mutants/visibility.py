@@ -19,9 +19,13 @@ def _transposed(layout: Layout) -> np.ndarray:
     return out
 
 
+def _begin(layout: Layout) -> int:
+    return int(layout.first[0]) if layout.begin is None else layout.begin
+
+
 def _pads_visible(layout: Layout) -> np.ndarray:
     parts = parts_of(layout)
-    return visible(layout) | ((parts.key < layout.first[0]) & parts.causal & (parts.ago < parts.W))
+    return visible(layout) | ((parts.key < _begin(layout)) & parts.causal & (parts.ago < parts.W))
 
 
 def _cut_by_chunk(layout: Layout) -> np.ndarray:
@@ -161,7 +165,7 @@ VISIBILITY_MUTANTS: list[RuleMutant] = [
         name="packed_leak",
         what="packed prompts see the prompts before them",
         needs=Needs(packed=True),
-        run=changed(first=lambda layout: np.where(real_rows(layout), layout.first[0], layout.first)),
+        run=changed(first=lambda layout: np.where(real_rows(layout), _begin(layout), layout.first)),
     ),
     RuleMutant(
         name="packed_by_restarted_positions",

@@ -19,6 +19,7 @@ class Layout(NamedTuple):
     window: int | None  # W of a local layer; None: a global layer
     composition: Composition = "current"
     local_window: int = 512  # W of the model's local layers, for mistakes that a global layer can make
+    begin: int | None = None  # key index where the row's first prompt starts; None: where that of the first token does
 
 
 def visible(layout: Layout) -> np.ndarray:

@@ -26,7 +26,7 @@ def question(layout: Layout) -> dict[str, Any]:
     Returns:
         The arguments that `ref.testing.check_visibility` lists.
     """
-    soft, first, start, window, _, local_window = layout
+    soft, first, start, window = layout[:4]
     index = start + np.arange(len(soft))
     own = np.concatenate([np.where(np.arange(start) < first[0], -1, first[0]), np.where(index < first, -1, first)])
     found = np.unique(own[own >= 0])
@@ -39,7 +39,7 @@ def question(layout: Layout) -> dict[str, Any]:
         "pads": int(first[0]),
         "prompts": np.where(own < 0, -1, np.searchsorted(found, own)),
         "positions": np.maximum(index - first, 0),
-        "local_window": local_window,
+        "local_window": layout.local_window,
     }
 
 

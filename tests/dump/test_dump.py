@@ -2,7 +2,6 @@
 
 import json
 
-import jsonschema
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -34,9 +33,9 @@ def test_transposed_views_and_nan_read_back_as_they_were(tmp_path):
 def test_a_dump_that_breaks_the_schema_is_not_written(tmp_path):
     writer = DumpWriter(tmp_path / "dump", MODEL, POLICY | {"more": "x"})
     writer.add_pass({"a": np.ones(2)}, ROW)
-    with pytest.raises(jsonschema.ValidationError):
+    with pytest.raises(BadInput, match=r"dump: wanted dump format version 1 or 2, got \$.policy: Additional") as error:
         writer.close()
-    writer.abandon()
+    assert len(str(error.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 

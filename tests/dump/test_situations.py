@@ -195,6 +195,8 @@ def test_a_residual_stream_in_two_parts(tmp_path):
         (row_of(C, 9, cache_slots=13), "slots of pass 1: wanted one of the 13 of the cache for each key"),
         (row_of(C, 9, row=1), "cached of pass 1: wanted the 0 keys that are there, got 9"),
         (row_of(C, 9, positions=[-1] * 5), "positions of pass 1: wanted a token that is no padding"),
+        (row_of(C, 9, kept=[[0, 9, 2**62]]), "kept of pass 1: wanted ranges of the 9 keys that are there"),
+        (row_of(C, 9, left_pads=2), "left_pads of pass 1: wanted 0, as the row began with, or 0, got 2"),
     ],
 )
 def test_what_cannot_be(tmp_path, row, line):
@@ -211,5 +213,5 @@ def test_version_1_has_none_of_it(tmp_path, more):
     content = json.loads((folder / "dump.json").read_text())
     content["passes"][0] |= more
     (folder / "dump.json").write_text(json.dumps(content))
-    with pytest.raises(BadInput, match="version 1 or 2"):
+    with pytest.raises(BadInput, match=f"passes.0.: {next(iter(more))}, which format_version 2 has and 1 has not"):
         open_dump(folder)

@@ -24,13 +24,17 @@ def index_of(kept):
     return index, np.concatenate([np.arange(stop - start) + at for start, stop, at in kept]) - index
 
 
-def chain(steps, rules=None, truth=False):
-    """Run passes that continue each other; a step is (ids, what is kept or None). Returns runs and their taps."""
+def chain(steps, rules=None, truth=False, positions=None):
+    """Run passes that continue each other; a step is (ids, what is kept or None). Returns runs and their taps.
+
+    Positions are those of the first pass, where prompts are packed in it.
+    """
     loaded, runs, before = ref.load("tiny"), [], None
     for ids, kept in steps:
         index, moved = (None, None) if kept is None else index_of(kept)
         cached = 0 if before is None else before.one_pass.total if index is None else len(index)
-        one_pass = pass_of(loaded, ids, cached=cached, before=before and before.one_pass, kept=index, moved=moved)
+        how = {"before": before.one_pass, "kept": index, "moved": moved} if before else {"positions": positions}
+        one_pass = pass_of(loaded, ids, cached=cached, **how)
         arithmetic = TRUTH if truth else emulate(POLICIES["transformers-float32"], 1)
         before = Run(one_pass, arithmetic, {}, before, rules)
         runs.append(before)
