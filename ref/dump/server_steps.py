@@ -134,7 +134,10 @@ def triples(chosen: Any, top: Any, side: str, where: object) -> list[Step]:
         raise wanted(f"{side}_top_logprobs", where, "as many as token_logprobs", shape_of(top or chosen))
     steps = []
     for i, one in enumerate(chosen):
-        several = [one, *((top[i] or []) if top else [])]
+        more = top[i] if top and top[i] is not None else []
+        if not isinstance(more, list):
+            raise wanted(f"{side}_top_logprobs", where, "null or a list per token", shape_of(more))
+        several = [one, *more]
         for item in several:
             if not isinstance(item, list) or len(item) < 2 or not is_integer(item[1]):
                 raise wanted(f"{side}_token_logprobs", where, "[logprob, id, text] per token", shape_of(item))

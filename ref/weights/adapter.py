@@ -66,7 +66,9 @@ def read_adapter(folder: str | Path) -> Adapter:
     config = read_json(folder / CONFIG)
     for key, values in PLAIN.items():
         if config.get(key) not in values:
-            raise wanted(key, folder / CONFIG, f"{values[0]}: plain LoRA alone is known here", quoted(str(config[key])))
+            raise wanted(
+                key, folder / CONFIG, f"{values[0]}: plain LoRA alone is known here", quoted(str(config.get(key)))
+            )
     file = open_safetensors(folder / TENSORS)
     factors, used = {}, set[str]()
     for first, second in PAIRS:

@@ -134,6 +134,7 @@ def choice(tree):
         (vllm, lambda t: choice(t)["token_ids"].__setitem__(1, 9), None, "token 1 of the output: wanted id 9"),
         (vllm, lambda t: None, [2, 20, 21], "wanted 3 tokens, got 8"),
         (vllm, lambda t: choice(t)["prompt_logprobs"][2].update({"x": {"logprob": -1.0}}), None, "token ids as keys"),
+        (sglang, lambda t: t["meta_info"]["output_top_logprobs"].__setitem__(0, True), [2], "null or a list per"),
         (vllm, lambda t: choice(t)["prompt_logprobs"][2].update({"5": {"logprob": 1.0}}), None, "at most 0, got 1.0"),
         (vllm, lambda t: choice(t)["prompt_logprobs"][2].update({"500": {"logprob": -1.0}}), None, "id < 97, got 500"),
         (llama_cpp, lambda t: None, None, "wanted --ids or --prompt"),

@@ -28,8 +28,8 @@ READERS = {
     one.__name__: one
     for one in (
         *(dumps.dump, dumps.judged, dumps.layout),
-        *(bare.safetensors, bare.npz, bare.llama_text, bare.debugger),
-        *(weights.gguf, weights.gguf_weights, weights.folder, weights.config, weights.tokenizer),
+        *(bare.safetensors, bare.npz, bare.llama_text, bare.llama_logits, bare.debugger, bare.server),
+        *(weights.gguf, weights.gguf_weights, weights.folder, weights.adapter, weights.config, weights.tokenizer),
         *(prompts.ids, prompts.image, prompts.chat, prompts.goldens),
     )
 }

@@ -10,6 +10,9 @@ from random import Random
 
 import numpy as np
 from safetensors.numpy import save
+from support.server_json import chat, llama_cpp, sglang, vllm
+
+from ref.dump.read_server_json import is_server_json, read_server_json
 
 from .mutate import INTEGERS, LENGTHS, json_bytes, junk, mutate_bytes, mutate_json
 from .seeds import ANY_IDS, CONFIG, IDS, arrays, fill, read_whole, split_safetensors
@@ -125,6 +128,40 @@ def _change_line(r: Random, part: list[str], at: int) -> None:
     else:
         other = r.randrange(len(part))
         part[at], part[other] = part[other], line
+
+
+def llama_logits(place: Path):
+    """What llama-debug --save-logits writes: values, and tokens beside them."""
+    rng = np.random.default_rng(2)
+    sound = {
+        "llamacpp-a": rng.normal(size=97).astype("<f4").tobytes(),
+        "llamacpp-a-embeddings": rng.normal(size=(6, 36)).astype("<f4").tobytes(),
+    }
+    tokens = np.array(IDS, "<i4").tobytes()
+
+    def case(r: Random) -> None:
+        name, changed = r.choice(list(sound)), r.random()
+        values = sound[name] if changed < 0.4 else mutate_bytes(r, sound[name])
+        ids = tokens if changed > 0.6 else mutate_bytes(r, tokens)
+        folder = fill(place / "d", {f"{name}.bin": values, f"{name}-tokens.bin": ids})
+        read_whole(folder / f"{name}.bin", r.choice([None] * 30 + ANY_IDS), None, r.choice([CONFIG, None]))
+
+    return case
+
+
+def server(place: Path):
+    """The JSON of servers that answer with log-probabilities."""
+    logits, path = np.random.default_rng(3).normal(size=(len(IDS), 97)), place / "a.json"
+    makers = (vllm, llama_cpp, sglang, lambda *given: chat(*given, "<{}>".format))
+    answers = [make(logits, IDS, 2) for make in makers]
+
+    def case(r: Random) -> None:
+        tree = mutate_json(r, r.choice(answers))
+        path.write_bytes(json_bytes(r, tree if r.random() < 0.95 else junk(r)))
+        if is_server_json(path):
+            read_server_json(path)
+
+    return case
 
 
 def debugger(place: Path):

@@ -1,4 +1,4 @@
-"""Readers of version-1 dumps, and the judge behind them."""
+"""Readers of dumps, and the judge behind them."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from ref.judge.compare import compare
 from ref.report.text import render_text
 
 from .mutate import json_bytes, mutate_bytes, mutate_json, near
-from .seeds import ANY_IDS, CONFIG, TINY, dump_folder, fill, read_whole, split_safetensors
+from .seeds import ANY_IDS, CONFIG, TINY, dump_folder, fill, read_whole, serving_folder, split_safetensors
 
 LETTERS = [*"BTDNHKGSVFPMCYX21bt()  _*", "P2", "PAIR", "->", "...", "٢", "é", "\n", "()"]
 
@@ -49,8 +49,8 @@ def _misplace(r: Random, file: Path) -> None:
 
 
 def dump(place: Path):
-    """Version-1 folders."""
-    seeds = [dump_folder(False), dump_folder(True)]
+    """Folders, of either version."""
+    seeds = [dump_folder(False), dump_folder(True), serving_folder()]
 
     def case(r: Random) -> None:
         read_whole(damaged_dump(r, seeds, place / "d"), r.choice([None] * 90 + ANY_IDS), None, r.choice([CONFIG, None]))
@@ -59,8 +59,8 @@ def dump(place: Path):
 
 
 def judged(place: Path):
-    """Version-1 folders, through the judge to its table."""
-    seeds = [dump_folder(False), dump_folder(True)]
+    """Folders, of either version, through the judge to its table."""
+    seeds = [dump_folder(False), dump_folder(True), serving_folder()]
 
     def case(r: Random) -> None:
         folder = damaged_dump(r, seeds, place / "d")

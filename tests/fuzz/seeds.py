@@ -39,6 +39,18 @@ def dump_folder(images: bool) -> tuple[dict, dict[str, bytes]]:
         return json.loads((folder / "dump.json").read_text()), files
 
 
+def serving_folder() -> tuple[dict, dict[str, bytes]]:
+    """Return such a dump in version 2: of a row, with keys in slots, keys that are left, a stream kept as two."""
+    content, files = dump_folder(False)
+    content["format_version"] = 2
+    for one, slots in zip(content["passes"], ([5, 0, 1, 2, 3, 4], [6]), strict=True):
+        one["tensors"].pop("text.layer.0.attn.visible")
+        one["tensors"]["text.embed"]["plus"] = "text.layer.0.in"
+        one |= {"row": 1, "slots": slots, "cache_slots": one["cached"] + len(one["ids"])}
+    content["passes"][1]["kept"] = [[0, 4, 0], [4, 6, 4]]
+    return content, files
+
+
 def arrays() -> dict[str, np.ndarray]:
     """Return the tensors of a bare file."""
     rng = np.random.default_rng(1)

@@ -11,10 +11,13 @@ import numpy as np
 from sentencepiece import sentencepiece_model_pb2
 from support.bad_files import PAIRS, TENSORS, array, gguf_bytes, pair, tensor, text
 from support.checkpoints import SMALL, SMALL_EYE, gguf_metadata, mmproj_metadata, save_gguf, save_mmproj, save_seeing
+from support.lora import save_adapter
 
 from ref.errors import BadInput
+from ref.ops.linear import take_rows
 from ref.prompt.rebuild import REQUIRED, rebuild_model
 from ref.prompt.tokenizer import Tokenizer
+from ref.weights.adapter import read_adapter, with_adapter
 from ref.weights.config_files import config_from_gguf, config_from_hugging_face, read_json
 from ref.weights.gguf import open_gguf
 from ref.weights.resolve import load
@@ -114,6 +117,24 @@ def folder(place: Path):
         else:
             files["generation_config.json"] = json_bytes(r, mutate_json(r, {"eos_token_id": [1, 106]}))
         list(load(str(fill(place / "f", files))).params.layers)
+
+    return case
+
+
+def adapter(place: Path):
+    """LoRA adapters, put on weights that they do not always fit."""
+    save_adapter(place / "sound", ("q", "down", "embedding", "head"))
+    header, data = split_safetensors((place / "sound/adapter_model.safetensors").read_bytes())
+    said, base = read_json(place / "sound/adapter_config.json"), load("tiny")
+
+    def case(r: Random) -> None:
+        told, head = (mutate_json(r, one) if r.random() < 0.6 else one for one in (said, header))
+        head = json_bytes(r, head)
+        files = {"adapter_config.json": json_bytes(r, told)}
+        files["adapter_model.safetensors"] = struct.pack("<Q", len(head)) + head + data
+        put = with_adapter(base, read_adapter(fill(place / "f", files)))
+        for weight in (put.params.layers[3].q, put.params.layers[3].down, put.params.unembedding):
+            take_rows(weight, slice(0, 2))
 
     return case
 

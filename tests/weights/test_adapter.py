@@ -96,6 +96,13 @@ def test_other_kinds_are_refused(tmp_path, settings, says):
         read_adapter(tmp_path / "lora")
 
 
+def test_a_configuration_that_does_not_say_its_kind_is_refused(tmp_path):
+    save_adapter(tmp_path / "lora")
+    (tmp_path / "lora/adapter_config.json").write_text('{"r": 4, "lora_alpha": 8}')
+    with pytest.raises(BadInput, match="peft_type: wanted LORA: plain LoRA alone is known here, got 'None'"):
+        read_adapter(tmp_path / "lora")
+
+
 def without_b(tensors):
     del tensors[f"{Q}B.weight"]
 
