@@ -1,15 +1,12 @@
 """The writer in C by itself: passes, images, what is said of the run, C++, and each refusal in one line."""
 
-import json
 import shutil
 import subprocess
 
-import numpy as np
 import pytest
-from support.recorded import ROOT, compiled, needs_cc
+from support.recorded import ROOT, check_five_passes, compiled, needs_cc
 
 from ref.dump.open import open_dump
-from ref.golden_files.files import check_schema
 
 pytestmark = needs_cc
 MAIN = """#include "gemma3_record.h"
@@ -134,18 +131,7 @@ def test_passes_images_and_what_is_said_of_the_run(tmp_path):
     (tmp_path / "dump").mkdir()  # an empty one is none
     program = program_of(tmp_path, "{" + FULL + "}")
     subprocess.run([str(program), f"{tmp_path / 'dump'}/"], check=True)
-    content = json.loads((tmp_path / "dump/dump.json").read_text())
-    check_schema(content, "dump")
-    rows = content["passes"]
-    assert [row["ids"] for row in rows] == [[2, 33, 5, 80], [2], [2, 33], [2], [2, 33, 5, 80]]
-    assert [row["positions"] for row in rows] == [[-1, -1, 0, 1], [2], [0, 3], [2], [0, 1, 2, 3]]
-    assert [row["cached"] for row in rows] == [0, 4, 0, 2, 0]
-    assert [row["left_pads"] for row in rows] == [2, 2, 0, 0, 0]
-    assert [row["image_blocks"] for row in rows] == [[], [], [], [], [[1, 3], [3, 4]]]
-    assert content["producer"] == {"name": 'a "port"', "version": "not said"}
-    assert (content["policy"]["compute_dtype"], content["policy"]["kv_dtype"]) == ("bfloat16", "float32")
-    pixels = open_dump(tmp_path / "dump").passes[-1].pixels
-    assert (pixels.shape, pixels[0, 0, 0, 0]) == ((2, 3, 8, 8), np.float32(0.5))
+    check_five_passes(tmp_path / "dump")
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs c++, which is not installed")

@@ -1,5 +1,6 @@
 """What the writers of dumps are given to write, and how the ones in other languages are run."""
 
+import json
 import shutil
 import subprocess
 from functools import cache
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from support.judged import cached_passes
 
+from ref.dump.open import open_dump
+from ref.golden_files.files import check_schema
 from ref.model.taps import tap_group
 from ref.mutants import tap_mutants
 from ref.record import Recorder
@@ -100,6 +103,22 @@ def in_javascript(folder: Path, passes) -> None:
     """Record passes with the writer in JavaScript."""
     program = [shutil.which("node") or "node", str(ROOT / "tests/support/record_all.mjs"), str(JS_WRITER)]
     subprocess.run([*program, *listed(folder.parent, passes), str(folder)], check=True)
+
+
+def check_five_passes(folder: Path) -> None:
+    """Check the dump that the tests of C and JavaScript write: left pads and a step, positions and a step, images."""
+    content = json.loads((folder / "dump.json").read_text())
+    check_schema(content, "dump")
+    rows = content["passes"]
+    assert [row["ids"] for row in rows] == [[2, 33, 5, 80], [2], [2, 33], [2], [2, 33, 5, 80]]
+    assert [row["positions"] for row in rows] == [[-1, -1, 0, 1], [2], [0, 3], [2], [0, 1, 2, 3]]
+    assert [row["cached"] for row in rows] == [0, 4, 0, 2, 0]
+    assert [row["left_pads"] for row in rows] == [2, 2, 0, 0, 0]
+    assert [row["image_blocks"] for row in rows] == [[], [], [], [], [[1, 3], [3, 4]]]
+    assert content["producer"] == {"name": 'a "port"', "version": "not said"}
+    assert (content["policy"]["compute_dtype"], content["policy"]["kv_dtype"]) == ("bfloat16", "float32")
+    pixels = open_dump(folder).passes[-1].pixels
+    assert (pixels.shape, pixels[0, 0, 0, 0]) == ((2, 3, 8, 8), np.float32(0.5))
 
 
 WRITERS = [
