@@ -48,11 +48,17 @@ ONNX = (
     Flag("--precision", "of OpenVINO: f32, the default here, or its own default", choices=("f32", "default")),
 )
 
+LORA = (
+    Flag("--adapter", "a LoRA adapter on the weights, as PEFT saves it; needs peft", "DIR"),
+    Flag("--merged", "whether it is added to the weights before they run; default: no", choices=("no", "yes")),
+)
+
 # name on the command line -> adapter
 ADAPTERS = {
     "transformers": Adapter(
         "ref.capture.transformers",
         "Hugging Face transformers, on torch",
+        flags=LORA,
         tried=(("transformers", ("5.23.0",)), ("torch", ("2.13.0",))),
         gives=GIVES,
         lacks=((".attn.scores", WHEN_FUSED), (".attn.probs", WHEN_FUSED), NO_SLOTS),

@@ -48,7 +48,7 @@ def _add(witnesses, adapters: dict[str, Adapter]) -> None:
         example = f"gemma3-ref capture {name} {adapter.example} --ids 2,33,5,80 -o dump"
         about = About(name, f"write a dump of a run of {adapter.what}", "", (example,))
         flags = [_own_flags(adapter), text_flags(), image_flags(), prompt_file_flags(), _flags(), json_flag()]
-        add_command(witnesses, about, run, flags).set_defaults(adapter=adapter)
+        add_command(witnesses, about, run, flags).set_defaults(witness_row=adapter)
 
 
 def _own_flags(adapter: Adapter) -> argparse.ArgumentParser:
@@ -88,7 +88,7 @@ def run(args) -> int:
         raise wanted("max-new-tokens", "capture", "0 or more", args.max_new_tokens)
     if args.threads is not None and args.threads < 1:
         raise wanted("threads", "--threads", "1 or more", args.threads)
-    witness = load_adapter(args.adapter)
+    witness = load_adapter(args.witness_row)
     weights = args.weights or _exported(args) or "270m"
     loaded = load(weights, "file", args.mmproj)
     given = given_prompt(args, loaded)
@@ -99,16 +99,16 @@ def run(args) -> int:
         "pixels": ("--image", given.images.pixels if given.images else None),
         "left_pads": ("left pads", given.left_pads),
         "mmproj": ("--mmproj", args.mmproj),
-    } | {_key(flag): (flag.name, getattr(args, _key(flag))) for flag in args.adapter.flags}
+    } | {_key(flag): (flag.name, getattr(args, _key(flag))) for flag in args.witness_row.flags}
     more = _understood(witness, args.witness, asked)
     place, taps = args.out.absolute(), _taps(args, loaded, given)
-    if newer := newer_than_tried(args.adapter):
+    if newer := newer_than_tried(args.witness_row):
         note(f"capture: {newer}")
     with _noting_left_out() as left:
         witness(weights, given.rows, args.out, steps=given.steps, taps=taps, **more)
     blocks = loaded.vision.config.layers if loaded.vision and given.images else 0
     names = tap_names(loaded.params.config.layers, given.steps > 0, blocks)
-    report_written("capture", place, args.out, args.json, heard_and_not(place, names, taps, left, args.adapter))
+    report_written("capture", place, args.out, args.json, heard_and_not(place, names, taps, left, args.witness_row))
     return FINE
 
 

@@ -84,8 +84,8 @@ def prompt_of_dump(opened: Dump) -> PromptFile:
         opened: the dump.
 
     Raises:
-        BadInput: passes that no prompt with greedy steps makes: several cached tokens at once, rows with unlike numbers
-            of steps, positions that are not counted from the first token.
+        BadInput: passes that no prompt with greedy steps makes: several cached tokens at once, keys that were dropped,
+            rows with unlike numbers of steps, positions that are not counted from the first token.
     """
     chains: list[list[DumpPass]] = []
     for one in opened.passes:
@@ -95,7 +95,7 @@ def prompt_of_dump(opened: Dump) -> PromptFile:
             raise wanted("pass 0", opened.where, "one that continues no other", f"{one.cached} cached tokens")
         chains[-1].append(one)
     steps = {len(chain) - 1 for chain in chains}
-    if len(steps) > 1 or any(len(one.ids) != 1 for chain in chains for one in chain[1:]):
+    if len(steps) > 1 or any(len(one.ids) != 1 or one.kept is not None for chain in chains for one in chain[1:]):
         raise wanted("passes", opened.where, "prompts with equally many greedy steps of one token", "others")
     first = [chain[0] for chain in chains]
     for one in first:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ref.diagnosis.diagnose import Diagnosis
 from ref.dump.opened import Dump
-from ref.judge.capture_command import Commands, as_patterns, missing_taps, said, shown_by
+from ref.judge.capture_command import Commands, Source, as_patterns, missing_taps, said, shown_by
 from ref.judge.judgement import Judgement, possible_taps
 from ref.judge.next_prompt import PlannedPrompt, Wish, exercised_by, lacking, plan, together, wish_of
 from ref.measure.tap_finding import TapFinding
@@ -37,13 +37,13 @@ class Advice:
     Args:
         judged: the judgement.
         opened: the dump.
-        weights: as `--weights` takes them.
+        source: the weights, as the command line names them.
         folder: where the prompts will be written.
     """
 
-    def __init__(self, judged: Judgement, opened: Dump, weights: str, folder: str = FOLDER):
+    def __init__(self, judged: Judgement, opened: Dump, source: Source, folder: str = FOLDER):
         self.judged, self.opened = judged, opened
-        self.commands, self.there = Commands(opened, weights, folder), exercised_by(judged, opened)
+        self.commands, self.there = Commands(opened, source, folder), exercised_by(judged, opened)
         self.passes = {one.number: one for one in judged.all_runs}
         self.prompts: dict[str, PlannedPrompt] = {}
         self._wishes: dict[Wish, str] = {}

@@ -19,6 +19,16 @@ PAIRWISE = (".attn.scores", ".attn.probs")  # that no fused attention shows
 MOST_TAPS = 40  # that are named one by one
 
 
+class Source(NamedTuple):
+    """The weights that a dump was judged against, as the command line names them."""
+
+    weights: str
+    mmproj: str | None = None
+    adapted: bool = False  # whether an adapter is on them
+    adapter: str | None = None  # its folder; None: nobody said
+    merged: bool = False
+
+
 class Producer(NamedTuple):
     """What an adapter's command can be asked for, made from what `ref.capture.adapters` says of it."""
 
@@ -28,6 +38,7 @@ class Producer(NamedTuple):
     lacks: tuple[str, ...] = (".cache.positions",)  # ends of the names of taps that it never gives
     steps: bool = True
     words: str = ""  # of the command, where it is not called as the producer is and takes no --dtype
+    adapters: bool = False  # whether it takes --adapter
 
     def takes(self, wish: Wish) -> bool:
         """Tell whether it runs such a prompt."""
@@ -41,7 +52,8 @@ def _producer(adapter: Adapter, words: str = "") -> Producer:
     lacks = tuple(
         end for end, _ in adapter.lacks if "scores" not in gives or end not in (".attn.scores", ".attn.probs")
     )
-    return Producer(adapter.attention, "images" in gives, "left pads" in gives, lacks, "steps" in gives, words)
+    takes = any(flag.name == "--adapter" for flag in adapter.flags)
+    return Producer(adapter.attention, "images" in gives, "left pads" in gives, lacks, "steps" in gives, words, takes)
 
 
 GRAPHS = {"onnxruntime": "onnx MODEL.onnx", "openvino": "onnx MODEL.onnx --runtime openvino"}
@@ -54,7 +66,7 @@ class Commands(NamedTuple):
     """Writes the commands for one dump."""
 
     opened: Dump
-    weights: str
+    source: Source
     folder: str  # of the prompts that the judge writes
 
     @property
@@ -88,6 +100,8 @@ class Commands(NamedTuple):
         """
         if self.name not in PRODUCERS or (dtype and self.producer.words):  # the format of a graph is its own
             return ""
+        if self.source.adapted and not (self.source.adapter and self.producer.adapters):
+            return ""
         if prompt:
             source = ["--prompt-file", (Path(self.folder) / prompt).as_posix()]
         elif self._has_plain_prompt():
@@ -98,12 +112,20 @@ class Commands(NamedTuple):
             "gemma3-ref",
             "capture",
             *(self.producer.words.split() or [self.name]),
-            "--weights",
-            self.weights,
+            *self._weights(),
             *self._arithmetic(dtype, eager),
             *source,
         ]
         return shlex.join([*words, *(word for tap in taps for word in ("--taps", tap)), "-o", NEW])
+
+    def _weights(self) -> list[str]:
+        source = self.source
+        return [
+            *("--weights", source.weights),
+            *(["--mmproj", source.mmproj] if source.mmproj and self.producer.images else []),
+            *(["--adapter", source.adapter] if source.adapter else []),
+            *(["--merged", "yes"] if source.merged else []),
+        ]
 
     def _arithmetic(self, dtype: str, eager: bool) -> list[str]:
         if self.producer.words:

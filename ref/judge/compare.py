@@ -13,6 +13,7 @@ from ref.errors import BadInput, wanted
 from ref.golden_files.report_format import headed
 from ref.judge.adapters import check_products, put_adapter
 from ref.judge.advice import FOLDER, Advice
+from ref.judge.capture_command import Source
 from ref.judge.family import check_family, family_of
 from ref.judge.judgement import Profiles, Question, judge_dump
 from ref.judge.logits_alone import explained, judge_last
@@ -130,7 +131,9 @@ def compare_with_profiles(
     notes += more
     with blas_for_runs():
         judged = judge_dump(question, family)
-        advice = Advice(judged, opened, loaded.name, next_folder)
+        merged, folder = bool(on_it and on_it["merged"]), None if adapter is None else str(adapter)
+        source = Source(loaded.name, mmproj, bool(on_it), folder, merged)
+        advice = Advice(judged, opened, source, next_folder)
         report = found_in(judged, loaded, advice)
         alone, constant = explained(judged, question, report, say)
     if advised:

@@ -18,9 +18,9 @@ def next_lines(report: dict[str, Any], width: int) -> Iterator[str]:
     for row in rows[:MOST]:
         yield from broken(row["command"], width)
     if any(row["prompt"] for row in rows[:MOST]):
-        yield "  (compare DUMP --next DIR writes the prompt file)"
+        yield "  (the same compare with --next DIR writes the prompt file)"
     if len(rows) > MOST:
-        yield f"  and {len(rows) - MOST} more commands: compare DUMP --next DIR writes them all"
+        yield f"  and {len(rows) - MOST} more commands: the same compare with --next DIR writes them all"
 
 
 def broken(command: str, width: int, first: str = "  ", rest: str = "      ") -> Iterator[str]:

@@ -8,6 +8,7 @@ from inspect import signature
 import numpy as np
 import pytest
 from support.judged import as_dump, cached_passes, captured, dumped
+from support.lora import save_adapter
 
 import ref
 from ref import compare
@@ -15,7 +16,7 @@ from ref.capture.adapters import ADAPTERS, load_adapter
 from ref.cli import build_parser
 from ref.config import BOS, SIZES
 from ref.judge.advice import Advice
-from ref.judge.capture_command import PRODUCERS, as_patterns
+from ref.judge.capture_command import PRODUCERS, Commands, Source, as_patterns
 from ref.judge.judgement import Question, judge_dump
 from ref.model.taps import tap_names
 from ref.mutants import tap_mutants
@@ -70,6 +71,25 @@ def test_an_unknown_mistake_asks_for_what_lies_between_it_and_its_inputs(clean, 
     assert one["prompt"] == ""
     assert report["decide"].startswith(one["why"])
     assert f"no known mistake explains {LAYER}attn.q_rope (pass 0): capture" in one["why"]
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_command_puts_the_adapter_of_the_judgement_on_the_weights(clean, tmp_path, merged):
+    save_adapter(tmp_path / "lora", ["q"])
+    kept = {tap: x for tap, x in clean.items() if not tap.endswith((".attn.q", ".attn.q_norm"))}
+    wrong = dumped(kept | {LAYER + "attn.q_rope": unknown(clean[LAYER + "attn.q_rope"])})
+    wrong = wrong._replace(adapter={"name": "lora", "merged": merged})
+    one, _ = first(judged(by("transformers", wrong, tmp_path), adapter=tmp_path / "lora"))
+    more = " --merged yes" if merged else ""
+    assert f"--weights tiny --adapter {tmp_path / 'lora'}{more} --dtype float32" in one["command"]
+    one, _ = first(judged(by("mlx", wrong, tmp_path), adapter=tmp_path / "lora"))
+    assert one["command"] == ""  # its command knows no adapters
+
+
+def test_a_command_names_the_tower_of_the_judgement(clean, tmp_path):
+    dump = by("transformers", dumped(clean), tmp_path)
+    words = shlex.split(Commands(dump, Source("a.gguf", mmproj="b.gguf"), "next").write([]))
+    assert words[3:7] == ["--weights", "a.gguf", "--mmproj", "b.gguf"]
 
 
 def test_what_is_all_there_is_not_asked_for(clean, tmp_path):
@@ -227,7 +247,7 @@ def test_what_is_smaller_than_rounding_noise_is_asked_for_in_float32(tmp_path):
     dump = by("transformers", dumped(arrays, "bfloat16"), tmp_path)
     judgement = judge_dump(Question(dump, ref.load("tiny"), "bfloat16", "current"), "transformers-bfloat16")
     row = {"mutant": "ffn_gelu_erf", "verdict": "named"}
-    several = Advice(judgement, dump, "tiny").of([], [], [row])
+    several = Advice(judgement, dump, Source("tiny")).of([], [], [row])
     assert several[0].why == "ffn_gelu_erf is smaller than rounding noise at each value: in float32 it shows at each"
     assert "--dtype float32" in several[0].command
     assert not several[0].is_open

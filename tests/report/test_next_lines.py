@@ -38,7 +38,7 @@ def test_the_text_shows_the_commands_of_what_is_open_only():
     text = render_text(report, 120)
     after = text[text.index("what would decide: one; two") :]
     assert "gemma3-ref capture transformers --like 'a dump'" in after
-    assert "\n  x y\n  (compare DUMP --next DIR writes the prompt file)" in after
+    assert "\n  x y\n  (the same compare with --next DIR writes the prompt file)" in after
     assert "\n  z" not in text
 
 
@@ -47,7 +47,7 @@ def test_many_commands_are_counted():
     report = {"decide": "; ".join(one["why"] for one in several), "next": several}
     lines = list(next_lines(report, 80))
     assert lines[:3] == [f"  command {i}" for i in range(3)]
-    assert lines[3] == "  and 2 more commands: compare DUMP --next DIR writes them all"
+    assert lines[3] == "  and 2 more commands: the same compare with --next DIR writes them all"
 
 
 def test_a_report_without_advice_has_no_lines():

@@ -1,9 +1,61 @@
 """Adapters in and around a model of transformers: what they add is the dump's to say, or a line says why not."""
 
+import re
+import warnings
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ref.errors import wanted
+from ref.weights.adapter import read_adapter
+from ref.weights.names import EMBEDDING, HUGGING_FACE_PREFIXES, LAYER_NAMES
+
+TABLE = "embed_tokens"
+
+
+def put_adapter(model: Any, folder: str | Path, merged: bool = False) -> Any:
+    """Put a LoRA adapter on a model, by PEFT.
+
+    Args:
+        model: of transformers.
+        folder: what PEFT's `save_pretrained` wrote.
+        merged: whether it is added to the weights. Its matrices may be named as in a model with or without a tower.
+
+    Returns:
+        The model, with the adapter in its layers.
+
+    Raises:
+        BadInput: as `ref.weights.adapter.read_adapter`; PEFT is not installed, or finds no place for the adapter.
+    """
+    places = read_adapter(folder).factors
+    try:
+        peft = import_module("peft")
+    except ImportError as error:
+        raise wanted("--adapter", "capture", "pip install peft", error) from None
+    own = HUGGING_FACE_PREFIXES[2 if hasattr(model.model, "language_model") else 0]
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    config.target_modules = [_module(own, *place) for place in places]  # a tower has modules of the same names
+    mapping = {rf"^({'|'.join(map(re.escape, HUGGING_FACE_PREFIXES))})(?=layers\.|{TABLE}\.)": own}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            wrapped = peft.PeftModel.from_pretrained(model, str(folder), config=config, key_mapping=mapping)
+    except (RuntimeError, ValueError, UserWarning) as error:  # matrices of other shapes; modules that are not there
+        raise wanted("--adapter", folder, "an adapter of these weights", error) from None
+    if merged:
+        wrapped.merge_adapter()
+    inner = without_adapters(wrapped)
+    if adapter_of(inner) is None:
+        raise wanted("--adapter", folder, "an adapter of these weights that changes something", "none of its matrices")
+    return inner
+
+
+def _module(prefix: str, field: str, layer: int | None) -> str:
+    """Name a matrix as the model does."""
+    if layer is None:
+        return prefix + TABLE if field == EMBEDDING else "lm_head"
+    return f"{prefix}layers.{layer}.{LAYER_NAMES[field][0]}"
 
 
 def without_adapters(model: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ref.capture.common import say_left_out
 from ref.capture.rows import NoWriter, Rows
-from ref.capture.transformers.adapters import adapter_of, without_adapters
+from ref.capture.transformers.adapters import adapter_of, put_adapter, without_adapters
 from ref.capture.transformers.attention import hear_attention
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import (
@@ -105,6 +105,8 @@ def capture_weights(
     pixels: np.ndarray | None = None,
     mmproj: str | None = None,
     left_pads: Sequence[int] | None = None,
+    adapter: str | None = None,
+    merged: str = "no",
 ) -> Path:
     """Write a dump of transformers on weights as the command line names them.
 
@@ -120,17 +122,22 @@ def capture_weights(
         pixels: [images, C, Y, X] of the only prompt, or of one batch in the order of its soft tokens.
         mmproj: the vision tower of a `.gguf` file.
         left_pads: of each prompt; all are then rows of one batch, of one length. None runs each for itself.
+        adapter: folder of a LoRA adapter on the weights, as PEFT saves it.
+        merged: `yes` adds it to the weights before they run.
 
     Returns:
         out.
 
     Raises:
-        BadInput: as `build_model` and `capture`; images beside several prompts.
+        BadInput: as `build_model`, `put_adapter` and `capture`; images beside several prompts; merged without adapter.
     """
     torch, _ = import_transformers()
     if pixels is not None and len(prompts) != 1 and left_pads is None:
         raise wanted("prompt", "capture", "one beside images", f"{len(prompts)} prompts")
+    if merged == "yes" and adapter is None:
+        raise wanted("--merged", "capture", "--adapter beside it", "none")
     model = build_model(weights, dtype, attention or "eager", mmproj)
+    model = model if adapter is None else put_adapter(model, adapter, merged == "yes")
     if left_pads is None:
         batches = [check_batch(model, prompt, pixels, None, None) for prompt in prompts]
     else:

@@ -6,7 +6,8 @@ import pytest
 from support.transformers_captures import IDS, text_only
 
 from ref import compare
-from ref.capture.transformers import capture
+from ref.capture.transformers import capture, capture_weights
+from ref.cli import main
 from ref.dump.write import read_dump
 from ref.errors import BadInput
 
@@ -65,6 +66,42 @@ def test_a_clean_capture_matches(peft, tmp_path, dtype, merged):
     report = compare(tmp_path / "dump", adapter=adapter)
     assert report["verdict"] == "match"
     assert report["weights"]["adapter"] == {"name": "lora", "merged": merged}
+
+
+@pytest.mark.parametrize("merged", ["no", "yes"])
+def test_the_command_puts_an_adapter_on_weights(peft, tmp_path, merged, capsys):
+    adapter = saved(made(peft), tmp_path / "lora")
+    words = ["--weights", "tiny", "--ids", "2,33,5,80,7", "--adapter", str(adapter), "--merged", merged]
+    assert main(["capture", "transformers", *words, "-o", str(tmp_path / "dump")]) == 0
+    content = read_dump(tmp_path / "dump")
+    assert content["model"]["adapter"] == {"name": "default", "merged": merged == "yes"}
+    assert compare(tmp_path / "dump", adapter=adapter)["verdict"] == "match"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--merged", "yes"], "capture: --merged: wanted --adapter beside it, got none"),
+        (["--adapter", "nowhere"], "nowhere/adapter_config.json"),
+    ],
+)
+def test_an_adapter_that_cannot_be_put_on_is_refused_in_a_line(tmp_path, words, line, capsys):
+    out = tmp_path / "dump"
+    assert main(["capture", "transformers", "--weights", "tiny", "--ids", "2,33", *words, "-o", str(out)]) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert line in said
+    assert not out.exists()
+
+
+def test_an_adapter_that_adds_nothing_is_refused(peft, tmp_path):
+    model = made(peft)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                value.zero_()
+    adapter = saved(model, tmp_path / "lora")
+    with pytest.raises(BadInput, match="wanted an adapter of these weights that changes something, got none of its"):
+        capture_weights("tiny", [IDS], tmp_path / "dump", adapter=adapter)
 
 
 def test_adapters_at_the_ends_match(peft, tmp_path):
