@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,7 @@ KINDS = {
 NAMES = ("ref", "transformers", "gemma", "llama.cpp", "keras", "mlx", "transformer_lens")
 ARITHMETIC = ("compute_dtype", "matmul_activations", "kv_dtype")  # by default the format of most values
 POLICY = (*ARITHMETIC, "rope_angle", "attention_impl")
+VERSION_2 = frozenset({"row", "kept", "slots", "cache_slots"})  # what a pass of version 1 does not say
 MORE_POLICY = ("matmul_operands", "conv_operands", "accumulate", "products", "ranks", "torch")
 
 
@@ -51,13 +52,17 @@ class Recorder:
 
     Args:
         folder: where the dump will be; must not exist or be empty.
-        ids: [T] token ids of the first pass, one row of a batch. So are the next four.
-        positions: [T], -1 at left pads; None counts from 0 behind them.
+        ids: [T] token ids of the first pass, one row of a batch. So are the next seven.
+        positions: [T], -1 at padding; None counts from 0 behind left pads.
         left_pads: how many of the ids are.
         image_blocks: [start, stop] of each image's soft tokens among the keys.
         pixels: [images, C, Y, X] that went in; None without images.
+        row: number of the row of the batch, where several take turns.
+        slots: [T] where in the cache the key of each token was written, if not one behind the other.
+        cache_slots: how many slots the cache has: the length of the axis of keys.
         weights: what `--weights` takes, or {"name", "dtype", "sha256"}: the dtype in which the port held them, and the
             SHA-256 of its tensors' bytes by name, or None.
+        adapter: name of a LoRA adapter on them, or {"name", "merged"}: whether it was added to them first.
         policy: of the arithmetic, what is known of "compute_dtype", "matmul_activations", "kv_dtype", "rope_angle",
             "attention_impl", and what else the format has. The rest is the format of most values.
         producer: the port's name, or {"name", "version"}.
@@ -78,7 +83,11 @@ class Recorder:
         left_pads: int = 0,
         image_blocks: Any = (),
         pixels: Any = None,
+        row: int | None = None,
+        slots: Any = None,
+        cache_slots: int | None = None,
         weights: str | os.PathLike[str] | dict[str, Any] = NOT_SAID,
+        adapter: str | dict[str, Any] | None = None,
         policy: dict[str, Any] | None = None,
         producer: str | dict[str, str] = NOT_SAID,
         names: str = "ref",
@@ -96,18 +105,22 @@ class Recorder:
         self._head: dict[str, Any] = {"format_version": 2 if "ranks" in self._policy else 1, "names": names}
         self._head["producer"] = {"version": NOT_SAID} | _fields("producer", producer, ("name",), ("version",))
         self._head["model"] = {"config": config or {}, "weights": weights}
+        if adapter is not None:
+            self._head["model"]["adapter"], self._head["format_version"] = _adapter(adapter), 2
         try:
             json.dumps([self._head, self._policy], allow_nan=False)
         except (TypeError, ValueError) as error:
             raise _wrong("weights, policy and config", "what JSON can hold", error) from None
         self._passes: list[dict[str, Any]] = []
         self._floats: Counter[str] = Counter()
-        row, seen = _row(ids, 0, positions, left_pads, image_blocks), _pixels(pixels)
+        self._rows: dict[int, _Keys] = {}  # that each row of the batch has in the cache
+        said, seen = _row(ids, _Keys(), positions, left_pads, image_blocks), _pixels(pixels)
+        said |= _places(row, slots, cache_slots, len(said["ids"]))
         self._new: Path | None = _part_of(self.folder)
         with self._writing():
-            self._begin(row, seen)
+            self._begin(said, seen, said.get("row", 0), _Keys())
 
-    def __call__(self, name: str, value: Any, layout: str = "", dtype: str | None = None) -> Any:
+    def __call__(self, name: str, value: Any, layout: str = "", dtype: str | None = None, plus: Any = None) -> Any:
         """Write a value now: what happens to the array later does not matter.
 
         Args:
@@ -117,6 +130,7 @@ class Recorder:
             layout: its axes in the order in which they lie, merged ones in brackets, such as `T (N H)` or `B N T H`;
                 a batch of one may be left out. Empty: the tap's own order.
             dtype: of an array of uint16 what it holds: `bfloat16` or `uint16`.
+            plus: what is to be added to it: a residual stream that is kept as two.
 
         Returns:
             The value as it was given, so that a call may stand around an expression.
@@ -125,22 +139,28 @@ class Recorder:
             ValueError: in one line, an array of another kind or of a device, axes that its shape cannot have, a name
                 that this pass has.
         """
-        new, row = self._open()
+        new, said = self._open()
         good = isinstance(name, str) and name.isprintable() and name != "__metadata__"
         if not good or not 0 < len(name) <= LONGEST:
             raise _wrong("name of a tap", f"1 to {LONGEST} printable characters", repr(name))
-        if name in row["tensors"]:
-            raise _wrong(f"value {name}", "one in a pass", "a second one")
         array, kind = _array(name, value, dtype)
-        _check_layout(name, layout, array.shape, len(row["ids"]))
+        _check_layout(name, layout, array.shape, len(said["ids"]))
+        several = {name: array}
+        if plus is not None:
+            several[f"{name}.plus"] = _addend(name, plus, dtype, array, kind)
+        if self._names & several.keys():
+            raise _wrong(f"value {name}", "one in a pass", "a second one")
         with self._writing():
-            if not self._file.add(name, array, kind):
-                part = len({one["file"] for one in row["tensors"].values()})
+            if not self._file.add(several, kind):
+                part = len({one["file"] for one in said["tensors"].values()})
                 self._file.close()
                 self._file = _File(new / f"pass{len(self._passes) - 1:04}-{part:02}.safetensors")
-                self._file.add(name, array, kind)
-        said = {"file": self._file.path.name, "layout": layout, "shape": list(array.shape), "dtype": kind}
-        row["tensors"][name] = said
+                self._file.add(several, kind)
+        entry = {"file": self._file.path.name, "layout": layout, "shape": list(array.shape), "dtype": kind}
+        if plus is not None:
+            entry["plus"], self._head["format_version"] = f"{name}.plus", 2
+        said["tensors"][name] = entry
+        self._names |= several.keys()
         if "float" in kind:
             self._floats[kind] += 1
         return value
@@ -155,37 +175,43 @@ class Recorder:
         left_pads: int | None = None,
         image_blocks: Any = (),
         pixels: Any = None,
+        row: int | None = None,
+        slots: Any = None,
+        cache_slots: int | None = None,
     ) -> None:
         """Begin another pass: a decode step or chunk, or with `cached=0` another prompt or row of a batch.
 
         Args:
             ids: [T] token ids of this pass alone.
-            cached: how many keys there were before; None: all of the passes before, back to the last with 0.
+            cached: how many keys there were before, padding among them; None: all that the row has.
             kept: [start, stop, position] of the keys of the pass before that are still there, where some were dropped
                 or moved: [[0, 17, 0]] of rejected tokens, [[0, 4, 0], [12, 20, 4]] of a context shift. None: all.
             positions: as of Recorder; None counts on.
             left_pads: None: where keys are cached, those of the pass before.
-            image_blocks: as of Recorder.
-            pixels: as of Recorder.
+            image_blocks, pixels, slots, cache_slots: as of Recorder.
+            row: that this pass goes on with, or begins; None: that of the pass before, or with `cached=0` a new one.
 
         Raises:
             ValueError: in one line, as of Recorder; keys that no pass has left.
         """
-        _, row = self._open()
-        keys = row["cached"] + len(row["ids"])
-        if kept is None and cached not in (None, 0, keys):
-            raise _wrong("cached", f"0, or the {keys} keys that the pass before leaves", cached)
-        left = None if kept is None else _ranges(kept, keys)
-        before = 0 if cached == 0 else keys if left is None else sum(stop - start for start, stop, _ in left)
-        if left is not None and cached is not None:
-            raise _wrong("cached", "nothing beside kept, which says it", cached)
-        pads = left_pads if left_pads is not None else row["left_pads"] if before else 0
-        row, seen = _row(ids, before, positions, pads, image_blocks), _pixels(pixels)
-        if left is not None:
-            row["kept"], self._head["format_version"] = left, 2
+        self._open()
+        row = None if row is None else _integer("row", row)
+        number = max(self._rows) + 1 if row is None and cached == 0 else self._row if row is None else row
+        before = self._rows.get(number, _Keys())
+        if kept is None and cached not in (None, len(before.real)):
+            whose = "the pass before leaves" if row is None else f"row {row} has"
+            raise _wrong("cached", f"0, or the {len(before.real)} keys that {whose}", cached)
+        left = None
+        if kept is not None:
+            if cached is not None:
+                raise _wrong("cached", "nothing beside kept, which says it", cached)
+            left, before = _left(kept, before)
+        pads = before.left_pads if left_pads is None else left_pads
+        said, seen = _row(ids, before, positions, pads, image_blocks), _pixels(pixels)
+        said |= _places(row, slots, cache_slots, len(said["ids"])) | ({"kept": left} if left is not None else {})
         with self._writing():
             self._file.close()
-            self._begin(row, seen)
+            self._begin(said, seen, number, before)
 
     def close(self) -> Path:
         """Complete the dump and give the folder its name, which it returns.
@@ -241,16 +267,22 @@ class Recorder:
             self.abandon()
             raise _wrong(self.folder, "an empty or new folder with room to write", error.strerror) from None
 
-    def _begin(self, row: dict[str, Any], pixels: np.ndarray | None) -> None:
-        """Begin a pass whose row is checked; its pixels have a file of their own."""
+    def _begin(self, said: dict[str, Any], pixels: np.ndarray | None, row: int, before: _Keys) -> None:
+        """Begin a pass that is checked; its pixels have a file of their own."""
         new, number = self._new, len(self._passes)
         assert new is not None
         if pixels is not None:
             file = _File(new / f"pixels{number:04}.safetensors")
-            file.add("pixels", pixels, pixels.dtype.name)
+            file.add({"pixels": pixels}, pixels.dtype.name)
             file.close()
-            row["pixels"] = file.path.name
-        self._passes.append(row)
+            said["pixels"] = file.path.name
+        left = list(range(0 if before.real else said["left_pads"]))
+        real = [place >= 0 for place in said["positions"]]
+        if VERSION_2 & said.keys() or left != [at for at, one in enumerate(real) if not one]:
+            self._head["format_version"] = 2
+        self._row, self._rows[row] = row, _Keys([*before.real, *real], said["left_pads"])
+        self._passes.append(said)
+        self._names: set[str] = set()
         self._file = _File(new / f"pass{number:04}.safetensors")
 
 
@@ -262,17 +294,20 @@ class _File:
         self._header, self._room = [], HEADER - 2
         self.file.seek(8 + HEADER)
 
-    def add(self, name: str, array: np.ndarray, kind: str) -> bool:
-        """Write a tensor; False where the header has no room for it."""
-        stop = self._end + array.nbytes
-        entry = {"dtype": KINDS[kind], "shape": array.shape, "data_offsets": [self._end, stop]}
-        text = f"{json.dumps(name)}: {json.dumps(entry)}"
-        self._room -= len(text) + 2
+    def add(self, several: dict[str, np.ndarray], kind: str) -> bool:
+        """Write tensors that belong together; False where the header has no room for them."""
+        end, texts = self._end, []
+        for name, array in several.items():
+            entry = {"dtype": KINDS[kind], "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
+            texts.append(f"{json.dumps(name)}: {json.dumps(entry)}")
+            end += array.nbytes
+        self._room -= sum(len(text) + 2 for text in texts)
         if self._room < 0:
             return False
-        self.file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        self._header.append(text)
-        self._end = stop
+        for array in several.values():
+            self.file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        self._header += texts
+        self._end = end
         return True
 
     def close(self) -> None:
@@ -283,34 +318,77 @@ class _File:
         self.file.close()
 
 
-def _row(ids: Any, cached: int, positions: Any, pads: Any, blocks: Any) -> dict[str, Any]:
+class _Keys(NamedTuple):
+    """What a row of a batch has in the cache."""
+
+    real: list[bool] = []  # of each key: no padding  # noqa: RUF012 - nobody writes into it
+    left_pads: int = 0
+
+
+def _row(ids: Any, before: _Keys, positions: Any, pads: Any, blocks: Any) -> dict[str, Any]:
     """Return a pass as dump.json has it, checked; its tensors are yet to come."""
-    tokens = _integers("ids", ids, 0)
+    tokens, cached = _integers("ids", ids, 0), len(before.real)
     if not tokens:
         raise _wrong("ids", "at least one token", "none")
-    [pads] = _integers("left_pads", [pads], 0)
+    pads = _integer("left_pads", pads)
     if pads and pads >= (cached or len(tokens)):
         raise _wrong("left_pads", f"fewer than {cached or len(tokens)}", pads)
-    counted = [max(-1, index - pads) for index in range(cached, cached + len(tokens))]
+    if cached and pads != before.left_pads:
+        raise _wrong("left_pads", f"{before.left_pads}, as the row began with", pads)
+    left, count = 0 if cached else pads, sum(before.real)
+    counted = [-1] * left + list(range(count, count + len(tokens) - left))
     places = counted if positions is None else _integers("positions", positions, -1)
-    if [place < 0 for place in places] != [place < 0 for place in counted]:
-        raise _wrong("positions", f"{len(tokens)}, as ids, of which -1 at {0 if cached else pads} left pads", places)
+    if len(places) != len(tokens) or max(places[:left], default=-1) >= 0 or max(places) < 0:
+        raise _wrong("positions", f"{len(tokens)}, as ids, -1 at {left} left pads and not everywhere", places)
     pairs = _pairs(blocks, cached + len(tokens))
     said = {"ids": tokens, "positions": places, "cached": cached, "image_blocks": pairs, "left_pads": pads}
     return said | {"pixels": None, "tensors": {}}
 
 
-def _ranges(given: Any, keys: int) -> list[list[int]]:
-    """Return ranges of keys that are left, one behind the other, and the position that each begins at now."""
-    out, last = [], 0
-    for one in given:
+def _left(kept: Any, before: _Keys) -> tuple[list[list[int]], _Keys]:
+    """Return ranges of keys that are left, one behind the other, each with its position now; and those keys."""
+    if before.left_pads:
+        raise _wrong("kept", "a row without left pads", f"{before.left_pads} of them")
+    out, last, real = [], 0, []
+    for one in kept:
         start, stop, position = three = _integers("kept", one, 0) if len(one) == 3 else [0, 0, 0]
-        if not last <= start < stop <= keys or position != sum(b - a for a, b, _ in out):
-            want = f"[start, stop, position] within the {keys} keys that are there, positions one after the other"
-            raise _wrong("kept", want, given)
+        if not last <= start < stop <= len(before.real) or position != sum(real):
+            keys = f"the {len(before.real)} keys that are there"
+            raise _wrong("kept", f"[start, stop, position] within {keys}, positions one after the other", kept)
         out.append(three)
+        real += before.real[start:stop]
         last = stop
+    return out, _Keys(real)
+
+
+def _places(row: Any, slots: Any, cache_slots: Any, tokens: int) -> dict[str, Any]:
+    """Return what is said of the row and of slots; whether another pass has a slot is for the judge to find."""
+    one = {"row": row, "cache_slots": cache_slots}
+    out: dict[str, Any] = {name: _integer(name, given) for name, given in one.items() if given is not None}
+    if slots is not None:
+        out["slots"] = _integers("slots", slots, 0)
+        if not len(set(out["slots"])) == len(out["slots"]) == tokens:
+            raise _wrong("slots", f"{tokens}, as ids, each once", slots)
+    most = max(out.get("slots", [0]))
+    if out.get("cache_slots", most + 1) <= most:
+        raise _wrong("cache_slots", f"more than {most}", cache_slots)
     return out
+
+
+def _adapter(given: Any) -> dict[str, Any]:
+    adapter = {"name": given, "merged": False} if isinstance(given, str) else given
+    good = isinstance(adapter, dict) and adapter.keys() == {"name", "merged"} and isinstance(adapter["name"], str)
+    if not good or not isinstance(adapter["merged"], bool):
+        raise _wrong("adapter", "its name, or name and merged", given)
+    return adapter
+
+
+def _addend(name: str, plus: Any, dtype: str | None, array: np.ndarray, kind: str) -> np.ndarray:
+    """Return what is added to a value, which must be like it."""
+    other, own = _array(f"plus of {name}", plus, dtype)
+    if (own, other.shape) != (kind, array.shape) or "float" not in kind:
+        raise _wrong(f"plus of {name}", f"floats as {kind} {list(array.shape)}", f"{own} {list(other.shape)}")
+    return other
 
 
 def _pairs(given: Any, most: int) -> list[list[int]]:
@@ -322,6 +400,13 @@ def _pairs(given: Any, most: int) -> list[list[int]]:
     if sorted(edges) != edges or any(start == stop for start, stop in pairs):
         raise _wrong("image_blocks", f"start < stop <= {most}, one behind the other", pairs)
     return pairs
+
+
+def _integer(what: str, given: Any) -> int:
+    some = _integers(what, [given], 0)
+    if len(some) != 1:
+        raise _wrong(what, "an integer", given)
+    return some[0]
 
 
 def _integers(what: str, given: Any, least: int) -> list[int]:
