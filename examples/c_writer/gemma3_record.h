@@ -46,18 +46,32 @@ static const struct { const char *name, *stored; int bytes; } g3_dtypes[] = {
 };
 
 typedef struct {
+  int64_t row, keys, real; /* keys in the cache, and how many of them are no padding */
+  int32_t left_pads;
+} g3_row;
+
+typedef struct {
   char error[512]; /* empty, or one line */
   /* what is said of the run; may be set after g3_open. NULL of the first three: the format of most values */
   const char *compute_dtype, *matmul_activations, *kv_dtype, *rope_angle, *attention_impl;
   const char *weights, *weights_dtype, *producer, *version, *names;
-  /* what is said of a pass; may be set after g3_prompt or g3_step, and is read when the pass ends */
+  const char *adapter; /* the name of a LoRA adapter on the weights; NULL for none */
+  int adapter_merged;  /* whether it was added to them before the model ran */
+  /* what is said of a pass; may be set after g3_prompt, g3_step or g3_turn, and is read when the pass ends */
   int32_t left_pads;           /* how many of the ids are; a step keeps those of its prompt */
-  const int32_t *positions;    /* as many as ids, -1 at left pads; NULL counts from 0 behind them */
+  const int32_t *positions;    /* as many as ids, -1 at padding; NULL counts on, from 0 behind left pads */
   const int32_t *image_blocks; /* start and stop of each image's soft tokens among the keys */
   int32_t images;              /* how many such pairs */
+  const int32_t *kept;         /* start, stop and position now of the keys that are left: 0 17 0 of rejected tokens */
+  int32_t kept_ranges;         /* how many such triples: 0 4 0 12 20 4 of a context shift are 2. Where the row
+                                  has padding, positions are to be given beside them */
+  const int32_t *slots;        /* as many as ids: where in the cache each key was written; NULL: one after the other */
+  int64_t cache_slots;         /* how many slots there are: the length of the axis of keys; 0: as many as keys */
   /* the rest is the recorder's own */
   char folder[G3_PATH], part[G3_PATH + 32], header[G3_HEADER], pixels[64];
   FILE *json, *file;
+  g3_row *rows;
+  int row_count, row_at, row_said, version_2;
   int passes, files, tensors;
   int64_t tokens, cached, header_used, end, floats[4];
   char *seen; /* the names of this pass, each with its NUL */
@@ -99,7 +113,9 @@ static inline void g3_abandon(g3_recorder *rec) {
   if (rec->part[0]) g3_rmdir(rec->part);
   rec->part[0] = 0;
   free(rec->seen);
+  free(rec->rows);
   rec->seen = NULL;
+  rec->rows = NULL;
 }
 
 /* Begin a dump. folder: new or empty. weights: what --weights takes, such as 270m or a path. As all of these functions,
@@ -231,11 +247,10 @@ static inline int g3_seen(g3_recorder *rec, const char *name) {
   return 0;
 }
 
-/* Write a value now. layout: its axes as they lie, without gaps, merged ones in brackets, such as "T (N H)"; "" is the
-   tap's own order. */
-static inline int g3_record(g3_recorder *rec, const char *name, const char *layout, g3_dtype dtype,
-                            const void *data, const int64_t *shape, int axes) {
-  char shape_text[512];
+/* Write a value now, as g3_record, and what is to be added to it: a residual stream that is kept as two. */
+static inline int g3_record_sum(g3_recorder *rec, const char *name, const char *layout, g3_dtype dtype,
+                                const void *data, const void *plus, const int64_t *shape, int axes) {
+  char shape_text[512], more[G3_NAME + 8];
   const char *c;
   int misfit;
   if (rec->error[0]) return -1;
@@ -251,13 +266,28 @@ static inline int g3_record(g3_recorder *rec, const char *name, const char *layo
   if (misfit)
     return g3_fail(rec, "shape of %s: wanted %s where T is %" PRId64 ", got %d axes, the first of %" PRId64, name,
                    layout, rec->tokens, axes, axes > 0 ? shape[0] : 0);
+  snprintf(more, sizeof more, "%s.plus", name);
+  if (plus && (dtype > G3_BF16 || strlen(more) >= G3_NAME))
+    return g3_fail(rec, "plus of %.300s: wanted floats, and a name of at most %d letters", name, G3_NAME - 6);
+  if (plus && rec->file && rec->header_used + 8 * G3_NAME > G3_HEADER && g3_end_file(rec)) return -1; /* one file */
+  fprintf(rec->json, "%s\"%s\": {", rec->seen_used ? ",\n" : "", name);
   if (g3_seen(rec, name) || g3_append(rec, name, dtype, data, shape, axes, shape_text, sizeof shape_text)) return -1;
-  fprintf(rec->json, "%s\"%s\": {\"file\": \"tensors%05d.safetensors\", \"layout\": \"%s\", ",
-          rec->seen_used == strlen(name) + 1 ? "" : ",\n", name, rec->files - 1, layout);
+  if (plus && (g3_seen(rec, more) || g3_append(rec, more, dtype, plus, shape, axes, shape_text, sizeof shape_text)))
+    return -1;
+  if (plus) fprintf(rec->json, "\"plus\": \"%s\", ", more);
+  if (plus) rec->version_2 = 1;
+  fprintf(rec->json, "\"file\": \"tensors%05d.safetensors\", \"layout\": \"%s\", ", rec->files - 1, layout);
   fprintf(rec->json, "\"shape\": [%s], \"dtype\": \"%s\"}", shape_text, g3_dtypes[dtype].name);
   if (dtype <= G3_BF16) rec->floats[dtype]++;
   rec->tensors++;
   return 0;
+}
+
+/* Write a value now. layout: its axes as they lie, without gaps, merged ones in brackets, such as "T (N H)"; "" is the
+   tap's own order. */
+static inline int g3_record(g3_recorder *rec, const char *name, const char *layout, g3_dtype dtype,
+                            const void *data, const int64_t *shape, int axes) {
+  return g3_record_sum(rec, name, layout, dtype, data, NULL, shape, axes);
 }
 
 /* Write the pixels of this pass's images: shape [images, C, Y, X]. */
@@ -272,21 +302,85 @@ static inline int g3_pixels(g3_recorder *rec, g3_dtype dtype, const void *data, 
   return g3_end_file(rec);
 }
 
-static inline int g3_end_pass(g3_recorder *rec) {
-  int64_t i, place;
-  if (rec->error[0] || !rec->passes) return rec->error[0] ? -1 : 0;
-  if (rec->left_pads < 0 || (rec->left_pads && rec->left_pads >= (rec->cached ? rec->cached : rec->tokens)))
-    return g3_fail(rec, "left_pads: wanted fewer than there are ids, got %d", (int)rec->left_pads);
-  fprintf(rec->json, "}, \"cached\": %" PRId64 ", \"left_pads\": %d", rec->cached, (int)rec->left_pads);
+/* Write which keys are left, and return how many; -1 with rec->error. */
+static inline int64_t g3_end_kept(g3_recorder *rec, const g3_row *row, int holes) {
+  int64_t keys = 0, last = 0;
+  int i;
+  if (row->left_pads) return g3_fail(rec, "kept: wanted a row without left pads, got %d of them", (int)row->left_pads);
+  if (holes && !rec->positions) return g3_fail(rec, "positions: wanted beside kept, since the row has padding");
+  fputs(", \"kept\": [", rec->json);
+  for (i = 0; i < rec->kept_ranges; i++) {
+    const int32_t *one = rec->kept + 3 * i;
+    if (one[0] < last || one[1] <= one[0] || one[1] > row->keys || (!holes && one[2] != keys) || one[2] < 0)
+      return g3_fail(rec, "kept: wanted start, stop, position within the %" PRId64 " keys that are there, positions "
+                     "one after the other, got %d %d %d", row->keys, (int)one[0], (int)one[1], (int)one[2]);
+    fprintf(rec->json, "%s[%d, %d, %d]", i ? ", " : "", (int)one[0], (int)one[1], (int)one[2]);
+    keys += one[1] - one[0];
+    last = one[1];
+  }
+  fputs("]", rec->json);
+  rec->version_2 = 1;
+  return keys;
+}
+
+static inline int g3_end_positions(g3_recorder *rec, g3_row *row, int64_t real, int unknown) {
+  int64_t i, place, count = 0, left = rec->cached ? 0 : rec->left_pads;
   fputs(", \"positions\": [", rec->json);
   for (i = 0; i < rec->tokens; i++) {
-    place = rec->cached + i < rec->left_pads ? -1 : rec->cached + i - rec->left_pads;
-    if (rec->positions && (place < 0) != (rec->positions[i] < 0))
-      return g3_fail(rec, "positions: wanted -1 at left pads alone");
-    if (rec->positions && place >= 0) place = rec->positions[i];
+    place = rec->positions ? rec->positions[i] : i < left ? -1 : real + i - left;
+    if (place < -1 || (i < left && place >= 0))
+      return g3_fail(rec, "positions: wanted -1 at left pads, else -1 or more, got %" PRId64, place);
+    if (unknown && !count && place >= 0) real = place;
+    count += place >= 0;
+    rec->version_2 |= place < 0 && i >= left;
     fprintf(rec->json, "%s%" PRId64, i ? ", " : "", place);
   }
-  fputs("], \"image_blocks\": [", rec->json);
+  if (!count) return g3_fail(rec, "positions: wanted a token that is no padding, got -1 at all of them");
+  row->real = real + count;
+  row->keys = rec->cached + rec->tokens;
+  row->left_pads = rec->left_pads;
+  return 0;
+}
+
+static inline int g3_end_slots(g3_recorder *rec) {
+  int64_t i;
+  if (rec->slots) fputs("], \"slots\": [", rec->json);
+  for (i = 0; rec->slots && i < rec->tokens; i++) {
+    if (rec->slots[i] < 0 || (rec->cache_slots && rec->slots[i] >= rec->cache_slots))
+      return g3_fail(rec, "slots: wanted 0 or more, and less than cache_slots, got %d", (int)rec->slots[i]);
+    fprintf(rec->json, "%s%d", i ? ", " : "", (int)rec->slots[i]);
+  }
+  fputs("]", rec->json);
+  if (rec->cache_slots < 0) return g3_fail(rec, "cache_slots: wanted 1 or more, got %" PRId64, rec->cache_slots);
+  if (rec->cache_slots) fprintf(rec->json, ", \"cache_slots\": %" PRId64, rec->cache_slots);
+  if (rec->row_said) fprintf(rec->json, ", \"row\": %" PRId64, rec->rows[rec->row_at].row);
+  rec->version_2 |= rec->slots || rec->cache_slots || rec->row_said;
+  return 0;
+}
+
+static inline int g3_end_pass(g3_recorder *rec) {
+  g3_row *row = rec->rows + rec->row_at;
+  int64_t i, real, most;
+  int holes;
+  if (rec->error[0] || !rec->passes) return rec->error[0] ? -1 : 0;
+  fputs("}", rec->json);
+  real = row->real;
+  holes = row->keys - row->left_pads != real;
+  if (rec->kept) {
+    rec->cached = g3_end_kept(rec, row, holes);
+    if (rec->cached < 0) return -1;
+    real = rec->cached;
+  }
+  most = rec->cached ? rec->cached : rec->tokens;
+  if (rec->left_pads < 0 || (rec->left_pads && rec->left_pads >= most))
+    return g3_fail(rec, "left_pads: wanted fewer than there are ids, got %d", (int)rec->left_pads);
+  if (rec->cached && rec->left_pads != row->left_pads)
+    return g3_fail(rec, "left_pads: wanted %d, as the row began with, got %d", (int)row->left_pads,
+                   (int)rec->left_pads);
+  fprintf(rec->json, ", \"cached\": %" PRId64 ", \"left_pads\": %d", rec->cached, (int)rec->left_pads);
+  if (g3_end_positions(rec, row, real, rec->kept && holes)) return -1;
+  if (g3_end_slots(rec)) return -1;
+  fputs(", \"image_blocks\": [", rec->json);
   for (i = 0; i < rec->images; i++) {
     const int32_t *pair = rec->image_blocks + 2 * i;
     if (pair[0] < (i ? pair[-1] : 0) || pair[1] <= pair[0] || pair[1] > rec->cached + rec->tokens)
@@ -300,34 +394,60 @@ static inline int g3_end_pass(g3_recorder *rec) {
   return g3_end_file(rec);
 }
 
-static inline int g3_begin(g3_recorder *rec, const int32_t *ids, int count, int64_t cached) {
+/* Return where a row of the batch is, which may be new; -1 with rec->error. */
+static inline int g3_find_row(g3_recorder *rec, int64_t row) {
+  g3_row *more;
+  int at;
+  for (at = 0; at < rec->row_count; at++) if (rec->rows[at].row == row) return at;
+  more = (g3_row *)realloc(rec->rows, sizeof *more * ((size_t)at + 1));
+  if (!more) return g3_fail(rec, "row %" PRId64 ": wanted memory for it", row);
+  rec->rows = more;
+  memset(more + at, 0, sizeof *more);
+  more[at].row = row;
+  return rec->row_count++;
+}
+
+static inline int g3_begin(g3_recorder *rec, const int32_t *ids, int count, int64_t row, int said) {
   int i;
   if (g3_end_pass(rec)) return -1;
   if (count < 1) return g3_fail(rec, "ids: wanted at least one token, got %d", count);
+  if (row < 0) return g3_fail(rec, "row: wanted 0 or more, got %" PRId64, row);
+  rec->row_at = g3_find_row(rec, row);
+  if (rec->row_at < 0) return -1;
   fputs(rec->passes++ ? ",\n{\"ids\": [" : "\n{\"ids\": [", rec->json);
   for (i = 0; i < count; i++) {
     if (ids[i] < 0) return g3_fail(rec, "ids: wanted integers from 0, got %d", (int)ids[i]);
     fprintf(rec->json, "%s%d", i ? ", " : "", (int)ids[i]);
   }
   fputs("], \"tensors\": {", rec->json);
-  if (!cached) rec->left_pads = 0;
-  rec->positions = rec->image_blocks = NULL;
-  rec->images = 0;
-  rec->cached = cached;
+  rec->left_pads = rec->rows[rec->row_at].left_pads;
+  rec->positions = rec->image_blocks = rec->kept = rec->slots = NULL;
+  rec->images = rec->kept_ranges = 0;
+  rec->cache_slots = 0;
+  rec->row_said = said;
+  rec->cached = rec->rows[rec->row_at].keys;
   rec->tokens = count;
   return 0;
 }
 
 /* Begin a pass without cached keys: a prompt, a row of a batch. */
 static inline int g3_prompt(g3_recorder *rec, const int32_t *ids, int count) {
-  return rec->error[0] ? -1 : g3_begin(rec, ids, count, 0);
+  int64_t row = 0;
+  int at;
+  for (at = 0; at < rec->row_count; at++) if (rec->rows[at].row >= row) row = rec->rows[at].row + 1;
+  return rec->error[0] ? -1 : g3_begin(rec, ids, count, row, 0);
 }
 
 /* Begin a pass that continues the one before: a decode step, a chunk. ids: those of this pass alone. */
 static inline int g3_step(g3_recorder *rec, const int32_t *ids, int count) {
   if (rec->error[0]) return -1;
   if (!rec->passes) return g3_fail(rec, "g3_step: wanted g3_prompt before it");
-  return g3_begin(rec, ids, count, rec->cached + rec->tokens);
+  return g3_begin(rec, ids, count, rec->rows[rec->row_at].row, 0);
+}
+
+/* Begin a pass of a row of a batch whose rows take turns: it goes on where that row ended, or begins the row. */
+static inline int g3_turn(g3_recorder *rec, int64_t row, const int32_t *ids, int count) {
+  return rec->error[0] ? -1 : g3_begin(rec, ids, count, row, 1);
 }
 
 static inline void g3_text(g3_recorder *rec, const char *before, const char *text) {
@@ -344,10 +464,14 @@ static inline void g3_end_json(g3_recorder *rec) {
   const char *format;
   for (i = 0; i < 4; i++) if (rec->floats[i] > rec->floats[most]) most = i;
   format = g3_dtypes[most].name;
-  g3_text(rec, "\n], \"format_version\": 1, \"names\": ", rec->names);
+  fprintf(rec->json, "\n], \"format_version\": %d", rec->version_2 || rec->adapter ? 2 : 1);
+  g3_text(rec, ", \"names\": ", rec->names);
   g3_text(rec, ",\n\"producer\": {\"name\": ", rec->producer);
   g3_text(rec, ", \"version\": ", rec->version);
-  fputs("},\n\"model\": {\"config\": {}, \"weights\": {\"sha256\": null", rec->json);
+  fputs("},\n\"model\": {\"config\": {}", rec->json);
+  if (rec->adapter) g3_text(rec, ", \"adapter\": {\"name\": ", rec->adapter);
+  if (rec->adapter) fprintf(rec->json, ", \"merged\": %s}", rec->adapter_merged ? "true" : "false");
+  fputs(", \"weights\": {\"sha256\": null", rec->json);
   g3_text(rec, ", \"name\": ", rec->weights ? rec->weights : "not said");
   g3_text(rec, ", \"dtype\": ", rec->weights_dtype);
   g3_text(rec, "}},\n\"policy\": {\"compute_dtype\": ", rec->compute_dtype ? rec->compute_dtype : format);

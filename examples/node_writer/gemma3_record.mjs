@@ -30,6 +30,7 @@ const ARRAYS = {
 };
 const ARITHMETIC = ["compute_dtype", "matmul_activations", "kv_dtype"]; // by default the format of most values
 const PRODUCTS = ["matmul_operands", "conv_operands", "accumulate", "products"];
+const VERSION_2 = ["row", "kept", "slots", "cache_slots"]; // what a pass of version 1 does not say
 const POLICY = [...ARITHMETIC, "rope_angle", "attention_impl", ...PRODUCTS];
 
 /** Writes values into a dump as they are given; the folder takes its name when complete. Errors have one line. */
@@ -38,10 +39,13 @@ export class Recorder {
    * @param {string} folder where the dump will be; must not exist or be empty
    * @param {Iterable<number|bigint>} ids token ids of the first pass, one row of a batch
    * @param {object} [about] of the run: weights (what --weights takes, or {name, dtype, sha256}), policy, producer (a
-   *   name, or {name, version}), names, config; of the pass: leftPads, positions, imageBlocks, pixels ({data, dims})
+   *   name, or {name, version}), names, config, adapter ({name, merged} of LoRA on the weights); of the pass: leftPads,
+   *   positions (-1 at padding), imageBlocks, pixels ({data, dims}), row (of a batch whose rows take turns), slots and
+   *   cacheSlots (where in the cache each key was written, and how many places it has)
    */
   constructor(folder, ids, about = {}) {
-    const { weights = NOT_SAID, policy = {}, producer = NOT_SAID, names = "ref", config = {}, ...pass } = about;
+    const { weights = NOT_SAID, policy = {}, producer = NOT_SAID, names = "ref", config = {}, ...more } = about;
+    const { adapter, ...pass } = more;
     if (os.endianness() !== "LE") throw wrong(folder, "a little-endian machine", "another");
     this.folder = path.resolve(folder);
     const named = typeof weights === "string" ? { name: weights } : weights;
@@ -55,11 +59,13 @@ export class Recorder {
       format_version: 1, names, producer: { name: NOT_SAID, version: NOT_SAID, ...made },
       model: { config, weights: { name: NOT_SAID, dtype: NOT_SAID, sha256: null, ...named } },
     };
+    if (adapter !== undefined) this._sayAdapter(adapter);
     this._floats = {};
     this._passes = [];
-    const row = rowOf(ids, 0, pass);
+    this._rows = new Map(); // of each row of the batch: {real, leftPads} of the keys that it has
+    const row = rowOf(ids, NO_KEYS, pass);
     this._new = partOf(this.folder);
-    this._writing(() => this._begin(row, pass.pixels));
+    this._writing(() => this._begin(row, pass.pixels, row.row ?? 0, NO_KEYS));
   }
 
   /**
@@ -69,25 +75,37 @@ export class Recorder {
    * @param {string} [layout] its axes in the order in which they lie, such as "T (N H)"; "" is the tap's own order
    * @param {number[]} [shape] lengths of the axes, if the value does not bring them
    * @param {string} [dtype] of a Uint16Array: bfloat16, float16 or uint16; of a Uint8Array: bool or uint8
+   * @param {ArrayBufferView|object} [plus] what is to be added to it: a residual stream that is kept as two
    * @returns the value as it was given
    */
-  record(name, value, layout = "", shape = value?.dims, dtype = value?.type) {
+  record(name, value, layout = "", shape = value?.dims, dtype = value?.type, plus = undefined) {
     const row = this._open();
     const good = typeof name === "string" && /^\P{C}+$/u.test(name) && name !== "__metadata__";
     if (!good || name.length > LONGEST)
       throw wrong("name of a tap", `1 to ${LONGEST} printable characters`, JSON.stringify(name));
-    if (Object.hasOwn(row.tensors, name)) throw wrong(`value ${name}`, "one in a pass", "a second one");
     const [bytes, kind, lengths] = bytesOf(name, value?.data ?? value, shape, dtype);
     checkLayout(name, layout, lengths, row.ids.length);
+    const several = { [name]: bytes };
+    if (plus !== undefined) {
+      if (!kind.includes("float")) throw wrong(`plus of ${name}`, "values of floats", kind);
+      [several[`${name}.plus`]] = bytesOf(`plus of ${name}`, plus?.data ?? plus, shape, dtype ?? kind);
+    }
+    if (Object.keys(several).some((one) => this._names.has(one)))
+      throw wrong(`value ${name}`, "one in a pass", "a second one");
     this._writing(() => {
-      if (this._file.add(name, bytes, kind, lengths)) return;
+      if (this._file.add(several, kind, lengths)) return;
       const part = new Set(Object.values(row.tensors).map((one) => one.file)).size;
       const more = `pass${padded(this._passes.length - 1, 4)}-${padded(part, 2)}.safetensors`;
       this._file.close();
       this._file = new TensorFile(this._new, more);
-      this._file.add(name, bytes, kind, lengths);
+      this._file.add(several, kind, lengths);
     });
     row.tensors[name] = { file: this._file.name, layout, shape: lengths, dtype: kind };
+    for (const one of Object.keys(several)) this._names.add(one);
+    if (plus !== undefined) {
+      row.tensors[name].plus = `${name}.plus`;
+      this._head.format_version = 2;
+    }
     if (kind.includes("float")) this._floats[kind] = (this._floats[kind] ?? 0) + 1;
     return value;
   }
@@ -95,18 +113,25 @@ export class Recorder {
   /**
    * Begins another pass: a decode step or chunk, or with {cached: 0} another prompt or row of a batch.
    * @param {Iterable<number|bigint>} ids token ids of this pass alone
-   * @param {object} [pass] cached (how many keys there were; default: all so far), and as of the constructor
+   * @param {object} [pass] cached (how many keys there were; default: all that the row has), kept ([start, stop,
+   *   position] of those that are still there, where some were dropped or moved: [[0, 17, 0]] of rejected tokens,
+   *   [[0, 4, 0], [12, 20, 4]] of a context shift), and as of the constructor; without a row that of the pass before
    */
   nextPass(ids, pass = {}) {
-    const before = this._open();
-    const keys = before.cached + before.ids.length;
-    const cached = pass.cached ?? keys;
-    const want = `0, or the ${keys} keys that the pass before leaves`;
-    if (cached !== 0 && cached !== keys) throw wrong("cached", want, cached);
-    const row = rowOf(ids, cached, { leftPads: cached ? before.left_pads : 0, ...pass });
+    this._open();
+    const { cached, kept, row: given } = pass;
+    if (given !== undefined) integers("row", [given], 0);
+    const number = given ?? (cached === 0 ? Math.max(...this._rows.keys()) + 1 : this._row);
+    let before = this._rows.get(number) ?? NO_KEYS;
+    const whose = given === undefined ? "the pass before leaves" : `row ${given} has`;
+    if (kept === undefined && cached !== undefined && cached !== before.real.length)
+      throw wrong("cached", `0, or the ${before.real.length} keys that ${whose}`, cached);
+    if (kept !== undefined && cached !== undefined) throw wrong("cached", "nothing beside kept, which says it", cached);
+    if (kept !== undefined) before = keysLeft(kept, before);
+    const row = rowOf(ids, before, { leftPads: before.leftPads, ...pass });
     this._writing(() => {
       this._file.close();
-      this._begin(row, pass.pixels);
+      this._begin(row, pass.pixels, number, before);
     });
   }
 
@@ -151,17 +176,32 @@ export class Recorder {
     }
   }
 
-  _begin(row, pixels) {
+  _sayAdapter(adapter) {
+    check("adapter", adapter, ["name", "merged"]);
+    if (typeof adapter.name !== "string" || typeof adapter.merged !== "boolean")
+      throw wrong("adapter", "a text as name, true or false as merged", JSON.stringify(adapter));
+    this._head.model.adapter = adapter;
+    this._head.format_version = 2;
+  }
+
+  _begin(row, pixels, rowNumber, before) {
     const number = padded(this._passes.length, 4);
     if (pixels) {
       const [bytes, kind, lengths] = bytesOf("pixels", pixels.data, pixels.dims, pixels.type);
       if (lengths.length !== 4 || !kind.includes("float"))
         throw wrong("pixels", "floats [images, C, Y, X]", `${kind} [${lengths}]`);
       const file = new TensorFile(this._new, `pixels${number}.safetensors`);
-      file.add("pixels", bytes, kind, lengths);
+      file.add({ pixels: bytes }, kind, lengths);
       file.close();
       row.pixels = file.name;
     }
+    const real = row.positions.map((place) => place >= 0);
+    const left = before.real.length ? 0 : row.left_pads;
+    if (VERSION_2.some((field) => field in row) || real.some((one, at) => !one && at >= left))
+      this._head.format_version = 2;
+    this._row = rowNumber;
+    this._rows.set(rowNumber, { real: [...before.real, ...real], leftPads: row.left_pads });
+    this._names = new Set();
     this._passes.push(row);
     this._file = new TensorFile(this._new, `pass${number}.safetensors`);
   }
@@ -175,15 +215,20 @@ class TensorFile {
     [this._header, this._room, this._end] = [[], HEADER - 2, 0];
   }
 
-  /** Writes a tensor; false where the header has no room for it. */
-  add(name, bytes, kind, shape) {
-    const entry = { dtype: KINDS[kind][0], shape, data_offsets: [this._end, this._end + bytes.length] };
-    const text = `${JSON.stringify(name)}: ${JSON.stringify(entry)}`;
-    this._room -= Buffer.byteLength(text) + 2;
+  /** Writes tensors that belong together, by name; false where the header has no room for them. */
+  add(several, kind, shape) {
+    let end = this._end;
+    const texts = Object.entries(several).map(([name, bytes]) => {
+      const entry = { dtype: KINDS[kind][0], shape, data_offsets: [end, (end += bytes.length)] };
+      return `${JSON.stringify(name)}: ${JSON.stringify(entry)}`;
+    });
+    this._room -= texts.reduce((sum, text) => sum + Buffer.byteLength(text) + 2, 0);
     if (this._room < 0) return false;
-    this._put(bytes, 8 + HEADER + this._end);
-    this._header.push(text);
-    this._end += bytes.length;
+    for (const bytes of Object.values(several)) {
+      this._put(bytes, 8 + HEADER + this._end);
+      this._end += bytes.length;
+    }
+    this._header.push(...texts);
     return true;
   }
 
@@ -208,25 +253,69 @@ class TensorFile {
   }
 }
 
+const NO_KEYS = { real: [], leftPads: 0 }; // real: of each key whether it is no padding
+
 /** Returns a pass as dump.json has it, checked; its tensors are yet to come. */
-function rowOf(ids, cached, { leftPads = 0, positions, imageBlocks = [] }) {
+function rowOf(ids, before, { leftPads = 0, positions, imageBlocks = [], row, kept, slots, cacheSlots }) {
   const tokens = integers("ids", ids, 0);
+  const cached = before.real.length;
   if (!tokens.length) throw wrong("ids", "at least one token", "none");
   const [pads] = integers("leftPads", [leftPads], 0);
   if (pads && pads >= (cached || tokens.length)) throw wrong("leftPads", `fewer than ${cached || tokens.length}`, pads);
-  const counted = tokens.map((_, index) => Math.max(-1, cached + index - pads));
-  const places = positions ? integers("positions", positions, -1) : counted;
-  if (places.length !== tokens.length || places.some((place, index) => place < 0 !== counted[index] < 0))
-    throw wrong("positions", `${tokens.length}, as ids, of which -1 at ${cached ? 0 : pads} left pads`, `[${places}]`);
+  if (cached && pads !== before.leftPads) throw wrong("leftPads", `${before.leftPads}, as the row began with`, pads);
+  const left = cached ? 0 : pads;
+  const count = before.real.filter(Boolean).length;
+  const places = positions
+    ? integers("positions", positions, -1)
+    : tokens.map((_, index) => (index < left ? -1 : count + index - left));
+  const bad = places.slice(0, left).some((place) => place >= 0) || places.every((place) => place < 0);
+  if (places.length !== tokens.length || bad)
+    throw wrong("positions", `${tokens.length}, as ids, -1 at ${left} left pads and not everywhere`, `[${places}]`);
   const pairs = Array.from(imageBlocks, (pair) => integers("imageBlocks", pair, 0));
-  let before = 0;
+  let last = 0;
   for (const pair of pairs) {
     const [start, stop] = pair;
-    if (pair.length !== 2 || start < before || stop <= start || stop > cached + tokens.length)
+    if (pair.length !== 2 || start < last || stop <= start || stop > cached + tokens.length)
       throw wrong("imageBlocks", `start < stop <= ${cached + tokens.length}, one behind the other`, `[${pairs}]`);
-    before = stop;
+    last = stop;
   }
-  return { ids: tokens, positions: places, cached, image_blocks: pairs, left_pads: pads, pixels: null, tensors: {} };
+  const more = served(tokens.length, { row, kept, slots, cacheSlots });
+  const said = { ids: tokens, positions: places, cached, image_blocks: pairs, left_pads: pads, ...more };
+  return { ...said, pixels: null, tensors: {} };
+}
+
+/** Returns what is said of row, kept keys and slots; whether another pass has a slot is for the judge to find. */
+function served(tokens, { row, kept, slots, cacheSlots }) {
+  const out = {};
+  if (row !== undefined) [out.row] = integers("row", [row], 0);
+  if (kept !== undefined) out.kept = kept;
+  if (slots !== undefined) {
+    out.slots = integers("slots", slots, 0);
+    if (out.slots.length !== tokens || new Set(out.slots).size !== tokens)
+      throw wrong("slots", `${tokens}, as ids, each once`, `[${out.slots}]`);
+  }
+  const most = Math.max(0, ...(out.slots ?? []));
+  if (cacheSlots !== undefined) [out.cache_slots] = integers("cacheSlots", [cacheSlots], most + 1);
+  return out;
+}
+
+/** Returns the keys of a row that are left. */
+function keysLeft(kept, before) {
+  if (before.leftPads) throw wrong("kept", "a row without left pads", `${before.leftPads} of them`);
+  const real = [];
+  let last = 0;
+  for (const one of Array.isArray(kept) ? kept : [null]) {
+    const [start, stop, position] = integers("kept", one, 0);
+    const there = last <= start && start < stop && stop <= before.real.length && one.length === 3;
+    if (!there || position !== real.filter(Boolean).length) {
+      const keys = `the ${before.real.length} keys that are there`;
+      const want = `[start, stop, position] within ${keys}, positions one after the other`;
+      throw wrong("kept", want, JSON.stringify(kept));
+    }
+    real.push(...before.real.slice(start, stop));
+    last = stop;
+  }
+  return { real, leftPads: 0 };
 }
 
 function integers(what, given, least) {

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from support.recorded import ROOT, check_five_passes, compiled, needs_cc
+from support.recorded import ROOT, check_five_passes, check_served, compiled, needs_cc
 
 from ref.dump.open import open_dump
 
@@ -15,11 +15,12 @@ int main(int count, char **given) {{
   static g3_recorder rec;
   static const float x[4 * 36] = {{1}};
   static const int32_t ids[] = {{2, 33, 5, 80}}, negative[] = {{1, -2}};
+  static const int32_t nowhere[] = {{-1, -1, -1, -1}}, right[] = {{0, 1, 2, -1}};
   const char *folder = given[1];
   switch (count < 3 ? 0 : atoi(given[2])) {{
 {cases}
   }}
-  (void)x, (void)ids, (void)negative;
+  (void)x, (void)ids, (void)negative, (void)nowhere, (void)right;
   if (g3_close(&rec)) {{
     puts(rec.error);
     return 1;
@@ -66,7 +67,30 @@ REFUSED = [
     ('g3_open(&rec, folder, "tiny"); g3_prompt(&rec, ids, 0);', "ids: wanted at least one token, got 0"),
     ('g3_open(&rec, folder, "tiny"); g3_prompt(&rec, negative, 2);', "ids: wanted integers from 0, got -2"),
     (OPEN + VALUE + "rec.left_pads = 4;", "left_pads: wanted fewer than there are ids, got 4"),
-    (OPEN + VALUE + "rec.left_pads = 1; rec.positions = ids;", "positions: wanted -1 at left pads alone"),
+    (
+        OPEN + VALUE + "rec.left_pads = 1; rec.positions = ids;",
+        "positions: wanted -1 at left pads, else -1 or more, got 2",
+    ),
+    (OPEN + VALUE + "rec.positions = nowhere;", "positions: wanted a token that is no padding, got -1 at all of them"),
+    (OPEN + VALUE + "g3_step(&rec, ids, 1); rec.left_pads = 1;", "left_pads: wanted 0, as the row began with, got 1"),
+    (
+        OPEN + VALUE + "g3_step(&rec, ids, 1); rec.kept = ids; rec.kept_ranges = 1;",
+        "kept: wanted start, stop, position within the 4 keys that are there, positions one after",
+    ),
+    (
+        OPEN + VALUE + "rec.slots = ids; rec.cache_slots = 33;",
+        "slots: wanted 0 or more, and less than cache_slots, got 33",
+    ),
+    (OPEN + VALUE + "rec.cache_slots = -1;", "cache_slots: wanted 1 or more, got -1"),
+    (
+        OPEN + VALUE + "rec.positions = right; g3_step(&rec, ids, 1); rec.kept = ids; rec.kept_ranges = 1;",
+        "positions: wanted beside kept, since the row has padding",
+    ),
+    (OPEN + VALUE + "g3_turn(&rec, -1, ids, 1);", "row: wanted 0 or more, got -1"),
+    (
+        OPEN + 'g3_record_sum(&rec, "x", "T", G3_I8, x, x, G3_SHAPE(4));',
+        "plus of x: wanted floats, and a name of at most 250 letters",
+    ),
     (
         OPEN + VALUE + "rec.image_blocks = ids; rec.images = 1;",
         "image_blocks: wanted start < stop, one behind the other",
@@ -132,6 +156,31 @@ def test_passes_images_and_what_is_said_of_the_run(tmp_path):
     program = program_of(tmp_path, "{" + FULL + "}")
     subprocess.run([str(program), f"{tmp_path / 'dump'}/"], check=True)
     check_five_passes(tmp_path / "dump")
+
+
+SERVED = """
+  static const int32_t places[] = {0, 1, 2, -1}, slots[] = {3, 1}, kept[] = {0, 2, 0}, two[] = {2};
+  static const float half[4 * 36] = {0.5f};
+  g3_open(&rec, folder, "tiny");
+  rec.adapter = "lora";
+  rec.adapter_merged = 1;
+  g3_turn(&rec, 0, ids, 4);
+  rec.positions = places;
+  g3_record_sum(&rec, "text.layer.0.in", "T D", G3_F32, x, half, G3_SHAPE(4, 36));
+  g3_turn(&rec, 1, ids, 2);
+  rec.slots = slots;
+  rec.cache_slots = 5;
+  g3_turn(&rec, 0, ids + 2, 1);
+  g3_step(&rec, ids, 1);
+  rec.kept = kept;
+  rec.kept_ranges = 1;
+  rec.positions = two;
+"""
+
+
+def test_what_servers_do_to_a_cache(tmp_path):
+    subprocess.run([str(program_of(tmp_path, "{" + SERVED + "}")), str(tmp_path / "dump")], check=True)
+    check_served(tmp_path / "dump")
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs c++, which is not installed")

@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from support.recorded import JS_WRITER, check_five_passes, needs_node
+from support.recorded import JS_WRITER, check_five_passes, check_served, needs_node
 
 pytestmark = needs_node
 HEAD = f"""import {{ Recorder }} from {json.dumps(JS_WRITER.as_uri())};
@@ -52,7 +52,38 @@ REFUSED = [
     ("rec.nextPass(undefined)", "ids: wanted integers from 0, got NaN"),
     ("rec.nextPass([1], { cached: 3 })", "cached: wanted 0, or the 4 keys that the pass before leaves, got 3"),
     ("rec.nextPass([1], { cached: 0, leftPads: 1 })", "leftPads: wanted fewer than 1, got 1"),
-    ("rec.nextPass([1], { positions: [1, 2] })", "positions: wanted 1, as ids, of which -1 at 0 left pads, got [1,2]"),
+    (
+        "rec.nextPass([1], { positions: [1, 2] })",
+        "positions: wanted 1, as ids, -1 at 0 left pads and not everywhere, got",
+    ),
+    (
+        "rec.nextPass([1], { positions: [-1] })",
+        "positions: wanted 1, as ids, -1 at 0 left pads and not everywhere, got",
+    ),
+    ("rec.nextPass([1], { leftPads: 1 })", "leftPads: wanted 0, as the row began with, got 1"),
+    ("rec.nextPass([1], { row: -1 })", "row: wanted integers from 0, got -1"),
+    ("rec.nextPass([1], { row: 7, cached: 4 })", "cached: wanted 0, or the 0 keys that row 7 has, got 4"),
+    (
+        "rec.nextPass([1], { kept: [[0, 5, 0]] })",
+        "kept: wanted [start, stop, position] within the 4 keys that are there",
+    ),
+    (
+        "rec.nextPass([1], { kept: [[1, 3, 1]] })",
+        "kept: wanted [start, stop, position] within the 4 keys that are there",
+    ),
+    ("rec.nextPass([1], { kept: 3 })", "kept: wanted integers from 0, got NaN"),
+    ("rec.nextPass([1], { kept: [[0, 4, 0]], cached: 4 })", "cached: wanted nothing beside kept, which says it, got 4"),
+    ("rec.nextPass([1, 2], { slots: [4, 4] })", "slots: wanted 2, as ids, each once, got [4,4]"),
+    ("rec.nextPass([1], { slots: [4], cacheSlots: 4 })", "cacheSlots: wanted integers from 5, got 4"),
+    (
+        'rec.record("z", x, "T D", [4, 36], undefined, new Float32Array(3))',
+        "shape of plus of z: wanted lengths of 3 values",
+    ),
+    ('rec.record("z", new Int8Array(4), "T", [4], undefined, x)', "plus of z: wanted values of floats, got int8"),
+    (
+        "new Recorder(path.join(folder, '..', 'here'), ids, { adapter: { name: 'x' } })",
+        "adapter: wanted a text as name",
+    ),
     ("rec.nextPass([1], { imageBlocks: [[2, 2]] })", "imageBlocks: wanted start < stop <= 5, one behind the other"),
     ("new Recorder(path.join(folder, '..', 'here'), ids, { policy: { dtype: 'float32' } })", "policy: wanted some of"),
     (
@@ -107,6 +138,24 @@ def test_passes_images_and_what_is_said_of_the_run(tmp_path):
     (tmp_path / "dump").mkdir()  # an empty one is none
     ran(tmp_path, FULL, str(tmp_path / "dump"))
     check_five_passes(tmp_path / "dump")
+
+
+SERVED = """
+const about = { weights: "tiny", adapter: { name: "lora", merged: true }, row: 0, positions: [0, 1, 2, -1] };
+const rec = new Recorder(folder, ids, about);
+const half = new Float32Array(4 * 36);
+half[0] = 0.5;
+rec.record("text.layer.0.in", x, "T D", [4, 36], undefined, half);
+rec.nextPass([2, 33], { row: 1, slots: [3, 1], cacheSlots: 5 });
+rec.nextPass([5], { row: 0 });
+rec.nextPass([2], { kept: [[0, 2, 0]] });
+rec.close();
+"""
+
+
+def test_what_servers_do_to_a_cache(tmp_path):
+    ran(tmp_path, SERVED, str(tmp_path / "dump"))
+    check_served(tmp_path / "dump")
 
 
 TENSORS = """

@@ -99,9 +99,39 @@ def test_the_page_has_every_letter_that_a_layout_may_have():
 def test_the_page_names_what_the_writers_have():
     header = (ROOT / "examples/c_writer/gemma3_record.h").read_text()
     module = JS_WRITER.read_text()
-    for word in ("g3_open", "g3_prompt", "g3_step", "g3_record", "g3_pixels", "g3_close", "image_blocks", "left_pads"):
+    for word in (
+        "g3_open",
+        "g3_prompt",
+        "g3_step",
+        "g3_record",
+        "g3_pixels",
+        "g3_close",
+        "g3_turn",
+        "g3_record_sum",
+        "image_blocks",
+        "left_pads",
+        "kept",
+        "kept_ranges",
+        "slots",
+        "cache_slots",
+        "adapter_merged",
+    ):
         assert word in PAGE
         assert re.search(rf"\b{word}\b", header)
-    for word in ("nextPass", "record", "close", "imageBlocks", "leftPads", "pixels", "positions"):
+    for word in (
+        "nextPass",
+        "record",
+        "close",
+        "imageBlocks",
+        "leftPads",
+        "pixels",
+        "positions",
+        "row",
+        "kept",
+        "slots",
+        "cacheSlots",
+        "adapter",
+        "merged",
+    ):
         assert word in PAGE
         assert re.search(rf"\b{word}\b", module)

@@ -121,6 +121,29 @@ def check_five_passes(folder: Path) -> None:
     assert (pixels.shape, pixels[0, 0, 0, 0]) == ((2, 3, 8, 8), np.float32(0.5))
 
 
+def check_served(folder: Path) -> None:
+    """Check the other: two rows that take turns, a right pad, slots, a stream kept as two, a rejected token, LoRA."""
+    content = json.loads((folder / "dump.json").read_text())
+    check_schema(content, "dump")
+    rows = content["passes"]
+    assert content["format_version"] == 2
+    assert content["model"]["adapter"] == {"name": "lora", "merged": True}
+    assert [row["ids"] for row in rows] == [[2, 33, 5, 80], [2, 33], [5], [2]]
+    assert [row["positions"] for row in rows] == [[0, 1, 2, -1], [0, 1], [3], [2]]
+    assert [row["cached"] for row in rows] == [0, 0, 4, 2]
+    assert [row.get("row") for row in rows] == [0, 1, 0, None]
+    assert [row.get("kept") for row in rows] == [None, None, None, [[0, 2, 0]]]
+    assert [(row.get("slots"), row.get("cache_slots")) for row in rows] == [
+        (None, None),
+        ([3, 1], 5),
+        *[(None, None)] * 2,
+    ]
+    opened = open_dump(folder)
+    assert [(one.number, one.cached) for one in opened.passes] == [(0, 0), (2, 3), (3, 2), (1, 0)]
+    value = opened.passes[0].tensors["text.layer.0.in"].load()
+    assert (value.shape, value[0, 0, 0]) == ((1, 3, 36), 1.5)
+
+
 WRITERS = [
     pytest.param(in_python, id="python"),
     pytest.param(in_c, id="c", marks=needs_cc),
