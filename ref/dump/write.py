@@ -236,7 +236,7 @@ def _misfit(error: jsonschema.ValidationError) -> str:
     """Say where a dump is not as its schema says, and how; of version 1 what it has not."""
     message = error.message
     if error.validator == "not" and isinstance(error.instance, dict):
-        more = sorted((ONLY_IN_2 | {"plus", "adapter"}) & error.instance.keys())
+        more = sorted((ONLY_IN_2 | {"plus", "adapter", "ranks"}) & error.instance.keys())
         message = f"{', '.join(more)}, which format_version 2 has and 1 has not"
     return f"{error.json_path}: {message}"
 

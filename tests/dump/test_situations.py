@@ -207,6 +207,15 @@ def test_what_cannot_be(tmp_path, row, line):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_version_1_has_no_ranks(tmp_path):
+    folder = write(tmp_path / "dump", [(row_of(A, 0), {})])
+    content = json.loads((folder / "dump.json").read_text())
+    content["policy"]["ranks"] = 2
+    (folder / "dump.json").write_text(json.dumps(content))
+    with pytest.raises(BadInput, match=r"policy: ranks, which format_version 2 has and 1 has not"):
+        open_dump(folder)
+
+
 @pytest.mark.parametrize("more", [{"row": 0}, {"kept": []}, {"slots": [0] * 6}, {"cache_slots": 9}])
 def test_version_1_has_none_of_it(tmp_path, more):
     folder = write(tmp_path / "dump", [(row_of(A, 0), {})])
