@@ -15,6 +15,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from ref.dump.layouts import axes_of_value, sides_of
 from ref.errors import unknown, wanted
 from ref.model.taps import tap_names, tap_row
 
@@ -49,12 +50,16 @@ def places_of(table: Table, names: Collection[str], layers: int) -> list[Place]:
         layers: L, the numbers that {i} stands for.
 
     Raises:
-        BadInput: a row that cannot be read, an unknown tap, a module that is not there.
+        BadInput: no table, or one without a row; a row that cannot be read, an unknown tap, a module that is not there.
     """
+    if not isinstance(table, Mapping) or not all(isinstance(module, str) for module in table):
+        raise wanted("table", "capture", "{module: tap}, names of modules in quotes", table)
     found = []
     for module, rows in table.items():
         for row in rows if isinstance(rows, list) else [rows]:
             found += _of_row(module, row, names, layers)
+    if not found:
+        raise wanted("table", "capture", "at least one module", "none")
     return found
 
 
@@ -68,6 +73,7 @@ def _of_row(module: str, row: Row, names: Collection[str], layers: int) -> list[
     for i in range(layers) if "{i}" in module else [0]:
         name, own = module.replace("{i}", str(i)), tuple(one.replace("{i}", str(i)) for one in taps)
         _check(name, own, names, module, i, layers)
+        _check_layouts(own, parts)
         side_of, which, call = side
         out.append(Place(name, side_of, which, call, own, parts, axis, module))
     return out
@@ -115,6 +121,14 @@ def _check(name: str, taps: tuple[str, ...], names: Collection[str], pattern: st
         if i:
             raise wanted(f"modules {pattern}", "table", f"{layers} of them, one a layer of the weights", i)
         raise unknown("module", "table", name, [one for one in names if one])
+
+
+def _check_layouts(taps: tuple[str, ...], layouts: tuple[str, ...]) -> None:
+    """Refuse a layout before anything runs; that of integers hangs on how they are given."""
+    for tap, layout in zip(taps, layouts, strict=True):
+        row = tap_row(tap)
+        if layout and row is not None and not row.integers:
+            sides_of(layout, axes_of_value(tap, "float32", tap, "table"), tap, "table")
 
 
 def shipped(table: Table, names: Collection[str]) -> dict[str, Any]:

@@ -126,13 +126,14 @@ class Values:
             BadInput: nothing was heard.
         """
         self.open = False
-        silent = [place for place in places if not self.calls[place]]
+        silent = [place for place in places if self.calls[place] <= (place.call or 0)]
         if places and len(silent) == len(places):
             want = "modules that are called in a pass"
             got = f"none of {len(places)}, such as {places[0].module or 'the model'}; a graph does not call its modules"
             raise wanted("table", "capture", want, got)
         for place in silent:
-            self.left_out |= dict.fromkeys(place.taps, f"{place.pattern} was not called")
+            why = f"{place.pattern} was not called" + (" so often" if self.calls[place] else "")
+            self.left_out |= dict.fromkeys(place.taps, why)
         assert self.rows is not None
         abouts = []
         for own in ids:

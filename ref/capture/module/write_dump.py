@@ -12,7 +12,7 @@ from ref.capture.module.draft import draft_table
 from ref.capture.module.listen import hearing, modules_of
 from ref.capture.module.run import as_module, device_of, run
 from ref.capture.module.tables import TABLES
-from ref.capture.places import Table, places_of, shipped
+from ref.capture.places import Place, Table, places_of, shipped
 from ref.capture.transformers.policy import arithmetic_of
 from ref.capture.transformers.tensors import Product, name_of, to_numpy
 from ref.capture.transformers.wrapped import is_compiled, traced_anew
@@ -59,6 +59,7 @@ def capture_module(
     model, rows = as_module(model), check_ids(ids, config)
     modules, device = modules_of(model), device_of(model)
     places = places_of(_table(table, model, modules, rows, loaded, call), modules, config.layers)
+    check_layers(places, modules, config.layers)
     check_taps(places, taps)
     described = {"config": config._asdict(), "weights": _held(model, loaded.name)}
     policy: dict[str, Any] = {}
@@ -88,10 +89,28 @@ def _table(
     if isinstance(table, str):
         if table not in TABLES:
             raise wanted("table", "capture", f"a table, or one of {', '.join(TABLES)}", table)
-        return shipped(TABLES[table], modules)
-    if not table:
-        raise wanted("table", "capture", "at least one module", "none")
+        there = shipped(TABLES[table], modules)
+        if not there:
+            raise wanted("table", "capture", f"a model with modules of {table}", type(model).__name__)
+        return there
     return table
+
+
+def check_layers(places: Sequence[Place], modules: dict[str, Any], layers: int) -> None:
+    """Refuse a model that goes on where the weights end: each of its lists has one more module of the same class.
+
+    Args:
+        places: of the table.
+        modules: by name.
+        layers: L, of the weights.
+
+    Raises:
+        BadInput: it does. A list of layers and a last norm does not: that is of another class.
+    """
+    patterns = {place.pattern for place in places if "{i}" in place.pattern}
+    first, beyond = ([modules.get(one.replace("{i}", str(i))) for one in patterns] for i in (0, layers))
+    if patterns and all(type(one) is type(other) for one, other in zip(first, beyond, strict=True)):
+        raise wanted(f"modules {min(patterns)}", "table", f"{layers} of them, one a layer of the weights", "more")
 
 
 def known_table(model: Any, modules: dict[str, Any]) -> str | None:

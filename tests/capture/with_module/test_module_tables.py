@@ -132,11 +132,19 @@ def test_a_module_that_is_called_twice_is_refused_or_told_apart(model, tmp_path)
         ({"stack.{i}.qkv": ("L.attn.q + L.attn.k", "B T (N H)")}, "wanted an axis of 2 parts"),
         ({"stack.{i}.n1": ("L.attn.pre_norm", "output[2]")}, "wanted a tensor at output[2]"),
         ({"stack.{i}.n1": ("L.attn.pre_norm", "outputs")}, "wanted such as input, input[1], output.name"),
-        ({"stack.{i}.n1": ("L.attn.pre_norm", "B Q D")}, "layout of text.layer.0.attn.pre_norm"),
+        ({"stack.{i}.n1": ("L.attn.pre_norm", "B Q D")}, "table: layout of text.layer.0.attn.pre_norm"),
         ({"stack.{i}.n1": "L.mid", "stack.{i}.n3": "L.mid"}, "wanted one place, got a second one"),
+        (
+            {"stack.{i}.qkv": ("L.attn.q + L.attn.k", "B T (N H)+(K Q)")},
+            "layout of text.layer.0.attn.k: wanted the axes",
+        ),
         ({"stack.{i}.n1": 7}, "wanted (tap, layout, side)"),
         ({}, "wanted at least one module"),
+        ({"stack.{i}": []}, "wanted at least one module"),
+        ({5: "L.out"}, "wanted {module: tap}, names of modules in quotes"),
+        ([("stack.{i}", "L.out")], "wanted {module: tap}, names of modules in quotes"),
         ("jax", "wanted a table, or one of litgpt"),
+        ("litgpt", "wanted a model with modules of litgpt, got Stranger"),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_in_one_line(model, tmp_path, table, says):
@@ -155,15 +163,24 @@ def test_modules_that_nobody_calls_are_told(model, tmp_path):
         capture_module(model, IDS, tmp_path / "d", table=TABLE | {"stack.{i}.spare": "L.mid"}, weights="tiny")
 
 
+def test_a_call_that_never_comes_is_told(model, tmp_path):
+    table = TABLE | {"stack.{i}.n1": ("L.attn.pre_norm", "output, call 1")}
+    with pytest.warns(LeftOut, match=r"pre_norm \(7 layers\) left out: stack\.\{i\}\.n1 was not called so often"):
+        folder = capture_module(model, IDS, tmp_path / "d", table=table, weights="tiny")
+    assert "text.layer.0.attn.pre_norm" not in passes_of(folder)[0]
+
+
 def test_models_that_cannot_be_heard_are_refused(model, tmp_path):
     meta = stranger().to("meta")
     assert "wanted weights on a device, got weights on the device meta" in refusal(meta, IDS, tmp_path / "d")
     assert "wanted a torch.nn.Module or an ExportedProgram" in refusal(lambda ids: ids, IDS, tmp_path / "d")
     assert "wanted 7 of them, one a layer of the weights, got 6" in refusal(cut(stranger()), IDS, tmp_path / "d")
+    assert "modules stack.{i}" in refusal(cut(stranger(), more=1), IDS, tmp_path / "d")
     assert "wanted 0 to 96, got 97" in refusal(model, [97], tmp_path / "d")
     assert "wanted integers [T] or [B, T]" in refusal(model, [[1], [1, 2]], tmp_path / "d")
 
 
-def cut(model):
+def cut(model, more=0):
     model.stack = model.stack[:6]
+    model.stack.extend([model.stack[0]] * 2 * more)
     return model
