@@ -6,6 +6,7 @@
         "blocks.{i}.attn.qkv": ("L.attn.q + L.attn.k + L.attn.v", "B T (N H)+(K H)+(K H)"),  # one behind another
         "blocks.{i}.rope": [("L.attn.q_rope", "output, call 0"), ("L.attn.k_rope", "output, call 1")],
         "blocks.{i}.cell": ("L.out", "output[0]"),                                  # of several; also input.name
+        "tower.{i}.fc2": ("V.ffn.act", "input"),                                    # V. is vision.layer.{i}.
     }
 
 A layout is as `ref.dump.layouts` has it; without one the axes are the registry's, as docs/taps.md lists them.
@@ -22,6 +23,8 @@ from ref.model.taps import tap_names, tap_row
 Row = str | tuple[str, ...]
 Table = Mapping[str, Row | list[Row]]
 SIDE = re.compile(r"(input|output)(?:\[(\d+)\]|\.(\w+))?(?:, call (\d+))?")
+SHORT = {"L.": "text.layer.{i}.", "V.": "vision.layer.{i}."}
+OF_IMAGES = ("vision.", "model.merged")  # how the names of taps begin that only a run with images has
 GROUP = r"(?:\([^()+]*\)|\w+)"
 
 
@@ -37,17 +40,23 @@ class Place(NamedTuple):
     axis: int | None  # along which several lie, from the end
     pattern: str  # the module's name in the table
 
+    @property
+    def of_image(self) -> bool:
+        """Whether it is heard only where images go in."""
+        return self.taps[0].startswith(OF_IMAGES)
+
     def __str__(self) -> str:
         return f"{self.side} of {self.module or 'the model'}"
 
 
-def places_of(table: Table, names: Collection[str], layers: int) -> list[Place]:
+def places_of(table: Table, names: Collection[str], layers: int, blocks: int = 0) -> list[Place]:
     """Find each place that a table names.
 
     Args:
         table: module -> row or rows, as above.
         names: of the modules that the model has.
         layers: L, the numbers that {i} stands for.
+        blocks: of the vision tower, which {i} stands for in its rows; 0 of a run without images, which are passed over.
 
     Raises:
         BadInput: no table, or one without a row; a row that cannot be read, an unknown tap, a module that is not there.
@@ -57,26 +66,37 @@ def places_of(table: Table, names: Collection[str], layers: int) -> list[Place]:
     found = []
     for module, rows in table.items():
         for row in rows if isinstance(rows, list) else [rows]:
-            found += _of_row(module, row, names, layers)
+            found += _of_row(module, row, names, layers, blocks)
     if not found:
         raise wanted("table", "capture", "at least one module", "none")
     return found
 
 
-def _of_row(module: str, row: Row, names: Collection[str], layers: int) -> list[Place]:
+def _of_row(module: str, row: Row, names: Collection[str], layers: int, blocks: int) -> list[Place]:
     tap, layout, side = read_row(module, row)
-    taps = tuple(re.sub(r"^L\.", "text.layer.{i}.", one.strip()) for one in tap.split("+"))
+    taps = tuple(_whole(one.strip()) for one in tap.split("+"))
+    seen = [one.startswith(OF_IMAGES) for one in taps]
+    if any(seen) and not all(seen):
+        raise wanted("table", module or "the model", "taps of images, or of the text", tap)
+    count = blocks if taps[0].startswith("vision.") else layers
+    if any(seen) and not blocks:
+        return []
     parts, axis = _parts(module, layout, len(taps))
     if any(("{i}" in one) != ("{i}" in module) for one in taps):
         raise wanted("table", module or "the model", "{i} in the module's name and in its taps, or in neither", tap)
     out = []
-    for i in range(layers) if "{i}" in module else [0]:
+    for i in range(count) if "{i}" in module else [0]:
         name, own = module.replace("{i}", str(i)), tuple(one.replace("{i}", str(i)) for one in taps)
-        _check(name, own, names, module, i, layers)
+        _check(name, own, names, module, i, count)
         _check_layouts(own, parts)
         side_of, which, call = side
         out.append(Place(name, side_of, which, call, own, parts, axis, module))
     return out
+
+
+def _whole(tap: str) -> str:
+    """Return a tap's name, written out."""
+    return next((whole + tap.removeprefix(short) for short, whole in SHORT.items() if tap.startswith(short)), tap)
 
 
 def read_row(module: str, row: Row) -> tuple[str, str, tuple[str, int | str | None, int | None]]:
@@ -113,13 +133,13 @@ def _parts(module: str, layout: str, count: int) -> tuple[tuple[str, ...], int |
     return (layout,), None
 
 
-def _check(name: str, taps: tuple[str, ...], names: Collection[str], pattern: str, i: int, layers: int) -> None:
+def _check(name: str, taps: tuple[str, ...], names: Collection[str], pattern: str, i: int, count: int) -> None:
     for tap in taps:
-        if tap_row(tap) is None or tap.startswith("vision."):
-            raise unknown("tap of the text", f"table, {pattern or 'the model'}", tap, tap_names(layers))
+        if tap_row(tap) is None:
+            raise unknown("tap", f"table, {pattern or 'the model'}", tap, tap_names(count, vision_layers=count))
     if name not in names:
         if i:
-            raise wanted(f"modules {pattern}", "table", f"{layers} of them, one a layer of the weights", i)
+            raise wanted(f"modules {pattern}", "table", f"{count} of them, one a layer of the weights", i)
         raise unknown("module", "table", name, [one for one in names if one])
 
 

@@ -2,20 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from einops import rearrange
 
-from ref.capture.common import say_left_out
+from ref.capture.common import aligned, say_left_out
+from ref.capture.passes import Pass, pixels_of, rows_of
 from ref.capture.places import Place
+from ref.capture.prompts import Prompt
 from ref.capture.rows import Rows
-from ref.config import TextConfig
-from ref.dump.layouts import axes_of_value, fit, layouts_that_fit, lengths_of, letters_of, sides_of, written
-from ref.dump.write import DumpWriter
+from ref.config import TextConfig, VisionConfig
+from ref.dump.layouts import axes_of_value, fit, layouts_that_fit, lengths_at, lengths_of, letters_of, sides_of, written
+from ref.dump.write import DumpWriter, axes_of
 from ref.errors import wanted
 from ref.model.taps import Recorder, check_patterns
 
@@ -27,18 +28,30 @@ class Values:
         writer: the dump.
         config: of the weights: lengths of axes.
         patterns: which taps.
+        vision: of the weights' tower; None where it has no part in the run.
     """
 
-    def __init__(self, writer: DumpWriter, config: TextConfig, patterns: Sequence[str]):
-        self.writer, self.config, self.recorder = writer, config, Recorder(*patterns)
+    def __init__(
+        self, writer: DumpWriter, config: TextConfig, patterns: Sequence[str], vision: VisionConfig | None = None
+    ):
+        self.writer, self.config, self.recorder, self.vision = writer, config, Recorder(*patterns), vision
         self.left_out: dict[str, str] = {}
         self.dtype = ""  # of the first product
         self.open = False
         self.rows: Rows | None = None
 
-    def begin(self, rows: int, tokens: int, cached: int = 0) -> None:
-        """Begin a pass of B rows and T tokens, after so many cached ones."""
-        self.lengths = lengths_of(self.config._asdict(), rows, tokens, cached, None)
+    def begin(self, prompt: Prompt, at: Pass) -> None:
+        """Begin a pass.
+
+        Args:
+            prompt: the rows that are run.
+            at: their prompt, or a step after it.
+        """
+        rows, tokens = at.ids.shape
+        seen = {"vision": self.vision._asdict()} if self.vision else {}
+        images = None if at.pixels is None else len(at.pixels)
+        self.lengths = lengths_of(self.config._asdict() | seen, rows, tokens, at.cached, images)
+        self.prompt, self.at = prompt, at
         self.calls: Counter[Place] = Counter()
         self.heard: set[str] = set()
         self.rows = self.rows or Rows(self.writer, rows)
@@ -78,14 +91,25 @@ class Values:
     def _keep(self, tap: str, whole: np.ndarray) -> None:
         assert self.rows is not None
         self.heard.add(tap)
-        for row in range(self.rows.count):
-            self.rows.keep(row, tap, whole[row : row + 1])
+        of_image = tap.startswith("vision.")
+        for row, images in enumerate(self.prompt.images):
+            part = whole[images] if of_image else whole[row : row + 1]
+            if images.stop > images.start or not (of_image or tap == "model.merged"):
+                self.rows.keep(row, tap, self._in_window(tap, part))
+
+    def _in_window(self, tap: str, value: np.ndarray) -> np.ndarray:
+        """Cut values of every key to the keys that our cache has; a model may have let go of the others itself."""
+        axes, stop = axes_of(tap).split(), self.at.mask.shape[1]
+        if "S" in axes and value.shape[axes.index("S")] == stop:
+            return aligned(tap, value, self.config, self.at.cached, stop)
+        return value
 
     def _parts(self, place: Place, value: np.ndarray):
         if place.axis is None:
             yield place.taps[0], place.layouts[0], value
             return
-        sizes = [prod(self.lengths.text[one] for one in letters_of(layout.lower()) if one in _split(place, layout))
+        lengths = lengths_at(place.taps[0], self.lengths)
+        sizes = [prod(lengths[one] for one in letters_of(layout.lower()) if one in _split(place, layout))
                  for layout in place.layouts]  # fmt: skip
         if value.ndim < -place.axis or value.shape[place.axis] != sum(sizes):
             want = f"an axis of {' + '.join(map(str, sizes))} = {sum(sizes)} at {place.axis}"
@@ -96,7 +120,8 @@ class Values:
     def _aligned(self, tap: str, layout: str, value: np.ndarray, where: str) -> np.ndarray:
         axes = axes_of_value(tap, str(value.dtype), tap, where)
         left, right = sides_of(layout or written(axes), axes, tap, where)
-        known, keys = self.lengths.text, self.lengths.keys
+        known, keys = lengths_at(tap, self.lengths), self.lengths.keys
+        value = _patches_in_one_axis(left, value, known)
         found = fit(left, right, axes, value.shape, known, keys)
         if found is None:
             other = layouts_that_fit(axes, value.shape, known, keys)
@@ -119,28 +144,27 @@ class Values:
             return
         self._keep("text.logits", value.reshape(want))
 
-    def end(self, ids: Sequence[Sequence[int]], cached: int, places: Sequence[Place]) -> None:
+    def end(self, places: Sequence[Place]) -> None:
         """End the pass; a row of the batch is a pass of its own.
+
+        Args:
+            places: of the table, which should have been heard.
 
         Raises:
             BadInput: nothing was heard.
         """
         self.open = False
-        silent = [place for place in places if self.calls[place] <= (place.call or 0)]
-        if places and len(silent) == len(places):
+        due = [place for place in places if self.at.pixels is not None or not place.of_image]
+        silent = [place for place in due if self.calls[place] <= (place.call or 0)]
+        if due and len(silent) == len(due):
             want = "modules that are called in a pass"
-            got = f"none of {len(places)}, such as {places[0].module or 'the model'}; a graph does not call its modules"
+            got = f"none of {len(due)}, such as {due[0].module or 'the model'}; a graph does not call its modules"
             raise wanted("table", "capture", want, got)
         for place in silent:
             why = f"{place.pattern} was not called" + (" so often" if self.calls[place] else "")
             self.left_out |= dict.fromkeys(place.taps, why)
         assert self.rows is not None
-        abouts = []
-        for own in ids:
-            positions = list(range(cached, cached + len(own)))
-            about = {"ids": list(own), "positions": positions, "cached": cached, "image_blocks": [], "left_pads": 0}
-            abouts.append(about)
-        self.rows.end_pass(abouts, [None] * len(ids))
+        self.rows.end_pass(rows_of(self.prompt, self.at), pixels_of(self.prompt, self.at))
 
     def write_rows(self) -> None:
         """Write what was held, the passes of one row after those of another."""
@@ -155,27 +179,15 @@ def _split(place: Place, layout: str) -> set[str]:
     return set(letters_of(groups[place.axis]))
 
 
-def check_ids(ids: Any, config: TextConfig) -> list[list[int]]:
-    """Turn ids into rows of one length.
-
-    Args:
-        ids: [T] or [B, T] integers; lists, arrays or tensors of any library that has `tolist`.
-        config: of the weights.
-
-    Raises:
-        BadInput: other shapes, or ids that the vocabulary has not.
-    """
-    rows = ids.tolist() if hasattr(ids, "tolist") else ids
-    try:
-        array = np.asarray(rows)
-    except ValueError:
-        array = np.empty(0)
-    if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "iu":
-        raise wanted("token ids", "capture", "integers [T] or [B, T]", rows)
-    bad = array[(array < 0) | (array >= config.vocabulary)]
-    if bad.size:
-        raise wanted("token id", "capture", f"0 to {config.vocabulary - 1}", int(bad[0]))
-    return np.atleast_2d(array).tolist()
+def _patches_in_one_axis(layout: str, value: np.ndarray, known: Mapping[str, int]) -> np.ndarray:
+    """Return a value whose patches lie in one axis: a convolution makes a grid of them."""
+    axes, shape = layout.split(), list(value.shape)
+    if "p" not in axes or value.ndim != len(axes) + 1:
+        return value
+    at = axes.index("p")
+    return (
+        value.reshape([*shape[:at], known["p"], *shape[at + 2 :]]) if prod(shape[at : at + 2]) == known["p"] else value
+    )
 
 
 def check_taps(places: Sequence[Place], patterns: Sequence[str]) -> None:

@@ -71,34 +71,40 @@ def stranger(loaded=None, dtype="float32"):
         def __init__(self, c, i):
             super().__init__()
             self.c, self.i = c, i
+            self.past = None  # its cache: keys and values of earlier passes
             for name, parts in MADE_OF.items():
                 tensors = [torch.from_numpy(weights[f"layers.{i}.{one}.weight"]) for one in parts]
                 weight = nn.Parameter(torch.cat(tensors))
                 setattr(self, name, Norm(weight) if weight.ndim == 1 else Product(weight))
 
-        def forward(self, h):
+        def forward(self, h, mask, positions, keep):
             c, (B, T, _) = self.c, h.shape
             parts = self.qkv(self.n1(h)).split([c.query_heads * c.head_dim, *[c.kv_heads * c.head_dim] * 2], -1)
             q, k, v = (one.unflatten(-1, (-1, c.head_dim)).transpose(1, 2) for one in parts)
-            q, k = self._turn(self.qn(q)), self._turn(self.kn(k))
+            q, k = self._turn(self.qn(q), positions), self._turn(self.kn(k), positions)
+            if self.past is not None and keep:
+                k, v = (torch.cat([old, new], 2) for old, new in zip(self.past, (k, v), strict=True))
+            self.past = (k, v) if keep else None
             k, v = (one.repeat_interleave(c.query_heads // c.kv_heads, 1) for one in (k, v))
-            scores = (q @ k.transpose(2, 3) * c.query_scale).masked_fill(~self._mask(T), -torch.inf)
+            scores = q @ k.transpose(2, 3) * c.query_scale
+            scores = scores.masked_fill(~self._seen(mask, T), torch.finfo(h.dtype).min)
             mix = (scores.float().softmax(-1).to(h.dtype) @ v).transpose(1, 2).reshape(B, T, -1)
             h += self.n2(self.o(mix))  # in place: what went in is gone
             gate, up = self.gu(self.n3(h)).chunk(2, -1)
             h += self.n4(self.down(gelu(gate, approximate="none" if self.exact else "tanh") * up))
             return h
 
-        def _mask(self, T):
-            t = torch.arange(T)
-            back = t[:, None] - t
-            return (back >= 0) & (back < (self.c.window_of(self.i) or T))
+        def _seen(self, mask, T):
+            key = torch.arange(mask.shape[1])
+            back = key[-T:, None] - key
+            causal = (back >= 0) & (back < (self.c.window_of(self.i) or mask.shape[1]))
+            return causal & (mask[:, None, None] == 1)
 
-        def _turn(self, x):
+        def _turn(self, x, positions):
             c, half = self.c, self.c.head_dim // 2
             base, factor = (c.rope_base_global, c.rope_factor) if c.is_global(self.i) else (c.rope_base_local, 1.0)
             rate = base ** -(torch.arange(half, dtype=torch.float64) / half) / factor
-            angle = torch.arange(x.shape[2], dtype=torch.float64)[:, None] * rate
+            angle = positions[:, None, :, None] * rate
             cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
             a, b = x[..., :half], x[..., half:]
             return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
@@ -111,10 +117,12 @@ def stranger(loaded=None, dtype="float32"):
             self.stack = nn.ModuleList(Cell(c, i) for i in range(c.layers))
             self.last = Norm(nn.Parameter(torch.from_numpy(weights["norm.weight"])))
 
-        def forward(self, ids):
+        def forward(self, ids, mask=None, positions=None, keep=False):
+            mask = torch.ones_like(ids) if mask is None else mask
+            positions = torch.arange(ids.shape[1])[None] if positions is None else positions
             h = self.book[ids] * torch.tensor(self.c.width**0.5, dtype=self.book.dtype)
             for cell in self.stack:
-                h = cell(h)
+                h = cell(h, mask=mask, positions=positions, keep=keep)
             return linear(self.last(h), self.book)
 
     return Stranger(loaded.params.config).to(getattr(torch, dtype)).eval()

@@ -38,6 +38,29 @@ TABLE: Table = {
     "layers.{i}.post_feedforward_layernorm": "L.ffn.post_norm",
     "norm": "text.final_norm",
 }
+# of mlx-vlm's whole model; its convolution has channels last
+VISION: Table = {
+    "vision_tower.vision_model.embeddings.patch_embedding": [
+        ("vision.pixels", "B Y X C", "input"),
+        "vision.patch_embed",
+    ],
+    "vision_tower.vision_model.embeddings": "vision.embed",
+    "vision_tower.vision_model.encoder.layers.{i}": [("V.in", "input"), "V.out"],
+    "vision_tower.vision_model.encoder.layers.{i}.layer_norm1": "V.attn.pre_norm",
+    "vision_tower.vision_model.encoder.layers.{i}.self_attn.q_proj": ("V.attn.q", "B P (N H)"),
+    "vision_tower.vision_model.encoder.layers.{i}.self_attn.k_proj": ("V.attn.k", "B P (N H)"),
+    "vision_tower.vision_model.encoder.layers.{i}.self_attn.v_proj": ("V.attn.v", "B P (N H)"),
+    "vision_tower.vision_model.encoder.layers.{i}.self_attn.out_proj": [
+        ("V.attn.mix", "B P (N H)", "input"),
+        "V.attn.out",
+    ],
+    "vision_tower.vision_model.encoder.layers.{i}.layer_norm2": [("V.mid", "input"), "V.ffn.pre_norm"],
+    "vision_tower.vision_model.encoder.layers.{i}.mlp.fc1": "V.ffn.up",
+    "vision_tower.vision_model.encoder.layers.{i}.mlp.fc2": [("V.ffn.act", "input"), "V.ffn.out"],
+    "vision_tower.vision_model.post_layernorm": "vision.post_norm",
+    "multi_modal_projector.mm_soft_emb_norm": [("vision.pool", "input"), "vision.soft_norm"],
+    "multi_modal_projector": "vision.soft_tokens",
+}
 
 
 def to_numpy(value: Any) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ref.config import TextConfig, size_name
+from ref.config import TextConfig, VisionConfig, size_name
 from ref.errors import pip_install, wanted
 from ref.ops.linear import widen_jit
 from ref.weights.export import named_weights
@@ -77,6 +77,30 @@ def config_of(model: Any) -> TextConfig:
         rope_base_global=float(getattr(a, "rope_theta", None) or a.rope_global_base_freq),
         global_every=a.sliding_window_pattern,
         rms_eps=a.rms_norm_eps,
+    )
+
+
+def vision_config_of(model: Any) -> VisionConfig:
+    """Return the configuration of the tower of a whole model of mlx-vlm under our names.
+
+    Raises:
+        BadInput: the model has no tower.
+
+    Source: mlx-vlm 0.7.10 `models/gemma3/config.py` `VisionConfig`.
+    """
+    if not hasattr(model, "vision_tower") or not hasattr(model, "get_input_embeddings"):
+        raise wanted("pixel_values", "capture", "a whole model of mlx-vlm, with its tower", type(model).__name__)
+    v = model.config.vision_config
+    return VisionConfig(
+        width=v.hidden_size,
+        layers=v.num_hidden_layers,
+        heads=v.num_attention_heads,
+        ffn_width=v.intermediate_size,
+        patch=v.patch_size,
+        image=v.image_size,
+        channels=v.num_channels,
+        soft_tokens=model.config.text_config.mm_tokens_per_image,
+        layer_norm_eps=v.layer_norm_eps,
     )
 
 

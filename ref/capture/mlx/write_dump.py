@@ -4,15 +4,20 @@ What mlx-lm 0.32.2 computes unlike transformers: the scale of embeddings is roun
 attention is one fused function, so that scores and probabilities are not heard; the norm is r(x * inv) * r(1 + w).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ref.capture.common import warn_if_newer
-from ref.capture.mlx.listen import TABLE, hearing, to_numpy
-from ref.capture.mlx.model import build_from, config_of, import_mlx, text_model, version_of
-from ref.capture.places import Place, places_of, shipped
-from ref.capture.values import Values, check_ids, check_taps, finish
+from ref.capture.mlx.listen import TABLE, VISION, hearing, to_numpy
+from ref.capture.mlx.model import build_from, config_of, import_mlx, text_model, version_of, vision_config_of
+from ref.capture.passes import Pass, passes
+from ref.capture.places import Place, Table, places_of, shipped
+from ref.capture.prompts import Prompt, check_prompt
+from ref.capture.values import Values, check_taps, finish
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.weights.resolve import load, weights_name
@@ -24,16 +29,20 @@ def capture(
     out_dir: str | Path,
     *,
     steps: int = 0,
+    left_pads: Sequence[int] | None = None,
+    pixel_values: Any = None,
     weights: str | None = None,
     taps: Sequence[str] = ("*",),
 ) -> Path:
     """Run a model of mlx-lm or mlx-vlm on token ids and write the taps that it shows as a dump.
 
     Args:
-        model: a loaded Gemma 3, quantised or not; of mlx-vlm the language model is run.
+        model: a loaded Gemma 3, quantised or not; of mlx-vlm's, without images, the language model is run.
         ids: [T] or [B, T] integers; each row is its own pass of the dump.
         out_dir: where the dump will be; must not exist or be empty.
         steps: greedy cached decode steps after the prompt, each a pass of its own.
+        left_pads: pads of each row; its caches for batches are then told of them, as its batched generation does.
+        pixel_values: [images, C, Y, X] in [-1, 1], in the order of their soft tokens; of a whole model of mlx-vlm.
         weights: what the dump calls the weights, as `--weights` takes it.
         taps: patterns of the taps to keep.
 
@@ -42,29 +51,39 @@ def capture(
         probabilities and caches.
 
     Raises:
-        BadInput: MLX is missing, another model, ids out of the vocabulary, no tap matches, the folder is in use.
+        BadInput: MLX is missing, another model, ids out of the vocabulary, pixels of a model without a tower, images
+            and soft tokens unlike each other, no tap matches, the folder is in use.
 
-    Source: mlx-lm 0.32.2 `models/gemma3_text.py`; mlx-vlm 0.7.10 `models/gemma3/language.py`.
+    Source: mlx-lm 0.32.2 `models/gemma3_text.py`; mlx-vlm 0.7.10 `models/gemma3/`, `generate.py`.
     """
     import_mlx()
     warn_if_newer("mlx")
     text = text_model(model)
-    config = config_of(text)
-    rows = check_ids(ids, config)
-    if steps < 0 or len(rows[0]) + steps > config.max_positions:
-        raise wanted("steps", "capture", f"0 or more, {config.max_positions} tokens at most", steps)
-    modules = dict(text.named_modules())
-    places = places_of(shipped(TABLE, modules), modules, config.layers)
+    config, vision = config_of(text), None if pixel_values is None else vision_config_of(model)
+    prompt = check_prompt(ids, config, steps=steps, left_pads=left_pads, pixels=pixel_values, vision=vision)
+    modules, table = _modules(model, text, vision is not None)
+    places = places_of(table, modules, config.layers, vision.layers if vision else 0)
     check_taps(places, taps)
     dtype = str(text.model.norm.weight.dtype).split(".")[-1]
     held = {"name": weights_name(weights) if weights else "not said", "dtype": dtype, "sha256": None}
-    described = {"config": config._asdict(), "weights": held}
+    seen = {"vision": vision._asdict()} if vision else {}
+    described = {"config": config._asdict() | seen, "weights": held}
     with DumpWriter(Path(out_dir), described, _policy(dtype), version_of(text)) as writer:
-        values = Values(writer, config, taps)
+        values = Values(writer, config, taps, vision)
         with hearing(modules, places, values):
-            _run(text, rows, steps, values, places)
+            passes(prompt, steps, _runner(model, text, prompt, steps, values, places))
         values.write_rows()
     return finish(values, writer)
+
+
+def _modules(model: Any, text: Any, sees: bool) -> tuple[dict[str, Any], Table]:
+    """Return the modules that are listened to, by name, and their table; of an image those of the whole model."""
+    own = dict(text.named_modules())
+    table = shipped(TABLE, own)
+    if not sees:
+        return own, table
+    prefix = "language_model."
+    return dict(model.named_modules()), {**{f"{prefix}{name}": rows for name, rows in table.items()}, **VISION}
 
 
 def capture_weights(
@@ -74,6 +93,7 @@ def capture_weights(
     *,
     dtype: str = "float32",
     steps: int = 0,
+    left_pads: Sequence[int] | None = None,
     taps: Sequence[str] = ("*",),
 ) -> Path:
     """Write a dump of mlx-lm on weights as the command line names them.
@@ -84,6 +104,7 @@ def capture_weights(
         out: where; empty or new.
         dtype: float32, bfloat16 or float16; of weights and arithmetic.
         steps: greedy cached decode steps.
+        left_pads: of each prompt.
         taps: as `capture`.
 
     Raises:
@@ -92,21 +113,50 @@ def capture_weights(
     if len({len(one) for one in prompts}) != 1:
         raise wanted("prompts", "capture", "one, or several of one length", f"{len(prompts)} of several")
     model = build_from(load(weights), dtype)
-    return capture(model, [list(one) for one in prompts], out, steps=steps, weights=weights, taps=taps)
+    return capture(
+        model, [list(one) for one in prompts], out, steps=steps, left_pads=left_pads, weights=weights, taps=taps
+    )
 
 
-def _run(model: Any, rows: list[list[int]], steps: int, values: Values, places: list[Place]) -> None:
+def _runner(model: Any, text: Any, prompt: Prompt, steps: int, values: Values, places: list[Place]) -> Callable:
+    """Return what runs a pass, and gives its logits."""
     mx = import_mlx().core
-    cache, cached, todo = model.make_cache() if steps else None, 0, rows
-    for step in range(steps + 1):
-        values.begin(len(todo), len(todo[0]), cached)
-        out = model(mx.array(todo), cache=cache)
-        logits = getattr(out, "logits", out)
-        values.logits(to_numpy(logits))
-        values.end(todo, cached, places)
-        cached += len(todo[0])
-        if step < steps:
-            todo = [[one] for one in logits[:, -1].argmax(-1).tolist()]
+    cache = _cache(text, prompt, steps)
+
+    def run_pass(at: Pass) -> np.ndarray:
+        values.begin(prompt, at)
+        out = text(mx.array(at.ids), cache=cache, **_images(model, at))
+        logits = to_numpy(getattr(out, "logits", out))
+        values.logits(logits)
+        values.end(places)
+        return logits
+
+    return run_pass
+
+
+def _images(model: Any, at: Pass) -> dict[str, Any]:
+    """Return the embeddings of a prompt with images, as mlx-vlm's own generation makes them: without a mask."""
+    if at.pixels is None:
+        return {}
+    mx = import_mlx().core
+    made = model.get_input_embeddings(mx.array(at.ids), mx.array(at.pixels), mask=mx.array(at.mask))
+    return {"inputs_embeds": made.inputs_embeds}
+
+
+def _cache(text: Any, prompt: Prompt, steps: int) -> Any:
+    """Return its caches, None where none is needed; of padded rows those that it makes for batches."""
+    if not steps and not any(prompt.pads):
+        return None
+    made = text.make_cache()
+    if not any(prompt.pads):
+        return made
+    kinds = import_module(type(made[0]).__module__)
+    return [
+        kinds.BatchRotatingKVCache(one.max_size, prompt.pads)
+        if isinstance(one, kinds.RotatingKVCache)
+        else kinds.BatchKVCache(prompt.pads)
+        for one in made
+    ]
 
 
 def _policy(dtype: str) -> dict[str, str]:

@@ -15,11 +15,12 @@ import numpy as np
 
 from ref.capture.module.listen import modules_of
 from ref.capture.module.match import Reference
-from ref.capture.module.run import as_module, device_of, run
+from ref.capture.module.run import Call, as_module, checked_call, device_of, run
+from ref.capture.passes import first_pass
 from ref.capture.places import Row
+from ref.capture.prompts import check_prompt
 from ref.capture.transformers.tensors import to_numpy
 from ref.capture.transformers.wrapped import traced_anew, untraced
-from ref.capture.values import check_ids
 from ref.dump.aliases import TABLES as NAMINGS
 from ref.dump.find_tap import find
 from ref.dump.layouts import axes_of_value, fit, sides_of, written
@@ -44,7 +45,7 @@ def draft_table(
     ids: Any,
     *,
     weights: str | Loaded = "270m",
-    call: Callable[[Any, Any], Any] | None = None,
+    call: Call | None = None,
     show: Callable[[str], Any] = print,
 ) -> dict[str, list[Row]]:
     """Draft a table for `capture_module`, and print it as code to paste.
@@ -66,12 +67,13 @@ def draft_table(
     """
     loaded = load(weights) if isinstance(weights, str) else weights
     config = loaded.params.config
-    model, rows = as_module(model), check_ids(ids, config)[:1]
-    device = device_of(model)
-    if len(rows[0]) < FEWEST:
-        raise wanted("token ids", "draft", f"at least {FEWEST}: taps are alike at fewer", len(rows[0]))
-    reference, ears = Reference(loaded, rows[0]), _Ears(modules_of(model))
-    ears.hear(model, rows, device, call, reference)
+    model, rows = as_module(model), check_prompt(ids, config).ids[:1]
+    device, prompt = device_of(model), check_prompt(rows, config)
+    if rows.shape[1] < FEWEST:
+        raise wanted("token ids", "draft", f"at least {FEWEST}: taps are alike at fewer", rows.shape[1])
+    runs = checked_call(model, call, prompt, 0)
+    reference, ears = Reference(loaded, rows[0].tolist()), _Ears(modules_of(model))
+    ears.hear(model, lambda: run(runs, first_pass(prompt), device), reference)
     votes = Counter({ears.told_apart(one): count for one, count in ears.votes.items()})
     found = _best(votes)
     named = _by_name(ears.shapes, found, reference)
@@ -91,7 +93,7 @@ class _Ears:
         self.shapes: dict[tuple[str, str], tuple[int, ...]] = {}  # name and side -> shape
         self.calls: Counter[tuple[str, str]] = Counter()
 
-    def hear(self, model: Any, rows: list[list[int]], device: Any, call: Callable | None, reference: Reference) -> None:
+    def hear(self, model: Any, runs: Callable[[], Any], reference: Reference) -> None:
         self.reference = reference
         with traced_anew(model), ExitStack() as stack:
             seen: set[int] = set()
@@ -102,7 +104,7 @@ class _Ears:
                 before, after = untraced(self._before(name)), untraced(self._after(name))
                 stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(after).remove)
-            run(model, rows, device, call)
+            runs()
 
     def told_apart(self, found: Found) -> Found:
         """Say that the first call is meant, of a module that is called again in the same pass."""

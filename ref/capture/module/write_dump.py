@@ -10,13 +10,16 @@ from typing import Any
 
 from ref.capture.module.draft import draft_table
 from ref.capture.module.listen import hearing, modules_of
-from ref.capture.module.run import as_module, device_of, run
+from ref.capture.module.run import Call, as_module, checked_call, device_of, run
 from ref.capture.module.tables import TABLES
+from ref.capture.passes import Pass, passes
 from ref.capture.places import Place, Table, places_of, shipped
+from ref.capture.prompts import Prompt, check_prompt
 from ref.capture.transformers.policy import arithmetic_of
 from ref.capture.transformers.tensors import Product, name_of, to_numpy
 from ref.capture.transformers.wrapped import is_compiled, traced_anew
-from ref.capture.values import Values, check_ids, check_taps, finish
+from ref.capture.values import Values, check_taps, finish
+from ref.config import TextConfig, VisionConfig
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.weights.resolve import Loaded, load, weights_name
@@ -29,7 +32,10 @@ def capture_module(
     *,
     table: Table | str | None = None,
     weights: str | Loaded = "270m",
-    call: Callable[[Any, Any], Any] | None = None,
+    call: Call | None = None,
+    steps: int = 0,
+    left_pads: Sequence[int] | None = None,
+    pixel_values: Any = None,
     taps: Sequence[str] = ("*",),
 ) -> Path:
     """Run a torch module on token ids and write the taps that a table names as a dump.
@@ -41,7 +47,12 @@ def capture_module(
         table: module -> tap, layout and side, as `ref.capture.places` says; or the name of one in TABLES. None takes
             the one that is known for the model; if there is none, a draft is printed.
         weights: what the model holds, as `--weights` takes it; lengths of axes come from there.
-        call: (model, ids [B, T] tensor) -> what the model returns; by default `model(ids)`.
+        call: (model, ids [B, T] tensor) -> what the model returns; by default `model(ids)`. Of steps, pads and images
+            it takes a third argument, a `ref.capture.passes.Pass` of tensors: mask, positions, types, pixels, cached,
+            and what the model returned in the pass before. The cache is the model's own, or the call's.
+        steps: greedy cached decode steps after the prompt, each a pass of its own.
+        left_pads: pads of each row; mask and positions are then those that `generate` of transformers makes.
+        pixel_values: [images, C, Y, X] in [-1, 1], in the order of their soft tokens.
         taps: patterns of the taps to keep.
 
     Returns:
@@ -50,39 +61,56 @@ def capture_module(
 
     Raises:
         BadInput: a table that names a module or tap that is not there, a module that is used again in the same pass, a
-            shape unlike the layout, a model on the meta device, nothing heard, ids out of the vocabulary.
+            shape unlike the layout, a model on the meta device, nothing heard, ids out of the vocabulary, steps, pads
+            or images without a call that hands them on, images and soft tokens unlike each other.
 
+    Rounding: pixels to the dtype of the weights first.
     Source: torch 2.13 `nn.Module.register_forward_hook`; `torch.export.unflatten`.
     """
     loaded = load(weights) if isinstance(weights, str) else weights
-    config = loaded.params.config
-    model, rows = as_module(model), check_ids(ids, config)
-    modules, device = modules_of(model), device_of(model)
-    places = places_of(_table(table, model, modules, rows, loaded, call), modules, config.layers)
+    config, vision = loaded.params.config, _vision(loaded, pixel_values)
+    model = as_module(model)
+    modules, device, dtype = modules_of(model), device_of(model), _held_dtype(model)
+    pixels = _rounded(pixel_values, dtype)
+    prompt = check_prompt(ids, config, steps=steps, left_pads=left_pads, pixels=pixels, vision=vision)
+    runs = checked_call(model, call, prompt, steps)
+    table = _table(table, model, modules, prompt, loaded, call)
+    places = places_of(table, modules, config.layers, vision.layers if vision else 0)
     check_layers(places, modules, config.layers)
     check_taps(places, taps)
-    described = {"config": config._asdict(), "weights": _held(model, loaded.name)}
+    described = {"config": _described(config, vision), "weights": _held(loaded.name, dtype)}
     policy: dict[str, Any] = {}
     with DumpWriter(Path(out_dir), described, policy, _producer(model)) as writer, traced_anew(model):
-        values = Values(writer, config, taps)
+        values = Values(writer, config, taps, vision)
         with hearing(modules, places, values):
-            values.begin(len(rows), len(rows[0]))
-            returned = run(model, rows, device, call)
-        values.logits(_logits(returned))
-        values.end(rows, 0, places)
+            passes(prompt, steps, _runner(runs, prompt, device, values, places))
         values.write_rows()
-        own = described["weights"]["dtype"]
-        policy.update(arithmetic_of(own, Product(values.dtype or own, None), "not said", device, is_compiled(model)))
+        heard = Product(values.dtype or dtype, None)
+        policy.update(arithmetic_of(dtype, heard, "not said", device, is_compiled(model)))
     return finish(values, writer)
 
 
-def _table(
-    table: Any, model: Any, modules: dict[str, Any], rows: list[list[int]], loaded: Loaded, call: Callable | None
-) -> Table:
+def _runner(runs: Callable, prompt: Prompt, device: Any, values: Values, places: list[Place]) -> Callable:
+    """Return what runs a pass, and gives its logits."""
+    returned = None
+
+    def run_pass(at: Pass) -> Any:
+        nonlocal returned
+        values.begin(prompt, at)
+        returned = run(runs, at, device, returned)
+        logits = _logits(returned)
+        values.logits(logits)
+        values.end(places)
+        return logits
+
+    return run_pass
+
+
+def _table(table: Any, model: Any, modules: dict[str, Any], prompt: Prompt, loaded: Loaded, call: Call | None) -> Table:
     if table is None:
         name = known_table(model, modules)
         if name is None:
-            draft_table(model, rows, weights=loaded, call=call)
+            draft_table(model, prompt.ids, weights=loaded, call=call)
             want = "table={...}; a draft is printed: check it, and give it"
             raise wanted("table", "capture", want, f"none, and {type(model).__name__} is not known")
         return shipped(TABLES[name], modules)
@@ -129,9 +157,33 @@ def _logits(returned: Any) -> Any:
     return to_numpy(value) if hasattr(value, "detach") else None
 
 
-def _held(model: Any, name: str) -> dict[str, Any]:
+def _held_dtype(model: Any) -> str:
     dtypes = [name_of(one.dtype) for one in model.parameters() if one.is_floating_point()]
-    return {"name": weights_name(name), "dtype": dtypes[0] if dtypes else "float32", "sha256": None}
+    return dtypes[0] if dtypes else "float32"
+
+
+def _held(name: str, dtype: str) -> dict[str, Any]:
+    return {"name": weights_name(name), "dtype": dtype, "sha256": None}
+
+
+def _vision(loaded: Loaded, pixels: Any) -> VisionConfig | None:
+    return loaded.vision.config if loaded.vision and pixels is not None else None
+
+
+def _described(config: TextConfig, vision: VisionConfig | None) -> dict[str, Any]:
+    return config._asdict() | ({"vision": vision._asdict()} if vision else {})
+
+
+def _rounded(pixels: Any, dtype: str) -> Any:
+    """Return pixels in the dtype of the weights, as an array."""
+    import torch
+
+    if pixels is None:
+        return None
+    try:
+        return to_numpy(torch.as_tensor(pixels).to(getattr(torch, dtype)))
+    except (TypeError, ValueError, RuntimeError):
+        return pixels  # refused with the others
 
 
 def _producer(model: Any) -> dict[str, str]:

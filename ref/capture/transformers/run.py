@@ -1,11 +1,11 @@
 """Run transformers on a batch: the prompt as one pass, each greedy cached step as another, as `generate` feeds it."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ref.capture.prompts import blocks_of, check_pads, images_of
 from ref.capture.rows import Rows
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import import_transformers, text_model, vision_config, vision_tower
@@ -69,11 +69,13 @@ def check_batch(
             raise wanted("token_type_ids", "capture", "zeros where there are no pixel_values", "others")
     table = text.embed_tokens
     _check_ids(rows, soft, getattr(table, "num_embeddings", None) or len(table.weight))
-    images = _images(soft, 0 if pixels is None else len(pixels), vision)
-    blocks = [_runs(row) for row in soft.cpu().numpy()]
+    images = images_of(soft, 0 if pixels is None else len(pixels), vision)
+    blocks = [blocks_of(row) for row in soft.cpu().numpy()]
     if sum(one is not None for one in (left_pads, right_pads, packed)) > 1:
         raise wanted("pads", "capture", "left_pads, right_pads or packed", "several of them")
-    left, right = _check_pads(left_pads, rows, "left_pads"), _check_pads(right_pads, rows, "right_pads")
+    left, right = (
+        check_pads(given, rows.shape, what) for given, what in ((left_pads, "left_pads"), (right_pads, "right_pads"))
+    )
     return Batch(rows, pixels, types, left, blocks, images, right, _check_packed(packed, rows))
 
 
@@ -101,15 +103,6 @@ def _check_ids(rows: Any, soft: Any, vocabulary: int) -> None:
         raise wanted("token id", "capture", f"0 to {vocabulary - 1}", int(bad[0]))
 
 
-def _check_pads(given: Sequence[int] | None, rows: Any, what: str) -> list[int] | None:
-    if given is None:
-        return None
-    pads = [int(count) for count in given]
-    if len(pads) != len(rows) or not all(0 <= count < rows.shape[1] for count in pads):
-        raise wanted(what, "capture", f"{len(rows)} numbers from 0 to {rows.shape[1] - 1}", pads)
-    return pads
-
-
 def _check_packed(packed: Sequence[int] | None, rows: Any) -> list[int] | None:
     if packed is None:
         return None
@@ -117,23 +110,6 @@ def _check_packed(packed: Sequence[int] | None, rows: Any) -> list[int] | None:
     if len(rows) != 1 or min(lengths, default=0) < 1 or sum(lengths) != rows.shape[1]:
         raise wanted("packed", "capture", f"lengths of the prompts of one row, {rows.shape[1]} in all", lengths)
     return lengths
-
-
-def _images(soft: Any, count: int, vision) -> list[slice]:
-    """Return which images are each row's; they lie in the order of their soft tokens."""
-    per_image = vision.soft_tokens if vision else 1
-    found = soft.sum(1).tolist()
-    if sum(found) != count * per_image or any(n % per_image for n in found):
-        want = f"{count * per_image} for {count} images, {per_image} each, whole images in a row"
-        raise wanted("soft tokens", "capture", want, found)
-    ends = np.cumsum([0, *found]) // per_image
-    return [slice(int(start), int(stop)) for start, stop in pairwise(ends)]
-
-
-def _runs(soft: np.ndarray) -> list[list[int]]:
-    """List the runs of soft tokens, [start, stop] in key indices."""
-    edges = np.flatnonzero(np.diff(np.pad(soft.astype(np.int8), 1)))
-    return edges.reshape(-1, 2).tolist()
 
 
 def run(model: Any, batch: Batch, steps: int, listener: Listener, rows: Rows) -> None:

@@ -51,3 +51,12 @@ def to_numpy(value: Any) -> np.ndarray:
     import torch
 
     return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+
+
+def of_numpy(value: np.ndarray) -> Any:
+    """Return an array as a tensor on the CPU, bit for bit; it may share its memory."""
+    import torch
+
+    if value.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(value)

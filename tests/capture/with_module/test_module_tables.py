@@ -124,7 +124,7 @@ def test_a_module_that_is_called_twice_is_refused_or_told_apart(model, tmp_path)
     ("table", "says"),
     [
         ({"stack.{i}.n7": "L.mid"}, "table: no module is called stack.0.n7; near: stack.0."),
-        ({"stack.{i}": "L.outer"}, "no tap of the text is called"),
+        ({"stack.{i}": "L.outer"}, "no tap is called"),
         ({"stack.{i}": "text.final_norm"}, "wanted {i} in the module's name and in its taps, or in neither"),
         ({"stack.{i}.qn": ("L.attn.q_norm", "B T N H")}, "[B N T H] would fit, got [1, 12, 9, 10]"),
         ({"stack.{i}.qkv": ("L.attn.q", "B T (N H)")}, "got [1, 9, 180]"),
