@@ -90,7 +90,7 @@ ADAPTERS = {
         "ref.capture.mlx",
         "mlx-lm",
         tried=(("mlx-lm", ("0.32.2",)), ("mlx", ("0.32.4",))),
-        gives=("steps", "several rows"),
+        gives=("steps", "left pads", "several rows"),
         lacks=(
             (".attn.scores", FUSED),
             (".attn.probs", FUSED),

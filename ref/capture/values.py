@@ -69,7 +69,8 @@ class Values:
             say = f"'{place.side}, call 0' for the first of them"
             want = f"one call a pass, or a row that says which, as {say}"
             raise wanted(f"module {place.module or 'the model'}", "table", want, "it is used again in the same pass")
-        right = self.open and place.call in (None, number)
+        due = self.open and not (place.of_image and self.at.pixels is None)
+        right = due and place.call in (None, number)
         return right and any(map(self.recorder.wants, place.taps))
 
     def take(self, place: Place, value: np.ndarray) -> None:

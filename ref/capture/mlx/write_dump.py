@@ -82,8 +82,9 @@ def _modules(model: Any, text: Any, sees: bool) -> tuple[dict[str, Any], Table]:
     table = shipped(TABLE, own)
     if not sees:
         return own, table
-    prefix = "language_model."
-    return dict(model.named_modules()), {**{f"{prefix}{name}": rows for name, rows in table.items()}, **VISION}
+    whole = {f"language_model.{name}": rows for name, rows in table.items()}
+    first = next(name for name, rows in whole.items() if rows == TABLE["layers.0"])
+    return dict(model.named_modules()), {**whole, **VISION, first: ("model.merged", "input")}
 
 
 def capture_weights(
