@@ -107,11 +107,11 @@ ADAPTERS = {
         flags=ONNX,
         example="model.onnx --weights tiny",
         tried=(("onnxruntime", ("1.32.0",)), ("openvino", ("2026.4.1",)), ("onnx", ("1.23.2",))),
-        gives=("scores", "probs"),
+        gives=("scores", "probs", "caches", "images", "steps", "left pads"),
         lacks=(
             (".attn.scores", "the graph's attention is one node"),
             (".attn.probs", "the graph's attention is one node"),
-            (".cache.positions", "a graph is run without a cache"),
+            NO_SLOTS,
         ),
     ),
 }

@@ -47,3 +47,23 @@ def node_of(proto, op, module=""):
 def without_scopes(proto):
     for node in proto.graph.node:
         del node.metadata_props[:]
+
+
+def put_before(proto, name, op, number):
+    """Let every node read another value where it reads an input: op(input, number)."""
+    from onnx import helper
+
+    for node in proto.graph.node:
+        node.input[:] = [f"{name}_changed" if one == name else one for one in node.input]
+    proto.graph.initializer.append(helper.make_tensor(f"{name}_number", 7, [1], [number]))
+    proto.graph.node.insert(0, helper.make_node(op, [name, f"{name}_number"], [f"{name}_changed"]))
+
+
+def exact_gelu_in(module):
+    """Return what makes the GELU of a module the exact one."""
+
+    def plant(proto):
+        [approximate] = [one for one in node_of(proto, "Gelu", module).attribute if one.name == "approximate"]
+        approximate.s = b"none"
+
+    return plant

@@ -9,6 +9,8 @@ FUSED = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 PASSED = (*MOVES, "Unsqueeze", "Expand")  # on the way from a rotation to the scores: heads are repeated, keys turned
 SCALED = ("Mul", "Div")
 FUSED_WHY = "the graph has one node for the whole attention, which does not show it"
+NO_SCORES = "no value before the Softmax is made from the queries"
+NO_PROBS = "no product is made with what the Softmax makes"
 HEADS = ("q", "k")
 Found = Iterator[tuple[str, Value | str]]
 
@@ -38,11 +40,11 @@ def attention_values(graph: Graph, module: str, outputs: dict[str, str | None]) 
 
 
 def _of_softmax(graph: Graph, module: str, softmax: Node, normed: list[str]) -> Found:
-    scores, mask = _unmasked(graph, module, softmax.inputs[0], normed[0])
-    yield "attn.scores", Value(scores) if scores else "no value before the Softmax is made from the queries"
+    scores, mask = unmasked(graph, module, softmax.inputs[0], normed[0])
+    yield "attn.scores", Value(scores) if scores else NO_SCORES
     yield "attn.visible", mask or "no mask is added to the scores"
-    probs = _probs(graph, module, softmax.outputs[0])
-    yield "attn.probs", Value(probs) if probs else "no product is made with what the Softmax makes"
+    probs = multiplied(graph, module, softmax.outputs[0])
+    yield "attn.probs", Value(probs) if probs else NO_PROBS
     product = _product(graph, module, scores, normed)
     for number, name in enumerate(HEADS):
         operand = product.inputs[number] if product else None
@@ -52,7 +54,7 @@ def _of_softmax(graph: Graph, module: str, softmax: Node, normed: list[str]) -> 
 def _of_fused(graph: Graph, module: str, node: Node, normed: list[str | None]) -> Found:
     if node.op == "GroupQueryAttention":  # it turns the heads itself, and shows the keys that it would keep
         taps = {"attn.q_rope": FUSED_WHY, "attn.v": Value(node.inputs[2])}
-        yield from (taps | {"attn.k_rope": Value(node.outputs[1], "B K T H")}).items()
+        yield from (taps | {"attn.k_rope": Value(node.outputs[1], "B K S H")}).items()  # the newest T are this pass's
     else:
         for number, (name, own) in enumerate(zip(HEADS, normed, strict=True)):
             rotated = _rotated(graph, module, name, node.inputs[number], own) if own else FUSED_WHY
@@ -61,8 +63,15 @@ def _of_fused(graph: Graph, module: str, node: Node, normed: list[str | None]) -
     yield "attn.visible", Value(mask[0], mask="seen") if mask else FUSED_WHY
 
 
-def _unmasked(graph: Graph, module: str, name: str, queries: str) -> tuple[str | None, Value | None]:
-    """Return the scores before the mask, and the mask; None of what there is not."""
+def unmasked(graph: Graph, module: str, name: str, queries: str) -> tuple[str | None, Value | None]:
+    """Return the scores before the mask, and the mask; None of what there is not.
+
+    Args:
+        graph: the graph.
+        module: of the attention.
+        name: of what goes into the Softmax.
+        queries: of what the scores are made from.
+    """
     node = graph.maker.get(name)
     while node and node.op == "Cast":
         name = node.inputs[0]
@@ -78,8 +87,14 @@ def _unmasked(graph: Graph, module: str, name: str, queries: str) -> tuple[str |
     return node.inputs[made[0]], Value(mask, mask="hidden" if made == [2] else "seen")
 
 
-def _probs(graph: Graph, module: str, name: str) -> str | None:
-    """Return what the values are multiplied by: the probabilities, in the format that they have there."""
+def multiplied(graph: Graph, module: str, name: str) -> str | None:
+    """Return what the values are multiplied by: the probabilities, in the format that they have there.
+
+    Args:
+        graph: the graph.
+        module: of the attention.
+        name: of what the Softmax makes.
+    """
     after = (node for node in graph.inside(module) if node.op in ("MatMul", "Einsum"))
     operands = ((value, node) for node in after for value in node.inputs)
     return next((value for value, _ in operands if graph.reaches(value, name, module)), None)
@@ -99,12 +114,27 @@ def _rotated(graph: Graph, module: str, head: str, name: str | None, normed: str
     """Go from the operand of the product back to what the rotation made."""
     while name is not None and name != normed:
         node = graph.maker.get(name)
-        if node is None or not (node.op in PASSED or (node.op in SCALED and _is_scaling(graph, node))):
+        scales = node is not None and node.op in SCALED and _is_scaling(graph, node)
+        if node is None or not (node.op in PASSED or scales or _is_cache(graph, node)):
             break
         name = next((value for value in node.inputs if graph.reaches(value, normed, module)), None)
     if name is None:
         return "the product of the scores is not made from it"
     return Value(name, _axes(graph, module, head, normed))
+
+
+def _is_cache(graph: Graph, node: Node) -> bool:
+    """Tell whether a node puts new keys behind those that came into the graph."""
+    return node.op == "Concat" and any(_came_in(graph, value) for value in node.inputs)
+
+
+def _came_in(graph: Graph, name: str) -> bool:
+    """Tell whether a value is an input of the graph, only moved; a cache that was empty may stand before it."""
+    node = graph.maker.get(name)
+    while node and (node.op in MOVES or node.op == "Concat"):
+        name = node.inputs[-1] if node.op == "Concat" else node.inputs[0]
+        node = graph.maker.get(name)
+    return name in graph.given
 
 
 def _axes(graph: Graph, module: str, head: str, normed: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Graphs that torch exports from transformers' Gemma 3, for prompts of any length."""
+"""Graphs that torch exports from transformers' Gemma 3, for prompts of any length: plain, with a cache, with images."""
 
 import logging
 import shutil
@@ -10,21 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from ref.capture.onnx.files import needs
-from ref.capture.transformers.model import build_from, import_transformers, text_config
-from ref.errors import wanted
+from ref.capture.onnx.forms import FORMS, without_checks
+from ref.capture.transformers.model import build_from, import_transformers
+from ref.errors import unknown, wanted
 from ref.weights.resolve import load
 
-EXAMPLE = [2, 3, 4, 5, 6, 7]  # ids of the pass that is traced; its length becomes a free one
 NEW = "a new file, its weights beside it"
 
 
-def export_weights(weights: str, path: str | Path, *, dtype: str = "float32", attention: str = "eager") -> Path:
-    """Write the graph of weights as the command line names them; of those that see, their text part.
+def export_weights(
+    weights: str,
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    attention: str = "eager",
+    inputs: str = "ids",
+    mmproj: str | None = None,
+) -> Path:
+    """Write the graph of weights as the command line names them; their text part unless images go in.
 
     Args:
         weights: anything that `--weights` takes.
         path: where the graph will be; its weights lie beside it, in PATH.data.
         dtype, attention: as `ref.capture.transformers.build_model`.
+        inputs: as `export`.
+        mmproj: the vision tower of a `.gguf` file.
 
     Returns:
         path.
@@ -32,52 +42,50 @@ def export_weights(weights: str, path: str | Path, *, dtype: str = "float32", at
     Raises:
         BadInput: as `build_model` and `export`.
     """
-    return export(build_from(load(weights)._replace(vision=None), dtype, attention), path)
+    loaded = load(weights, mmproj=mmproj)
+    loaded = loaded if inputs == "images" else loaded._replace(vision=None)
+    return export(build_from(loaded, dtype, attention), path, inputs=inputs)
 
 
-def export(model: Any, path: str | Path, *, opset: int | None = None) -> Path:
-    """Write the graph of a transformers model, patched or not: token ids in, logits out, no cache.
+def export(model: Any, path: str | Path, *, inputs: str = "ids", opset: int | None = None) -> Path:
+    """Write the graph of a transformers model, patched or not, which gives logits.
 
     Args:
-        model: a loaded Gemma3ForCausalLM, on the CPU.
+        model: a loaded Gemma3ForCausalLM, or Gemma3ForConditionalGeneration, on the CPU.
         path: where the graph will be; its weights lie beside it, in PATH.data.
+        inputs: `ids`, without a cache; `cache`: besides a mask, positions and the keys and values of earlier passes,
+            which come out longer; `images`: besides pixels and token types, without a cache.
         opset: of ONNX; None for torch's choice. From 23 on the attention of `sdpa` is one node.
 
     Returns:
         path.
 
     Raises:
-        BadInput: something is there already, a package is missing, the exporter refuses the model.
+        BadInput: something is there already, a package is missing, the exporter refuses the model, images of a model
+            that does not see.
 
-    Source: torch 2.13 `torch.onnx.export(dynamo=True)`.
+    Source: torch 2.13 `torch.onnx.export(dynamo=True)`; optimum's names of inputs and outputs.
     """
     torch, _ = import_transformers()
     needs("onnxscript")
-    out, most = Path(path), text_config(model).max_positions
+    out = Path(path)
     names = [out.name, f"{out.name}.data"]
     if any(out.with_name(name).exists() for name in names):
         raise wanted("graph", out, NEW, "something in the way")
-    tokens = torch.export.Dim("tokens", min=1, max=most)
+    if not out.parent.is_dir():
+        raise wanted("graph", out, NEW, f"no folder {out.parent}")
+    if inputs not in FORMS:
+        raise unknown("inputs of a graph", "export", inputs, FORMS)
+    form = FORMS[inputs](model)
+    how = {"dynamo": True, "verbose": False, "opset_version": opset, "custom_translation_table": without_checks(torch)}
+    how |= {"dynamic_shapes": form.shapes, "input_names": form.inputs, "output_names": form.outputs}
     with _quiet(), torch.no_grad():
         try:
-            how = {"dynamo": True, "verbose": False, "dynamic_shapes": ({1: tokens},), "opset_version": opset}
-            graph = torch.onnx.export(_of_logits(torch, model), (torch.tensor([EXAMPLE]),), **how)
+            graph = torch.onnx.export(form.module, form.example, **how)
         except Exception as error:  # a dozen kinds, of torch.export and of the exporter
             raise wanted("graph", out, "a model that torch.onnx.export takes", error) from None
     _save(graph, out, names)
     return out
-
-
-def _of_logits(torch: Any, model: Any) -> Any:
-    class OfLogits(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids):
-            return self.model(input_ids=input_ids, use_cache=False).logits
-
-    return OfLogits().eval()
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class Graph:
         self.path, self.proto = path, proto
         self.constants = {value.name: value for value in proto.graph.initializer}
         self.inputs = [value for value in proto.graph.input if value.name not in self.constants]
+        self.given = {value.name for value in self.inputs}
         self.outputs = [value.name for value in proto.graph.output]
         self.nodes: list[Node] = []
         self.maker: dict[str, Node] = {}
@@ -51,7 +52,9 @@ class Graph:
     def _add(self, proto: Any) -> None:
         props = {prop.key: prop.value for prop in proto.metadata_props}
         module = _module(props, proto.name)
-        if not module and proto.op_type == "Cast":  # the exporter drops the scopes of those that end a narrow norm
+        if (
+            not module and proto.op_type == "Cast" and proto.input
+        ):  # the exporter drops the scopes of those that end a narrow norm
             before = self.maker.get(proto.input[0])
             module = before.module if before else ""
         order = next((tuple(one.ints) for one in proto.attribute if one.name == "perm"), ())

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from ref.capture.onnx.attention import attention_values
 from ref.capture.onnx.graph import Graph
-from ref.capture.onnx.value import Value, head_axes
+from ref.capture.onnx.inputs import cache_of
+from ref.capture.onnx.tower import find_tower
+from ref.capture.onnx.value import Value, head_axes, sum_of
 from ref.errors import wanted
 
 # module of a layer -> the tap that its output is; `attn` stands for self_attn
@@ -28,7 +30,6 @@ OUTPUTS = {
 INPUTS = {"attn.o_proj": "attn.mix", "mlp.down_proj": "ffn.act"}  # and the tap that goes into it
 ADDED = {"attn.post_norm": ("in", "mid"), "ffn.post_norm": ("mid", "out")}  # what is added to which, and the sum
 PACKED = {"attn.q_proj": "attn.q_norm", "attn.k_proj": "attn.k_norm"}  # what takes the parts of one product of all
-SUMS = ("Add", "SkipSimplifiedLayerNormalization")  # the latter's last output is the sum, if it is asked for
 MINE = ("q_norm", "pre_feedforward_layernorm")  # modules that tell a layer of Gemma 3 from those of others
 LAYER = re.compile(r"(?P<root>(?:.*\.)?)layers\.(?P<number>[0-9]{1,4})\.(?P<attention>self_attn|attn)")
 
@@ -39,6 +40,7 @@ class Names(NamedTuple):
     values: dict[str, Value]  # tap -> the value that it is
     missing: dict[str, str]  # tap -> why there is none
     layers: int
+    blocks: int  # of the vision tower; 0 without one
 
 
 class Place(NamedTuple):
@@ -66,11 +68,15 @@ def find_names(graph: Graph) -> Names:
     Source: torch 2.13 `torch.onnx.export(dynamo=True)`; transformers 5.23 `modeling_gemma3.py`.
     """
     place = _place(graph)
-    found: dict[str, Value | str] = dict(_ends(graph, place))
+    found, blocks = find_tower(graph)
+    found |= dict(_ends(graph, place))
     for i in range(place.layers):
         found |= {f"text.layer.{i}.{tap}": value for tap, value in _layer(graph, place, i)}
+        found |= {f"text.layer.{i}.cache.{one[0]}": Value(name, "B K S H") for one, name in cache_of(graph, i).items()}
+    if blocks:
+        found["model.merged"] = found["text.layer.0.in"]
     values = {tap: value for tap, value in found.items() if isinstance(value, Value)}
-    return Names(values, {tap: why for tap, why in found.items() if isinstance(why, str)}, place.layers)
+    return Names(values, {tap: why for tap, why in found.items() if isinstance(why, str)}, place.layers, blocks)
 
 
 def _place(graph: Graph) -> Place:
@@ -125,19 +131,9 @@ def _layer(graph: Graph, place: Place, i: int) -> Iterator[tuple[str, Value | st
         name = graph.input_of(named(module))
         yield tap, _or_why(name, f"no value goes into a module {module.replace('attn', place.attention)}")
     for tap, (before, after) in ADDED.items():
-        added, total = _sum(graph, outputs[tap])
+        added, total = sum_of(graph, outputs[tap])
         why = f"no addition of {tap} in the layer"
         yield after, _or_why(total, why)
         if before == "in":
             yield before, _or_why(added, why)
     yield from attention_values(graph, named("attn"), outputs)
-
-
-def _sum(graph: Graph, part: str | None) -> tuple[str | None, str | None]:
-    """Return what a value is added to, and their sum."""
-    adds = [node for node in graph.users[part or ""] if node.op in SUMS and len(node.inputs) > 1]
-    if len(adds) != 1:
-        return None, None
-    [node] = adds
-    sums = node.outputs if node.op == "Add" else node.outputs[1:]
-    return node.inputs[node.inputs[0] == part], next(reversed(sums), None)

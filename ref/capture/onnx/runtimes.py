@@ -11,6 +11,7 @@ from ref.capture.onnx.graph import Graph
 from ref.errors import wanted
 
 COMPUTES_IN_FLOAT32: dict[str, str] = dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), "float32")
+PRECISIONS = ("f32", "default")  # of OpenVINO's operands
 NARROW = {"bf16": "bfloat16", "f16": "float16"}  # what OpenVINO calls the operands that it may round
 
 

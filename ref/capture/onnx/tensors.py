@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from ref.capture.common import key_ranges
+from ref.capture.common import aligned, key_ranges
 from ref.capture.onnx.value import Value
-from ref.config import TextConfig
-from ref.dump.layouts import lengths_of
+from ref.capture.passes import Pass
+from ref.config import TextConfig, VisionConfig
+from ref.dump.layouts import lengths_at, lengths_of
 from ref.dump.write import axes_of
 
 FAR = -1e4  # a mask's hidden cells are the most negative number of their format, or infinity
@@ -18,7 +19,9 @@ class Unlike(Exception):
         self.want, self.got = want, got
 
 
-def shaped(tap: str, found: Value, value: np.ndarray, config: TextConfig, count: int) -> np.ndarray | str:
+def shaped(
+    tap: str, found: Value, value: np.ndarray, config: TextConfig, vision: VisionConfig | None, at: Pass
+) -> np.ndarray | str:
     """Return a value on the registry's axes, heads split; or why it is left out.
 
     Args:
@@ -26,19 +29,41 @@ def shaped(tap: str, found: Value, value: np.ndarray, config: TextConfig, count:
         found: where it came from.
         value: as the runtime returned it.
         config: of the weights.
-        count: of tokens.
+        vision: of their tower; None in a run without images.
+        at: the pass, of one row.
 
     Raises:
-        Unlike: it has another shape than these weights make of so many tokens.
+        Unlike: it has another shape than these weights make of such a pass.
     """
     if found.mask:
         return _visible(value, found.mask)
-    sizes = lengths_of(config._asdict(), 1, count, 0, None).text | {"s": count}
-    want = [sizes[axis.lower()] for axis in (found.layout or axes_of(tap)).split()]
-    joined = [*want[:-2], want[-2] * want[-1]]
-    if list(value.shape) != want and (want[-1] != config.head_dim or list(value.shape) != joined):
+    axes = (found.layout or axes_of(tap)).split()
+    sizes = _sizes(tap, config, vision, at)
+    want = [sizes[axis.lower()] for axis in axes]
+    joined = [*want[:-2], want[-2] * want[-1]] if axes[-1] == "H" else want
+    if axes[-1] == "P" and tap == "vision.patch_embed":  # a convolution's grid
+        value = value.reshape(*value.shape[:2], -1)
+    if list(value.shape) not in (want, joined):
         raise Unlike(want, list(value.shape))
-    return value.reshape(want) if found.layout is None else value.reshape(want).swapaxes(1, 2)
+    value = value.reshape(want)
+    if found.layout is not None:
+        value = value.transpose([axes.index(one) for one in _order(tap, axes)])
+    if "S" in axes and "T" in axes_of(tap).split() and "S" not in axes_of(tap).split():  # a fused one shows all keys
+        value = value[:, -at.ids.shape[1] :]
+    return aligned(tap, value, config, at.cached, at.mask.shape[1])
+
+
+def _sizes(tap: str, config: TextConfig, vision: VisionConfig | None, at: Pass) -> dict[str, int]:
+    seen = {"vision": vision._asdict()} if vision else {}
+    images = None if at.pixels is None else len(at.pixels)
+    lengths = lengths_of(config._asdict() | seen, 1, at.ids.shape[1], at.cached, images)
+    return lengths_at(tap, lengths) | {"s": lengths.keys}
+
+
+def _order(tap: str, axes: list[str]) -> list[str]:
+    """Return the registry's axes; S stands for T where more keys are shown than those of the pass."""
+    own = axes_of(tap).split()
+    return ["S" if one == "T" and "T" not in axes else one for one in own]
 
 
 def _visible(mask: np.ndarray, says: str) -> np.ndarray | str:

@@ -3,8 +3,9 @@
 import pytest
 from support.onnx_captures import TINY2
 
+from ref.config import VISION
 from ref.weights.export import save_hugging_face
-from ref.weights.synthetic import synthetic_params
+from ref.weights.synthetic import synthetic_params, synthetic_vision
 
 
 @pytest.fixture(scope="session")
@@ -15,19 +16,27 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(weights):
+def seeing(weights):
+    """Return the folder of weights of the same size that see."""
+    folder = weights.parent / "seeing"
+    save_hugging_face(synthetic_params(TINY2, 0), folder, vision=synthetic_vision(VISION["tiny"], TINY2.width))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(weights, seeing):
     """Make a graph in a format and an attention, or return the one that was made before."""
     made = {}
 
-    def graph(dtype="float32", attention="eager", opset=None):
+    def graph(dtype="float32", attention="eager", opset=None, inputs="ids"):
         import ref
         from ref.capture.onnx import export
         from ref.capture.transformers import build_from
 
-        key = f"{dtype}-{attention}-{opset}"
+        key = f"{dtype}-{attention}-{opset}-{inputs}"
         if key not in made:
-            model = build_from(ref.load(str(weights)), dtype, attention)
-            made[key] = export(model, weights.parent / f"{key}.onnx", opset=opset)
+            model = build_from(ref.load(str(seeing if inputs == "images" else weights)), dtype, attention)
+            made[key] = export(model, weights.parent / f"{key}.onnx", opset=opset, inputs=inputs)
         return made[key]
 
     return graph

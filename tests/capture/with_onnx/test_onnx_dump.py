@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from support.captures import distance, gemma3_ref, passes_of, truth_with
-from support.onnx_captures import IDS, TINY2, changed, needs, needs_export, node_of, runtimes
+from support.onnx_captures import IDS, TINY2, changed, exact_gelu_in, needs, needs_export, runtimes
 
 import ref
 from ref.capture.common import LeftOut
@@ -79,13 +79,6 @@ def test_narrow_graphs_are_captured_in_their_format(exported, weights, tmp_path,
     assert ref.compare(tmp_path / "dump", weights=str(weights))["verdict"] == "match"
 
 
-def exact_gelu(proto):
-    [approximate] = [
-        one for one in node_of(proto, "Gelu", "model.model.layers.1").attribute if one.name == "approximate"
-    ]
-    approximate.s = b"none"
-
-
 def another_base(proto):
     """Turn the heads of local layers with base 20,000."""
     [value] = [one for one in proto.graph.initializer if one.name.endswith("sliding_attention_inv_freq")]
@@ -97,7 +90,7 @@ def another_base(proto):
 @pytest.mark.parametrize(
     ("plant", "mutant", "tap"),
     [
-        (exact_gelu, "gelu_erf", "text.layer.1.ffn.act"),
+        (exact_gelu_in("model.model.layers.1"), "gelu_erf", "text.layer.1.ffn.act"),
         (another_base, "rotary_base", "text.layer.0.attn.q_rope"),
     ],
 )

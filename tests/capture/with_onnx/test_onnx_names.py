@@ -108,7 +108,7 @@ def test_names_of_nodes_serve_where_there_are_no_scopes():
         "text.final_norm": "final",
         "text.logits": "logits",
     }
-    assert (names.layers, names.values["text.layer.0.attn.k_rope"].layout) == (1, "B K T H")
+    assert (names.layers, names.values["text.layer.0.attn.k_rope"].layout) == (1, "B K S H")
     missing = {tap.removeprefix("text.layer.0.") for tap in names.missing}
     assert missing == {"attn.q_rope", "attn.visible", "attn.scores", "attn.probs", "out"}
 
