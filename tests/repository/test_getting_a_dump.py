@@ -61,6 +61,10 @@ def test_of_a_module_its_draft_and_compiled(tmp_path, monkeypatch, capsys):
     model = stranger()
     names = run("dump of a module", tmp_path, monkeypatch, model=model, ids=IDS)
     assert verdict(tmp_path) == "match"
+    (tmp_path / "a").mkdir()
+    given = {"model": model, "ids": IDS, "table": names["table"]}
+    run("dump of a module step by step", tmp_path / "a", monkeypatch, **given)
+    assert verdict(tmp_path / "a") == "match"
     run("draft of a module", tmp_path, monkeypatch, model=model, ids=IDS)
     shown = PAGE.split("It prints\n\n```\n")[1].split("```")[0].splitlines()
     assert set(shown) < set(capsys.readouterr().out.splitlines())
@@ -92,6 +96,9 @@ def test_of_litgpt(tmp_path, monkeypatch):
         model = build(tiny(), "float32")
     run("dump of litgpt", tmp_path, monkeypatch, model=model, ids=IDS)
     assert verdict(tmp_path) == "match"
+    (tmp_path / "a").mkdir()
+    run("dump of litgpt with its cache", tmp_path / "a", monkeypatch, model=model, ids=IDS[:5])
+    assert verdict(tmp_path / "a") == "match"
 
 
 @needs_mlx
@@ -127,7 +134,7 @@ def test_every_snippet_is_run_here():
     markers = set(re.findall(r"<!-- ((?:dump|draft) of .+?) -->", PAGE))
     own = Path(__file__).read_text()
     assert {one for one in markers if f'run("{one}"' not in own} == set()
-    assert PAGE.count("```python") == len(markers) == 9
+    assert PAGE.count("```python") == len(markers) == 11
 
 
 def test_every_adapter_has_its_command_on_the_page():

@@ -7,6 +7,7 @@ from typing import Any
 from ref.capture.passes import Pass
 from ref.capture.prompts import Prompt
 from ref.capture.transformers.tensors import of_numpy
+from ref.capture.transformers.wrapped import device_of_hooks
 from ref.errors import wanted
 
 Call = Callable[..., Any]  # (model, ids) or (model, ids, Pass) -> what the model returns
@@ -35,13 +36,13 @@ def device_of(model: Any) -> Any:
     """Return the device that a module's ids belong on.
 
     Raises:
-        BadInput: its weights are on the meta device.
+        BadInput: its weights are on the meta device, and no hook of accelerate says where they will be.
     """
     import torch
 
     devices = [one.device for one in model.parameters()]
     if any(one.type == "meta" for one in devices):
-        raise wanted("model", "capture", "weights on a device", "weights on the device meta, which holds none")
+        return device_of_hooks(model.modules())
     return devices[0] if devices else torch.device("cpu")
 
 
@@ -96,6 +97,6 @@ def run(call: Callable[[Pass], Any], at: Pass, device: Any, returned: Any = None
     import torch
 
     arrays = {name: getattr(at, name) for name in ("ids", "mask", "positions", "types", "pixels")}
-    tensors = {name: None if one is None else of_numpy(one).to(device) for name, one in arrays.items()}
+    tensors = {name: None if one is None else of_numpy(one.copy()).to(device) for name, one in arrays.items()}
     with torch.no_grad():
         return call(at._replace(**tensors, returned=returned))

@@ -22,7 +22,7 @@ from ref.model.taps import Recorder, check_patterns, tap_names
 from ref.weights.resolve import Loaded, weights_name
 
 
-class Run:
+class GraphPasses:
     """A graph that is run on one prompt after another.
 
     Args:

@@ -15,7 +15,7 @@ from ref.capture.onnx.files import needs, read_graph
 from ref.capture.onnx.graph import Graph
 from ref.capture.onnx.inputs import check_asked, feeds_of
 from ref.capture.onnx.names import Names, find_names
-from ref.capture.onnx.run import Run
+from ref.capture.onnx.run import GraphPasses
 from ref.capture.onnx.runtimes import PRECISIONS, RUNTIMES
 from ref.capture.passes import first_pass
 from ref.capture.prompts import Prompt, check_prompt
@@ -74,7 +74,7 @@ def capture(
     graph = read_graph(Path(path))
     names = find_names(graph)
     _check_layers(graph, names, loaded)
-    run = Run(graph, names, loaded, taps, steps)
+    run = GraphPasses(graph, names, loaded, taps, steps)
     for prompt in prompts:
         check_asked(graph, prompt, steps, run.config)
         feeds_of(graph, first_pass(prompt), run.config)  # refused before minutes of loading

@@ -168,7 +168,7 @@ def run_pass(
     images = batch.images if own else [slice(0, 0)] * len(todo)
     if heard:
         listener.begin(before, todo.shape[1], images, batch.pads or [0] * len(todo), rows.keep)
-    out = model(input_ids=todo, **_arguments(torch, batch, before, todo), **_cached(cache))
+    out = model(input_ids=todo.clone(), **_arguments(torch, batch, before, todo), **_cached(cache))
     logits = getattr(out, "logits", None)
     logits = out[0] if logits is None else logits
     del out
@@ -209,9 +209,9 @@ def _arguments(torch, batch: Batch, before: int, todo: Any) -> dict[str, Any]:
     """Return mask and positions of rows with pads, and the images of the first pass."""
     given, own = {}, todo is batch.ids
     if own and batch.pixels is not None:
-        given["pixel_values"] = batch.pixels
+        given["pixel_values"] = batch.pixels.clone()  # a patched model may write over what it is given
     if own and batch.types is not None:
-        given["token_type_ids"] = batch.types
+        given["token_type_ids"] = batch.types.clone()
     if batch.pads is not None or batch.right is not None:
         key = torch.arange(before + todo.shape[1], device=todo.device)[None]
         left, right = (torch.tensor(some or [0] * len(todo), device=todo.device) for some in (batch.pads, batch.right))

@@ -1,6 +1,6 @@
 """What may be wrapped around a model: a compiler, and hooks that bring its weights from elsewhere."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,13 +69,23 @@ def device_of(model: Any) -> Any:
 
     Source: accelerate 1.15 `AlignDevicesHook`; of an offloaded model the weights are on `meta` between calls.
     """
-    import torch
-
     text = text_model(model)
     device = next(text.parameters()).device
-    if device.type != "meta":
-        return device
-    for module in (text.embed_tokens, text, model):
+    return device if device.type != "meta" else device_of_hooks((text.embed_tokens, text, model))
+
+
+def device_of_hooks(modules: Iterable[Any]) -> Any:
+    """Return the device on which the first module runs that a hook of accelerate brings its weights to.
+
+    Args:
+        modules: whose weights are on `meta`.
+
+    Raises:
+        BadInput: none has such a hook.
+    """
+    import torch
+
+    for module in modules:
         hook = getattr(module, "_hf_hook", None)
         for one in getattr(hook, "hooks", [hook]):
             found = getattr(one, "execution_device", None)

@@ -112,7 +112,7 @@ def test_few_tokens_are_refused():
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: stranger().to("meta"), "wanted weights on a device, got weights on the device meta"),
+        (lambda: stranger().to("meta"), "brings them to a device, got weights on the device meta"),
         (lambda: print, "wanted a torch.nn.Module or an ExportedProgram"),
     ],
 )

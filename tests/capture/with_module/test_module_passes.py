@@ -94,6 +94,26 @@ def test_pads_that_are_attended_are_named(tmp_path):
     assert first_of(folder) == (0, "text.layer.0.attn.mix", "pads_visible")
 
 
+def test_what_a_model_writes_over_is_not_what_the_dump_says(tmp_path):
+    def call(model, ids, at):
+        out = model(ids, at.mask, at.positions, keep=True)
+        for one in (ids, at.mask, at.positions):
+            one.zero_()
+        return out
+
+    folder = stepped(tmp_path / "d", call, steps=1)
+    assert read_dump(folder)["passes"][0]["ids"] == IDS
+    assert ref.compare(folder)["verdict"] == "match"
+
+
+@pytest.mark.skipif(not find_spec("accelerate"), reason="needs accelerate")
+def test_weights_that_a_hook_brings_are_heard(tmp_path):
+    from accelerate import cpu_offload
+
+    folder = capture_module(cpu_offload(stranger(), "cpu"), IDS, tmp_path / "d", table=TABLE, weights="tiny")
+    assert ref.compare(folder)["verdict"] == "match"
+
+
 def test_a_step_is_given_what_the_pass_before_returned(tmp_path):
     seen = []
 

@@ -172,7 +172,7 @@ def test_a_call_that_never_comes_is_told(model, tmp_path):
 
 def test_models_that_cannot_be_heard_are_refused(model, tmp_path):
     meta = stranger().to("meta")
-    assert "wanted weights on a device, got weights on the device meta" in refusal(meta, IDS, tmp_path / "d")
+    assert "brings them to a device, got weights on the device meta" in refusal(meta, IDS, tmp_path / "d")
     assert "wanted a torch.nn.Module or an ExportedProgram" in refusal(lambda ids: ids, IDS, tmp_path / "d")
     assert "wanted 7 of them, one a layer of the weights, got 6" in refusal(cut(stranger()), IDS, tmp_path / "d")
     assert "modules stack.{i}" in refusal(cut(stranger(), more=1), IDS, tmp_path / "d")

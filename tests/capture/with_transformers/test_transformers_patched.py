@@ -37,6 +37,19 @@ def test_logits_are_what_the_model_returns(tmp_path, model):
     assert np.abs(values["text.logits"]).max() < 2 < uncapped.abs().max()
 
 
+def test_ids_that_a_model_writes_over_stay_what_they_were_in_the_dump(tmp_path, model):
+    forward = model.forward
+
+    def emptied(*args, input_ids, **kwargs):
+        out = forward(*args, input_ids=input_ids, **kwargs)
+        input_ids.zero_()
+        return out
+
+    model.forward = emptied
+    capture(model, torch.tensor([IDS]), tmp_path / "dump")
+    assert read_dump(tmp_path / "dump")["passes"][0]["ids"] == IDS
+
+
 def test_hooks_of_the_owner_come_first(tmp_path, model):
     model.model.layers[1].self_attn.q_proj.register_forward_hook(lambda _m, _a, out: out * 2)
     model.model.layers[3].register_forward_pre_hook(lambda _m, args: (args[0] + 1, *args[1:]))
