@@ -150,12 +150,13 @@ class Recorder:
             several[f"{name}.plus"] = _addend(name, plus, dtype, array, kind)
         if self._names & several.keys():
             raise _wrong(f"value {name}", "one in a pass", "a second one")
+        pairs = [(one, values, kind) for one, values in several.items()]
         with self._writing():
-            if not self._file.add(several, kind):
+            if not self._file.add(*pairs):
                 part = len({one["file"] for one in said["tensors"].values()})
                 self._file.close()
-                self._file = _File(new / f"pass{len(self._passes) - 1:04}-{part:02}.safetensors")
-                self._file.add(several, kind)
+                self._file = TensorFile(new / f"pass{len(self._passes) - 1:04}-{part:02}.safetensors")
+                self._file.add(*pairs)
         entry = {"file": self._file.path.name, "layout": layout, "shape": list(array.shape), "dtype": kind}
         if plus is not None:
             entry["plus"], self._head["format_version"] = f"{name}.plus", 2
@@ -272,8 +273,8 @@ class Recorder:
         new, number = self._new, len(self._passes)
         assert new is not None
         if pixels is not None:
-            file = _File(new / f"pixels{number:04}.safetensors")
-            file.add({"pixels": pixels}, pixels.dtype.name)
+            file = TensorFile(new / f"pixels{number:04}.safetensors")
+            file.add(("pixels", pixels, pixels.dtype.name))
             file.close()
             said["pixels"] = file.path.name
         left = list(range(0 if before.real else said["left_pads"]))
@@ -283,10 +284,10 @@ class Recorder:
         self._row, self._rows[row] = row, _Keys([*before.real, *real], said["left_pads"])
         self._passes.append(said)
         self._names: set[str] = set()
-        self._file = _File(new / f"pass{number:04}.safetensors")
+        self._file = TensorFile(new / f"pass{number:04}.safetensors")
 
 
-class _File:
+class TensorFile:
     """A safetensors file that grows: its header is written last, into room that was left for it."""
 
     def __init__(self, path: Path):
@@ -294,20 +295,20 @@ class _File:
         self._header, self._room = [], HEADER - 2
         self.file.seek(8 + HEADER)
 
-    def add(self, several: dict[str, np.ndarray], kind: str) -> bool:
-        """Write tensors that belong together; False where the header has no room for them."""
-        end, texts = self._end, []
-        for name, array in several.items():
-            entry = {"dtype": KINDS[kind], "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
-            texts.append(f"{json.dumps(name)}: {json.dumps(entry)}")
-            end += array.nbytes
-        self._room -= sum(len(text) + 2 for text in texts)
-        if self._room < 0:
+    def add(self, *tensors: tuple[str, np.ndarray, str]) -> bool:
+        """Write tensors, each a name, an array and what it holds; False, and none, where the header has no room."""
+        stop, entries = self._end, []
+        for name, array, kind in tensors:
+            start, stop = stop, stop + array.nbytes
+            entry = {"dtype": KINDS[kind], "shape": array.shape, "data_offsets": [start, stop]}
+            entries.append(f"{json.dumps(name)}: {json.dumps(entry)}")
+        room = self._room - sum(len(text) + 2 for text in entries)
+        if room < 0:
             return False
-        for array in several.values():
+        for _, array, _ in tensors:
             self.file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        self._header += texts
-        self._end = end
+        self._header += entries
+        self._end, self._room = stop, room
         return True
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a batch on their way into a dump: one streams, several wait for each other."""
+"""The rows of a batch on their way into a dump: all are written as they are heard, and listed one after another."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from ref.dump.write import DumpWriter
+from ref.dump.write_pass import PassWriter
 
 
 class NoWriter:
-    """Stands for the dump on the ranks that write none; as `DumpWriter`."""
+    """Stands for the dump, and for each of its passes, on the ranks that write none."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -20,18 +21,23 @@ class NoWriter:
     def __exit__(self, *_) -> None:
         """Nothing is there to be completed."""
 
+    def begin_pass(self) -> "NoWriter":
+        """Begin a pass."""
+        return self
+
     def add_tensor(self, name: str, value: np.ndarray, *_) -> None:
         """Let a value go."""
 
-    def add_pass(self, *_) -> None:
-        """Let a pass go."""
+    def end(self, row: dict[str, Any], pixels: np.ndarray | None = None) -> dict[str, Any]:
+        """End the pass."""
+        return row
 
-    def end_pass(self, *_) -> None:
+    def list_pass(self, ended: dict[str, Any]) -> None:
         """Let a pass go."""
 
 
 class Rows:
-    """Streams the only row of a batch to the dump; of several holds all, and writes one after another.
+    """Writes the passes of a batch's rows; in the dump the passes of one row stand together.
 
     Args:
         writer: the dump.
@@ -40,27 +46,25 @@ class Rows:
 
     def __init__(self, writer: DumpWriter | NoWriter, count: int):
         self.writer, self.count = writer, count
-        self.now: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
-        self.held: list[list[tuple]] = [[] for _ in range(count)]
+        self.now: list[PassWriter | NoWriter] = []
+        self.ended: list[list[dict[str, Any]]] = [[] for _ in range(count)]
 
     def keep(self, row: int, name: str, value: np.ndarray) -> None:
-        """Take a value of the pass that is running."""
-        if self.count == 1:
-            self.writer.add_tensor(name, value)
-        else:
-            self.now[row][name] = np.array(value)  # a framework may write over the one that it gave
+        """Write a value of the pass that is running."""
+        self._open()[row].add_tensor(name, value)
 
     def end_pass(self, rows: list[dict[str, Any]], pixels: list[np.ndarray | None]) -> None:
         """End the pass; of each row what the dump says of it, and its pixels."""
-        for row, (about, seen) in enumerate(zip(rows, pixels, strict=True)):
-            if self.count == 1:
-                self.writer.end_pass(about, seen)
-            else:
-                self.held[row].append((self.now[row], about, seen))
-                self.now[row] = {}
+        for one, about, seen, ended in zip(self._open(), rows, pixels, self.ended, strict=True):
+            ended.append(one.end(about, seen))
+        self.now = []
 
     def finish(self) -> None:
-        """Write what was held."""
-        for passes in self.held:
-            for tensors, about, pixels in passes:
-                self.writer.add_pass(tensors, about, pixels)
+        """List the passes."""
+        for ended in self.ended:
+            for one in ended:
+                self.writer.list_pass(one)
+
+    def _open(self) -> list[PassWriter | NoWriter]:
+        self.now = self.now or [self.writer.begin_pass() for _ in range(self.count)]
+        return self.now

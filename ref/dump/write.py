@@ -14,25 +14,18 @@ from typing import Any
 import jsonschema
 import ml_dtypes  # noqa: F401 - teaches NumPy the name bfloat16
 import numpy as np
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 import ref
+from ref.dump.write_pass import PassWriter
+from ref.dump.write_pass import axes_of as axes_of
 from ref.errors import BadInput, one_line, wanted
 from ref.golden_files.files import check_schema
-from ref.model.taps import tap_row
 from ref.untrusted import open_regular, parse_json, read_regular
-from ref.weights.safetensors_file import open_safetensors
 
 VERSIONS = (1, 2)
 ONLY_IN_2 = frozenset({"row", "kept", "slots", "cache_slots"})  # of a pass
 FORMAT = "dump format version 1 or 2"
-MOST_BYTES = 256 * 2**20  # of tensors in memory before they are written; a larger pass has several files
-
-
-def axes_of(tap: str) -> str:
-    """Return the axes of a tap's value, such as `B T N H`; empty for a name that is not registered."""
-    row = tap_row(tap)
-    return row.axes if row else ""
 
 
 def reference_producer() -> dict[str, str]:
@@ -68,10 +61,8 @@ class DumpWriter:
         if in_use:
             raise wanted("output folder", folder, "an empty or new one", "something in the way")
         head = {"format_version": 1, "producer": producer or reference_producer()}
-        self._held: dict[str, np.ndarray] = {}
-        self._layouts: dict[str, str] = {}
-        self._plus: dict[str, str] = {}
-        self._listing: dict[str, dict[str, Any]] = {}
+        self._open: list[PassWriter] = []
+        self._pass: PassWriter | None = None  # the one that `add_tensor` writes
         self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
 
     def add_pass(self, tensors: dict[str, np.ndarray], row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
@@ -90,59 +81,23 @@ class DumpWriter:
     def add_tensor(
         self, name: str, value: np.ndarray, layout: str | None = None, plus: np.ndarray | None = None
     ) -> None:
-        """Add a tensor to the pass that is being written, without holding more than a file's worth of them.
-
-        Args:
-            name: the tap's, or the producer's own where `names` says whose.
-            value: any float, integer or bool; bfloat16 as `ml_dtypes.bfloat16`, stored as BF16.
-            layout: its axes, where they are not the registry's.
-            plus: what is to be added to it: a residual stream that is kept as two.
-        """
-        self._held[name] = np.array(value, order="C")
-        if plus is not None:
-            self._plus[name] = f"{name}.plus"
-            self._held[f"{name}.plus"] = np.array(plus, order="C")
-        self._layouts[name] = axes_of(name) if layout is None else layout
-        if sum(v.nbytes for v in self._held.values()) >= MOST_BYTES:
-            self._flush()
+        """Write a tensor of the pass that is being written; arguments as `PassWriter.add_tensor`."""
+        self._pass = self._pass or self.begin_pass()
+        self._pass.add_tensor(name, value, layout, plus)
 
     def end_pass(self, row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
         """End the pass; arguments as `add_pass`."""
-        self._flush()
-        number = len(self.content["passes"])
-        kept = (
-            None
-            if pixels is None
-            else self._save(f"pixels{number:04}.safetensors", {"pixels": np.array(pixels, order="C")})
-        )
-        self.content["passes"].append(row | {"pixels": kept, "tensors": self._listing})
-        self._listing = {}
+        self.list_pass((self._pass or self.begin_pass()).end(row, pixels))
+        self._pass = None
 
-    def _flush(self) -> None:
-        files = len({entry["file"] for entry in self._listing.values()})
-        part = f"-{files:02}" if files else ""
-        if self._held or not files:
-            file = self._save(f"pass{len(self.content['passes']):04}{part}.safetensors", self._held)
-            added = set(self._plus.values())
-            for name, v in self._held.items():
-                if name in added:
-                    continue
-                more = {"plus": self._plus[name]} if name in self._plus else {}
-                entry = {"file": file, "layout": self._layouts[name], "shape": list(v.shape), "dtype": str(v.dtype)}
-                self._listing[name] = entry | more
-        self._held, self._plus = {}, {}
+    def begin_pass(self) -> PassWriter:
+        """Begin a pass beside those that are open, as of another row of a batch; `list_pass` says where it stands."""
+        self._open.append(PassWriter(self.new, len(self._open)))
+        return self._open[-1]
 
-    def _save(self, file: str, arrays: dict[str, np.ndarray]) -> str:
-        try:
-            (self.new / file).write_bytes(save(arrays))  # save_file would hide it from others
-            back = open_safetensors(self.new / file)
-            # a writer once stored transposed views wrongly and said nothing
-            changed = next((name for name, value in arrays.items() if not _same_bytes(back.array(name), value)), None)
-        except Exception as error:  # safetensors has its own exception types, for a full disk too
-            raise wanted("tensors", self.new / file, "room to write them", error) from None
-        if changed is not None:
-            raise wanted(f"tensor {changed}", self.new / file, "to read back as written", "other bytes")
-        return file
+    def list_pass(self, ended: dict[str, Any]) -> None:
+        """List a pass that has ended, behind those that are listed."""
+        self.content["passes"].append(ended)
 
     def __enter__(self) -> "DumpWriter":
         return self
@@ -167,7 +122,8 @@ class DumpWriter:
             said = "adapter" in self.content["model"] or "ranks" in self.content["policy"]
             if said or any(map(_needs_version_2, self.content["passes"])):
                 self.content["format_version"] = 2
-            check_schema(self.content, "dump")
+            passes = [one | {"tensors": _unlike(one["tensors"])} for one in self.content["passes"]]
+            check_schema(self.content | {"passes": passes}, "dump")
             (self.new / "dump.json").write_text(json.dumps(self.content, indent=1) + "\n")
             if self.folder.exists():
                 self.folder.rmdir()
@@ -183,6 +139,8 @@ class DumpWriter:
 
     def abandon(self) -> None:
         """Remove what was written so far."""
+        for one in self._open:
+            one.abandon()
         shutil.rmtree(self.new, ignore_errors=True)
 
 
@@ -191,6 +149,12 @@ def _needs_version_2(row: dict[str, Any]) -> bool:
     padding = [at for at, position in enumerate(row["positions"]) if position < 0]
     left = list(range(0 if row["cached"] else row["left_pads"]))
     return bool(ONLY_IN_2 & row.keys()) or padding != left or any("plus" in one for one in row["tensors"].values())
+
+
+def _unlike(tensors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return an entry of each kind: they were made here, and a schema takes longer for hundreds than a forward."""
+    kinds = {(one["file"], one["layout"], one["dtype"], "plus" in one): name for name, one in tensors.items()}
+    return {name: tensors[name] for name in kinds.values()}
 
 
 def _new_beside(folder: Path) -> Path:
@@ -204,10 +168,6 @@ def _new_beside(folder: Path) -> Path:
             if not new.exists():  # a parent is a file
                 raise
     raise AssertionError("counted to the end")
-
-
-def _same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8))
 
 
 def read_dump(folder: Path) -> dict[str, Any]:

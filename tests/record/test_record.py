@@ -221,7 +221,7 @@ def full(self, *value):
 
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
     rec = Recorder(tmp_path / "dump", IDS)
-    monkeypatch.setattr(ref.record._File, "add", full)
+    monkeypatch.setattr(ref.record.TensorFile, "add", full)
     with pytest.raises(ValueError, match="room to write, got No space left on device"):
         rec(IN, ONE, "T D")
     assert list(tmp_path.iterdir()) == []

@@ -71,13 +71,14 @@ def _files() -> list[Any]:
 
 def _held() -> Iterator[tuple[Any, str, str]]:
     """List (module, name, implementation) of the places where loaded modules hold an attention function."""
-    own = [vars(file)[EAGER] for file in _files()]  # perhaps the owner's, and perhaps no function
+    own = {id(vars(file)[EAGER]) for file in _files()}  # perhaps the owner's, and perhaps no function
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
         for name, value in list(names.items()) if isinstance(names, dict) else ():
-            if any(value is one for one in own):
+            if id(value) in own:
                 yield module, name, "eager"
-            elif type(value) is FunctionType:  # asking isinstance makes some objects of torch warn
+            # asking isinstance makes some objects of torch warn
+            elif type(value) is FunctionType and value.__name__ in (EAGER, SDPA):
                 implementation = FUNCTIONS.get((value.__module__, value.__name__))
                 if implementation:
                     yield module, name, implementation

@@ -69,6 +69,7 @@ def capture_turns(
                 before, more = one.keep, {"kept": [[0, one.keep, 0]] if one.keep else []}
             run_pass(model, batch, batch.ids, before, cache, listener, rows, one.heard, more)
             before += batch.ids.shape[1]
+        rows.finish()
     say_left_out(listener.left_out)
     return writer.folder
 
