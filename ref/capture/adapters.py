@@ -59,7 +59,7 @@ ADAPTERS = {
         "ref.capture.transformers",
         "Hugging Face transformers, on torch",
         flags=LORA,
-        tried=(("transformers", ("5.23.0",)), ("torch", ("2.13.0",))),
+        tried=(("transformers", ("5.23.0", "5.24.0")), ("torch", ("2.13.0",))),
         gives=GIVES,
         lacks=((".attn.scores", WHEN_FUSED), (".attn.probs", WHEN_FUSED), NO_SLOTS),
         attention=("eager", "sdpa"),

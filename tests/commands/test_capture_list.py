@@ -14,7 +14,7 @@ def test_the_list_names_each_adapter_what_it_was_tried_with_and_what_it_gives(ca
     assert main(["capture", "--list"]) == 0
     told = capsys.readouterr().out
     assert [line.split(":")[0] for line in told.splitlines() if not line.startswith(" ")] == list(ADAPTERS)
-    assert "tried with transformers 5.23.0 (" in told
+    assert "tried with transformers 5.23.0 5.24.0 (" in told
     assert main(["capture", "--list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["transformers"]["gives"] == list(GIVES)

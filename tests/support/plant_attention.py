@@ -11,7 +11,8 @@ def attention(module, *, rotate=None, before=None, interface=None, mask=None):
     """Replace an attention's forward: a copy of transformers' with places for mistakes."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    def run(self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, **kwargs):
+    def run(self, hidden_states, position_embeddings=None, attention_mask=None, **kwargs):
+        cache = kwargs.pop("cache", kwargs.pop("past_key_values", None))  # by version
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)
         q = self.q_proj(hidden_states).view(shape).transpose(1, 2)
         k = self.k_proj(hidden_states).view(shape).transpose(1, 2)
@@ -23,8 +24,8 @@ def attention(module, *, rotate=None, before=None, interface=None, mask=None):
         q, k = self.q_norm(q), self.k_norm(k)
         if not before:
             q, k = turn(q, k, cos, sin)
-        if past_key_values is not None:
-            k, v = past_key_values.update(k, v, self.layer_idx)
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, gemma3.eager_attention_forward)
         if mask is not None:
             attention_mask = mask(self, attention_mask, q.shape[2], k.shape[2])

@@ -1,11 +1,15 @@
 """Models of transformers whose lengths coincide, and what each layer had, without a capture."""
 
 from importlib.util import find_spec
+from inspect import signature
 
 if find_spec("torch") and find_spec("transformers"):
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
     from transformers.models.gemma3 import modeling_gemma3 as gemma3
+
+    # the name of the cache among a model's arguments, by version
+    CACHE = "cache" if "cache" in signature(Gemma3ForCausalLM.forward).parameters else "past_key_values"
 
 N, K, H = 4, 2, 6
 SIZES = {
@@ -76,7 +80,7 @@ class Direct:
         for _ in range(steps + 1):
             self.values = {}
             with torch.no_grad():
-                out = self.model(todo, past_key_values=cache, use_cache=bool(steps), output_attentions=True)
+                out = self.model(todo, **{CACHE: cache}, use_cache=bool(steps), output_attentions=True)
             for i, probs in enumerate(out.attentions or ()):
                 if probs is not None:
                     self.values[f"text.layer.{i}.attn.probs"] = probs

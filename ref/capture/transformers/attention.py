@@ -147,8 +147,8 @@ class _Ear:
             if wants(prefix + "attn.scores"):
                 found = scores(q, k, q.shape[-1] ** -0.5 if scaling is None else scaling)
                 if self.listener.agreed(lead_to(found, given.get("attention_mask"), probs)):
-                    tap(prefix + "attn.scores", found)
-            tap(prefix + "attn.probs", probs)
+                    tap(prefix + "attn.scores", self._keys(found, -1) if prefix.startswith("text.") else found)
+            tap(prefix + "attn.probs", self._keys(probs, -1) if prefix.startswith("text.") else probs)
         self._hear_mix(prefix + "attn.mix", q, mixed)
 
     def _hear_mix(self, tap: str, q: Any, mixed: Any) -> None:
@@ -161,16 +161,27 @@ class _Ear:
     def _hear_keys(self, prefix, q, k, v, given, implementation) -> None:
         tap = self.listener.tap
         tap(prefix + "attn.q_rope", q, HEADS_FIRST)
-        tap(prefix + "attn.k_rope", k[:, :, -q.shape[2] :], HEADS_FIRST)
+        tap(prefix + "attn.k_rope", self._new_keys(q, k), HEADS_FIRST)
         if self.listener.with_cache:
-            tap(prefix + "cache.k", k, HEADS_FIRST)
-            tap(prefix + "cache.v", v, HEADS_FIRST)
+            tap(prefix + "cache.k", self._keys(k, 2), HEADS_FIRST)
+            tap(prefix + "cache.v", self._keys(v, 2), HEADS_FIRST)
         if self.listener.wants(prefix + "attn.visible"):
             seen = seen_cells(q, k, given, implementation)
             if seen is not None:
                 for row, pads in enumerate(self.listener.pads):
                     keys = visible_keys(seen[row % len(seen)], self.listener.total, pads)
                     self.listener.give(row, prefix + "attn.visible", keys)
+
+    def _new_keys(self, q: Any, k: Any) -> Any:
+        """Return the keys of this pass: those that the cache was given, if attention has what it gave back."""
+        cached, self.listener.cached = self.listener.cached, None
+        if cached is not None and cached[1] is k and cached[0].shape[2:] == q.shape[2:]:
+            return cached[0]
+        return self._keys(k, 2)[:, :, -q.shape[2] :]
+
+    def _keys(self, value: Any, axis: int) -> Any:
+        """Cut off the slots of a static cache that no key was written to: they stand behind the keys."""
+        return value.narrow(axis, 0, min(value.shape[axis], self.listener.total))
 
     @staticmethod
     def _operands(given: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -184,7 +195,8 @@ class _Ear:
         whole = (queries, length) == (q.shape[1], q.shape[3]) and (keys, length) == (k.shape[1], k.shape[3])
         if prefix.startswith("vision."):
             return whole
-        return whole and q.shape[2] == self.listener.tokens <= k.shape[2] <= self.listener.total
+        most = k.shape[2] if self.listener.has_slots else self.listener.total
+        return whole and q.shape[2] == self.listener.tokens <= k.shape[2] <= most
 
 
 def _names(function: Callable) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ class Listener:
         self.ranks = ranks
         self.recorder, self.text, self.vision, self.with_cache = Recorder(*patterns), text, vision, cached
         self.before = self.tokens = 0
+        self.has_slots = False  # whether the cache is static: slots behind the keys hold none yet
         self.images: list[slice] = []
         self.pads: list[int] = []
         self.keep: Keep | None = None
@@ -64,13 +65,14 @@ class Listener:
         self.heard: set[str] = set()
         self.spare: dict[str, Any] = {}  # tap -> what stands for it unless a better place is heard
         self.projected: dict[str, Any] = {}  # attn.q and attn.k until their norms are heard
+        self.cached: tuple[Any, Any] | None = None  # keys that went into a layer's cache, and what it gave for them
         self.calls: Counter[tuple[Any, str]] = Counter()
 
     def end(self) -> None:
         """End the pass: what a module does between passes is nobody's."""
         for name, value in list(self.spare.items()):
             self.tap(name, value, TOKENS_FIRST, first=True)
-        self.keep, self.spare, self.projected = None, {}, {}
+        self.keep, self.spare, self.projected, self.cached = None, {}, {}, None
 
     @property
     def total(self) -> int:

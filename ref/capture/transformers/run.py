@@ -1,12 +1,14 @@
 """Run transformers on a batch: the prompt as one pass, each greedy cached step as another, as `generate` feeds it."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.capture.prompts import blocks_of, check_pads, images_of
 from ref.capture.rows import Rows
+from ref.capture.transformers.caches import hear_cache
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import import_transformers, text_model, vision_config, vision_tower
 from ref.capture.transformers.tensors import to_numpy
@@ -112,21 +114,21 @@ def _check_packed(packed: Sequence[int] | None, rows: Any) -> list[int] | None:
     return lengths
 
 
-def run(model: Any, batch: Batch, steps: int, listener: Listener, rows: Rows) -> None:
+def run(model: Any, batch: Batch, steps: int, cache: Any, listener: Listener, rows: Rows) -> None:
     """Run the prompt and its greedy steps.
 
     Args:
         model: transformers', listened to.
         batch: the prompt.
         steps: how many tokens of each row to choose and run.
+        cache: transformers', or None without steps.
         listener: is told where passes begin.
         rows: takes the values.
 
     Source: transformers 5.23 `GenerationMixin._prepare_position_ids_for_generation`, `_sample`.
     Differs: no stop at any id; the last chosen token is run too, as in `ref.dump.trace`.
     """
-    torch, transformers = import_transformers()
-    cache = transformers.DynamicCache(config=model.config.get_text_config()) if steps else None
+    torch, _ = import_transformers()
     todo, before = batch.ids, 0
     with torch.no_grad():
         for step in range(steps + 1):
@@ -168,7 +170,8 @@ def run_pass(
     images = batch.images if own else [slice(0, 0)] * len(todo)
     if heard:
         listener.begin(before, todo.shape[1], images, batch.pads or [0] * len(todo), rows.keep)
-    out = model(input_ids=todo.clone(), **_arguments(torch, batch, before, todo), **_cached(cache))
+    with hear_cache(cache, listener):
+        out = model(input_ids=todo.clone(), **_arguments(torch, batch, before, todo), **_cached(model, cache))
     logits = getattr(out, "logits", None)
     logits = out[0] if logits is None else logits
     del out
@@ -201,8 +204,12 @@ def _chosen(logits: Any) -> Any:
     return logits.argmax(-1)[:, None]
 
 
-def _cached(cache: Any) -> dict[str, Any]:
-    return {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
+def _cached(model: Any, cache: Any) -> dict[str, Any]:
+    """Return the arguments that say of a cache; transformers 5.24 has another name for it."""
+    if cache is None:
+        return {"use_cache": False}
+    known = signature(type(model).forward).parameters
+    return {"cache" if "cache" in known else "past_key_values": cache, "use_cache": True}
 
 
 def _arguments(torch, batch: Batch, before: int, todo: Any) -> dict[str, Any]:

@@ -128,7 +128,8 @@ def visible_keys(seen: np.ndarray, total: int, pads: int) -> np.ndarray:
     """Return what each query sees in key indices.
 
     Args:
-        seen: [T, S] bool; the last column is the newest key.
+        seen: [T, S] bool; the last column is the newest key, or where S is more than `total` that of the empty slots
+            behind them.
         total: keys after this pass.
         pads: left pads of the row; what a pad sees does not matter, and is nothing here.
 
@@ -138,11 +139,13 @@ def visible_keys(seen: np.ndarray, total: int, pads: int) -> np.ndarray:
     Source: own; `ref.model.taps`.
     """
     T, S = seen.shape
+    if total < S and not seen[:, total:].any():  # slots of a static cache that no key was written to
+        seen = seen[:, : (S := total)]
     index = total - T + np.arange(T)
     real = index >= pads
     of_text = seen & real[:, None]
     found = intervals(of_text)
     if found is None:
         return seen[None]
-    keys = total - S + np.stack(found, 1)
+    keys = max(total - S, 0) + np.stack(found, 1)
     return np.where(of_text.any(1)[:, None], keys, index[:, None])[None].astype(np.int64)

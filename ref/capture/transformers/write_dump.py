@@ -16,6 +16,7 @@ from ref.capture.common import say_left_out
 from ref.capture.rows import NoWriter, Rows
 from ref.capture.transformers.adapters import adapter_of, put_adapter, without_adapters
 from ref.capture.transformers.attention import hear_attention
+from ref.capture.transformers.caches import check_cache, make_cache
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import (
     build_from,
@@ -50,6 +51,7 @@ def capture(
     right_pads: Sequence[int] | None = None,
     packed: Sequence[int] | None = None,
     steps: int = 0,
+    cache: Any = None,
     weights: str | None = None,
     taps: Sequence[str] = ("*",),
 ) -> Path:
@@ -68,6 +70,8 @@ def capture(
             last token that is none.
         packed: lengths of the prompts that one row holds; each has positions of its own, and no mask is given.
         steps: greedy cached decode steps after the prompt, each a pass of its own.
+        cache: the cache of these passes, an empty one of transformers or what `generate` calls it: `dynamic`,
+            `static`, `offloaded`, `offloaded_static`. None: without steps no cache, else the dynamic one.
         weights: what the dump calls the weights, as `--weights` takes it; by default what the model was loaded from.
         taps: patterns of the taps to keep.
 
@@ -78,8 +82,8 @@ def capture(
 
     Raises:
         BadInput: another model, ids out of the vocabulary or of another shape, pixels and soft tokens unlike each
-            other, steps of a classifier, adapters of other kinds or several, weights that are nowhere, no tap matches,
-            the folder is in use, or transformers is missing or broken.
+            other, steps of a classifier, a cache that is not empty or too short, adapters of other kinds or several,
+            weights that are nowhere, no tap matches, the folder is in use, or transformers is missing or broken.
 
     Rounding: pixels to the dtype of the tower, as it does itself first.
     Source: transformers 5.23 `modeling_gemma3.py`, `modeling_siglip.py`, `generation/utils.py`.
@@ -89,7 +93,7 @@ def capture(
     batch = check_batch(model, ids, pixel_values, token_type_ids, left_pads, right_pads, packed)
     if packed is not None and steps:
         raise wanted("steps", "capture", "0 of packed prompts", steps)
-    return _write(model, [batch], Path(out_dir), steps, weights, taps)
+    return _write(model, [batch], Path(out_dir), steps, cache, weights, taps)
 
 
 def capture_weights(
@@ -107,6 +111,7 @@ def capture_weights(
     left_pads: Sequence[int] | None = None,
     adapter: str | None = None,
     merged: str = "no",
+    cache: str | None = None,
 ) -> Path:
     """Write a dump of transformers on weights as the command line names them.
 
@@ -124,6 +129,7 @@ def capture_weights(
         left_pads: of each prompt; all are then rows of one batch, of one length. None runs each for itself.
         adapter: folder of a LoRA adapter on the weights, as PEFT saves it.
         merged: `yes` adds it to the weights before they run.
+        cache: as `capture`.
 
     Returns:
         out.
@@ -145,19 +151,24 @@ def capture_weights(
     threads = torch.get_num_threads()
     torch.set_num_threads(n_threads or threads)
     try:
-        return _write(model, batches, out, steps, weights, taps)
+        return _write(model, batches, out, steps, cache, weights, taps)
     finally:
         torch.set_num_threads(threads)
 
 
-def _write(model: Any, batches: list[Batch], out: Path, steps: int, weights: str | None, taps: Sequence[str]) -> Path:
+def _write(
+    model: Any, batches: list[Batch], out: Path, steps: int, cache: Any, weights: str | None, taps: Sequence[str]
+) -> Path:
     if steps < 0:
         raise wanted("steps", "capture", "0 or more", steps)
+    longest = [batch.ids.shape[1] + steps for batch in batches]
+    check_cache(cache, max(longest))
+    is_cached = steps > 0 or cache is not None
     sees = any(batch.pixels is not None for batch in batches)
-    with writing(model, out, weights, taps, cached=steps > 0, sees=sees) as (writer, listener):
-        for batch in batches:
+    with writing(model, out, weights, taps, cached=is_cached, sees=sees) as (writer, listener):
+        for batch, length in zip(batches, longest, strict=True):
             rows = Rows(writer, len(batch.ids))
-            run(model, batch, steps, listener, rows)
+            run(model, batch, steps, make_cache(cache, model, length) if is_cached else None, listener, rows)
             rows.finish()
     say_left_out(listener.left_out)
     return writer.folder

@@ -111,12 +111,13 @@ def change_cache(model: Any, change: Callable[[Any, int], Any]) -> None:
     """Change what the prompt left in the cache, once: change(layer of the cache, number)."""
     done = []
 
-    def run(self, original, *args, past_key_values=None, **kwargs):
-        if past_key_values is not None and past_key_values.get_seq_length() and not done:
+    def run(self, original, *args, **kwargs):
+        cache = kwargs.get("cache", kwargs.get("past_key_values"))  # by version
+        if cache is not None and cache.get_seq_length() and not done:
             done.append(True)
-            for number, held in enumerate(past_key_values.layers):
+            for number, held in enumerate(cache.layers):
                 change(held, number)
-        return original(*args, past_key_values=past_key_values, **kwargs)
+        return original(*args, **kwargs)
 
     forward(model, run)
 

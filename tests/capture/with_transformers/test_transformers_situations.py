@@ -111,6 +111,37 @@ def test_tokens_that_are_rejected_and_still_seen(tmp_path, monkeypatch):
     assert found["cache_dropped_seen"]["verdict"] == "named"
 
 
+def shift(model, first, stop, turn):
+    """Return what drops keys `first` to `stop` of a cache, and turns those behind them by `turn` of the way back."""
+
+    def edit(cache):
+        for kind, layer in zip(model.config.layer_types, cache.layers, strict=True):
+            frequency = getattr(model.model.rotary_emb, f"{kind}_inv_freq").double()
+            angle = (-turn * (stop - first) * frequency).repeat(2)
+            moved = layer.keys[:, :, stop:].double()
+            low, high = moved.chunk(2, -1)
+            moved = moved * angle.cos() + torch.cat([-high, low], -1) * angle.sin()
+            layer.keys = torch.cat([layer.keys[:, :, :first], moved.to(layer.keys.dtype)], 2)
+            layer.values = torch.cat([layer.values[:, :, :first], layer.values[:, :, stop:]], 2)
+            if hasattr(layer, "cumulative_length"):
+                layer.cumulative_length -= stop - first
+
+    return edit
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("turn", "named"), [(1, None), (0, "cache_keys_turned"), (-1, "cache_keys_turned")])
+def test_a_context_shift(tmp_path, attention, turn, named):
+    """transformers has none: its owner edits the cache, rightly or not."""
+    model = text_only(attention=attention)
+    turns = [Turn(IDS), Turn([3, 4], kept=[[0, 2, 0], [4, 11, 2]], edit=shift(model, 2, 4, turn)), Turn([7])]
+    report = judged(capture_turns(model, turns, tmp_path / "dump", weights="tiny"))
+    assert report["verdict"] == ("bug" if named else "match"), report["first"]
+    if named:
+        assert report["first"]["tap"] == "text.layer.0.cache.k"
+        assert (report["causes"][0]["mutant"], report["causes"][0]["verdict"]) == (named, "named")
+
+
 def test_right_pads_that_are_seen(tmp_path):
     model = text_only()
     own = model.forward
@@ -157,6 +188,13 @@ def test_what_cannot_be_of_rows(tmp_path, how, line):
         ([], "capture: turns: wanted at least one"),
         ([Turn(IDS), Turn([3], keep=12)], "capture: keep of turn 1: wanted 0 to 11, the keys that are there, got 12"),
         ([Turn([IDS, IDS])], "capture: ids of turn 0: wanted one row, got 2 rows"),
+        ([Turn(IDS), Turn([3], kept=[[0, 12, 0]])], "kept of turn 1: wanted [start, stop, position] of the 11 keys"),
+        ([Turn(IDS), Turn([3], kept=[[0, 2, 0]], keep=2)], "and no keep beside it"),
+        ([Turn(IDS), Turn([3], kept=[[0, 2, 0]])], "edit of turn 1: wanted a function that drops and turns the keys"),
+        (
+            [Turn(IDS), Turn([3], kept=[[0, 2, 0]], edit=lambda cache: None)],
+            "edit of turn 1: wanted an edit that leaves the 2 keys of kept, got 11 keys afterwards",
+        ),
     ],
 )
 def test_what_cannot_be_of_turns(tmp_path, turns, line):
@@ -171,7 +209,7 @@ def test_a_cache_that_has_let_go_of_what_a_cut_needs(tmp_path, monkeypatch):
     import transformers
 
     monkeypatch.delattr(transformers.Cache, "activate_past_recording")
-    with pytest.raises(BadInput, match="keep of turn 1: wanted a cut that its local layers allow"):
+    with pytest.raises(BadInput, match=r"keep of turn 1: wanted a cut that the cache.s layers allow"):
         capture_turns(text_only(), [Turn(IDS), Turn([3], keep=3)], tmp_path / "dump", weights="tiny")
 
 
