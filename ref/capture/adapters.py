@@ -21,6 +21,8 @@ class Flag(NamedTuple):
     about: str
     metavar: str = ""
     choices: tuple[str, ...] = ()
+    counts: bool = False  # whether its value is a number
+    repeats: bool = False  # whether it may stand several times
 
 
 class Adapter(NamedTuple):
@@ -36,6 +38,7 @@ class Adapter(NamedTuple):
     attention: tuple[str, ...] = ("eager",)  # values of --attention; the first shows scores and probabilities
 
 
+CACHES = ("dynamic", "offloaded", "static", "offloaded_static")  # as transformers' `generate` names them
 # what may be had of an implementation besides the values of its modules
 GIVES = ("scores", "probs", "caches", "images", "steps", "left pads", "several rows")
 NO_SLOTS = (".cache.positions", "a cache has no positions there")
@@ -52,13 +55,20 @@ LORA = (
     Flag("--adapter", "a LoRA adapter on the weights, as PEFT saves it; needs peft", "DIR"),
     Flag("--merged", "whether it is added to the weights before they run; default: no", choices=("no", "yes")),
 )
+TRANSFORMERS = (
+    Flag("--pad", "run the prompts as rows of one batch, the shorter ones padded there", choices=("left", "right")),
+    Flag("--cache", "static caches have a slot for every token to come; default: dynamic", choices=CACHES),
+    Flag("--turn", "a turn after the prompt, on the cache that it left: text, or ids as --ids", "TEXT", repeats=True),
+    Flag("--chunk", "tokens that are run at a time", "N", counts=True),
+    Flag("--prefix", "tokens of the prompt that were cached before: only their keys are wanted", "N", counts=True),
+)
 
 # name on the command line -> adapter
 ADAPTERS = {
     "transformers": Adapter(
         "ref.capture.transformers",
         "Hugging Face transformers, on torch",
-        flags=LORA,
+        flags=(*LORA, *TRANSFORMERS),
         tried=(("transformers", ("5.23.0", "5.24.0")), ("torch", ("2.13.0",))),
         gives=GIVES,
         lacks=((".attn.scores", WHEN_FUSED), (".attn.probs", WHEN_FUSED), NO_SLOTS),

@@ -11,7 +11,7 @@ from ref.capture.adapters import ADAPTERS, Adapter, Flag, installed_adapters, lo
 from ref.commands import FINE
 from ref.commands.about import About, add_command
 from ref.commands.capture_heard import heard_and_not, list_adapters
-from ref.commands.given_prompt import Given, given_prompt, prompt_file_flags
+from ref.commands.given_prompt import Given, given_prompt, given_turns, prompt_file_flags
 from ref.commands.images import image_flags
 from ref.commands.output import report_written
 from ref.commands.shared import json_flag, note, text_flags
@@ -55,7 +55,10 @@ def _own_flags(adapter: Adapter) -> argparse.ArgumentParser:
     """Declare what this adapter alone takes."""
     parser = argparse.ArgumentParser(add_help=False)
     for flag in adapter.flags:
-        parser.add_argument(flag.name, help=flag.about, metavar=flag.metavar or None, choices=flag.choices or None)
+        more: dict[str, Any] = {"type": int} if flag.counts else {}
+        more |= {"action": "append"} if flag.repeats else {}
+        more |= {"choices": flag.choices} if flag.choices else {"metavar": flag.metavar or None}
+        parser.add_argument(flag.name, help=flag.about, **more)
     return parser
 
 
@@ -91,7 +94,7 @@ def run(args) -> int:
     witness = load_adapter(args.witness_row)
     weights = args.weights or _exported(args) or "270m"
     loaded = load(weights, "file", args.mmproj)
-    given = given_prompt(args, loaded)
+    given, turns = given_prompt(args, loaded), given_turns(args, loaded)
     asked = {
         "dtype": ("--dtype", args.dtype),
         "attention": ("--attention", args.attention),
@@ -100,6 +103,7 @@ def run(args) -> int:
         "left_pads": ("left pads", given.left_pads),
         "mmproj": ("--mmproj", args.mmproj),
     } | {_key(flag): (flag.name, getattr(args, _key(flag))) for flag in args.witness_row.flags}
+    asked |= {"turn": ("--turn", turns)} if turns else {}
     more = _understood(witness, args.witness, asked)
     place, taps = args.out.absolute(), _taps(args, loaded, given)
     if newer := newer_than_tried(args.witness_row):
@@ -107,7 +111,8 @@ def run(args) -> int:
     with _noting_left_out() as left:
         witness(weights, given.rows, args.out, steps=given.steps, taps=taps, **more)
     blocks = loaded.vision.config.layers if loaded.vision and given.images else 0
-    names = tap_names(loaded.params.config.layers, given.steps > 0, blocks)
+    is_cached = given.steps > 0 or any(getattr(args, name, None) for name in ("turn", "chunk", "prefix", "cache"))
+    names = tap_names(loaded.params.config.layers, is_cached, blocks)
     report_written("capture", place, args.out, args.json, heard_and_not(place, names, taps, left, args.witness_row))
     return FINE
 

@@ -61,6 +61,28 @@ def given_prompt(args, loaded) -> Given:
     return Given(prompt.rows, _images(args, loaded, prompt, path), steps, pads, tuple(taps))
 
 
+def given_turns(args, loaded) -> list[list[int]]:
+    """Turn --turn flags into token ids: text, or ids where the prompt is --ids; a turn has no BOS.
+
+    Args:
+        args: the parsed command line, of an adapter that has the flag or not.
+        loaded: the weights.
+
+    Raises:
+        BadInput: beside --chat, which would have to know what the model answered; as `read_ids` and `check_text`.
+    """
+    from ref.commands.shared import read_ids
+    from ref.prompt.tokenizer import check_text
+
+    turns = getattr(args, "turn", None) or []
+    if turns and args.chat:
+        raise BadInput("--turn: wanted a prompt without --chat, whose turns are written out, got --chat")
+    if args.ids is not None:
+        return [read_ids(one) for one in turns]
+    control = "forbid" if args.forbid_control else "split"
+    return [loaded.tokenizer().encode(check_text(one, "--turn"), bos=False, control=control) for one in turns]
+
+
 def _images(args, loaded, prompt: "PromptFile", where: Path) -> "Images | None":
     """Return the images of a prompt, those of files preprocessed, refusing what the weights cannot see."""
     from ref.commands.images import read_pictures

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from measure import ROOT, in_process
+from measure import in_process
 
 LEFT_OUT = (".scores", ".probs")
 
@@ -28,21 +28,21 @@ class Runs:
     """A model, and both ways to run it.
 
     Args:
+        weights: as `--weights` names them.
         dtype: of weights and arithmetic.
         device: of torch.
         folder: for dumps.
     """
 
-    def __init__(self, dtype, device, folder):
+    def __init__(self, weights, dtype, device, folder):
         import torch
 
-        import ref
         from ref.capture.transformers import build_model
         from ref.model.taps import tap_names
 
         self.torch, self.device, self.folder = torch, device, folder
-        self.model = build_model("270m", dtype, "eager").to(device)
-        self.text = ref.load("270m").tokenizer().encode((ROOT / "LICENSE").read_text())
+        self.weights, self.model = weights, build_model(weights, dtype, "eager").to(device)
+        self.text = [2, *range(1000, 1000 + 4096)]  # which tokens does not matter
         self.layer = [one for one in tap_names(1) if one.startswith("text.layer.") and not one.endswith(LEFT_OUT)]
         names = tap_names(self.model.config.num_hidden_layers)
         self.taps = [one for one in names if not one.endswith(LEFT_OUT)]
@@ -59,7 +59,7 @@ class Runs:
 
         shutil.rmtree(self.folder, ignore_errors=True)
         with lasting(self.wait) as self.lasted:
-            capture(self.model, self.text[:tokens], self.folder, weights="270m", taps=self.taps)
+            capture(self.model, self.text[:tokens], self.folder, weights=self.weights, taps=self.taps)
 
     def of_a_layer(self):
         """Return the bytes of one layer's taps in the last capture."""
@@ -86,7 +86,7 @@ def lasting(wait):
 
 def times(args, dtype, folder):
     """Yield tokens and, of forward and of capture, the best seconds of alternating runs."""
-    runs = Runs(dtype, args.device, folder)
+    runs = Runs(args.weights, dtype, args.device, folder)
     for tokens in args.tokens:
         best = np.full((2, 2), np.inf)
         for _ in range(args.rounds + 1):  # the first one warms up, and is the slowest
@@ -98,7 +98,7 @@ def times(args, dtype, folder):
 
 def peak(args, folder):
     """Return what one process holds at most while it runs, and the bytes of a layer's taps."""
-    runs, [tokens] = Runs(args.dtypes[0], args.device, folder), args.tokens
+    runs, [tokens] = Runs(args.weights, args.dtypes[0], args.device, folder), args.tokens
     getattr(runs, args.part)(6)  # what is made once
     forget_peak(runs)
     getattr(runs, args.part)(tokens)
@@ -127,6 +127,7 @@ def main():
     parser.add_argument("--tokens", type=int, nargs="+", default=[6, 128, 640])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--weights", default="270m", help="as the command line takes them")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--part", choices=("forward", "capture"))
     args = parser.parse_args()
@@ -141,7 +142,7 @@ def main():
 
 def row(args, dtype, tokens, best):
     """Say what a capture costs."""
-    given = ("--dtypes", dtype, "--tokens", str(tokens), "--device", args.device, "--part")
+    given = ("--weights", args.weights, "--dtypes", dtype, "--tokens", str(tokens), "--device", args.device, "--part")
     alone, heard = (in_process(__file__, *given, part) for part in ("forward", "capture"))
     clock, cores = best[1] / best[0]
     more, megabyte = heard["peak"] - alone["peak"], 1e6

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+from ref.capture.adapters import CACHES
 from ref.capture.transformers.attention import replaced
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import import_transformers
 from ref.capture.transformers.wrapped import device_of, untraced
 from ref.errors import one_line, wanted
 
-CACHES = ("dynamic", "offloaded", "static", "offloaded_static")
 STATIC = ("static", "offloaded_static")
 
 

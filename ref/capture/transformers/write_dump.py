@@ -10,22 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ref.capture.common import say_left_out
 from ref.capture.rows import NoWriter, Rows
-from ref.capture.transformers.adapters import adapter_of, put_adapter, without_adapters
+from ref.capture.transformers.adapters import adapter_of, without_adapters
 from ref.capture.transformers.attention import hear_attention
 from ref.capture.transformers.caches import check_cache, make_cache
 from ref.capture.transformers.listen import Listener
-from ref.capture.transformers.model import (
-    build_from,
-    build_model,
-    import_transformers,
-    text_config,
-    text_model,
-    vision_config,
-)
+from ref.capture.transformers.model import import_transformers, text_config, text_model, vision_config
 from ref.capture.transformers.modules import attentions, hook_modules
 from ref.capture.transformers.parallel import ranks_of, wait_for_all, writer_of
 from ref.capture.transformers.policy import policy_of
@@ -36,8 +27,6 @@ from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.model.taps import check_patterns, tap_names
 from ref.weights.resolve import weights_name
-
-__all__ = ["build_from", "build_model", "capture", "capture_weights"]
 
 
 def capture(
@@ -93,72 +82,13 @@ def capture(
     batch = check_batch(model, ids, pixel_values, token_type_ids, left_pads, right_pads, packed)
     if packed is not None and steps:
         raise wanted("steps", "capture", "0 of packed prompts", steps)
-    return _write(model, [batch], Path(out_dir), steps, cache, weights, taps)
+    return write(model, [batch], Path(out_dir), steps, cache, weights, taps)
 
 
-def capture_weights(
-    weights: str,
-    prompts: Sequence[Sequence[int]],
-    out: Path,
-    *,
-    dtype: str = "float32",
-    steps: int = 0,
-    attention: str | None = None,
-    n_threads: int | None = None,
-    taps: Sequence[str] = ("*",),
-    pixels: np.ndarray | None = None,
-    mmproj: str | None = None,
-    left_pads: Sequence[int] | None = None,
-    adapter: str | None = None,
-    merged: str = "no",
-    cache: str | None = None,
-) -> Path:
-    """Write a dump of transformers on weights as the command line names them.
-
-    Args:
-        weights: as `build_model`.
-        prompts: token ids; each is run for itself.
-        out: where; empty or new.
-        dtype: float32, bfloat16, float16 or float64.
-        steps: greedy cached decode steps after each prompt.
-        attention: `eager` (the default) or `sdpa`.
-        n_threads: of torch; None uses every core.
-        taps: as `capture`.
-        pixels: [images, C, Y, X] of the only prompt, or of one batch in the order of its soft tokens.
-        mmproj: the vision tower of a `.gguf` file.
-        left_pads: of each prompt; all are then rows of one batch, of one length. None runs each for itself.
-        adapter: folder of a LoRA adapter on the weights, as PEFT saves it.
-        merged: `yes` adds it to the weights before they run.
-        cache: as `capture`.
-
-    Returns:
-        out.
-
-    Raises:
-        BadInput: as `build_model`, `put_adapter` and `capture`; images beside several prompts; merged without adapter.
-    """
-    torch, _ = import_transformers()
-    if pixels is not None and len(prompts) != 1 and left_pads is None:
-        raise wanted("prompt", "capture", "one beside images", f"{len(prompts)} prompts")
-    if merged == "yes" and adapter is None:
-        raise wanted("--merged", "capture", "--adapter beside it", "none")
-    model = build_model(weights, dtype, attention or "eager", mmproj)
-    model = model if adapter is None else put_adapter(model, adapter, merged == "yes")
-    if left_pads is None:
-        batches = [check_batch(model, prompt, pixels, None, None) for prompt in prompts]
-    else:
-        batches = [check_batch(model, prompts, pixels, None, left_pads)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(n_threads or threads)
-    try:
-        return _write(model, batches, out, steps, cache, weights, taps)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _write(
+def write(
     model: Any, batches: list[Batch], out: Path, steps: int, cache: Any, weights: str | None, taps: Sequence[str]
 ) -> Path:
+    """Run batches one after the other and write their dump; arguments, result and refusals as `capture`."""
     if steps < 0:
         raise wanted("steps", "capture", "0 or more", steps)
     longest = [batch.ids.shape[1] + steps for batch in batches]
