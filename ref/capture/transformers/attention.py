@@ -74,14 +74,17 @@ def _held() -> Iterator[tuple[Any, str, str]]:
     own = {id(vars(file)[EAGER]) for file in _files()}  # perhaps the owner's, and perhaps no function
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
-        for name, value in list(names.items()) if isinstance(names, dict) else ():
-            if id(value) in own:
-                yield module, name, "eager"
-            # asking isinstance makes some objects of torch warn
-            elif type(value) is FunctionType and value.__name__ in (EAGER, SDPA):
-                implementation = FUNCTIONS.get((value.__module__, value.__name__))
-                if implementation:
-                    yield module, name, implementation
+        if not isinstance(names, dict):
+            continue
+        held = list(names.items())
+        if not own.isdisjoint(map(id, names.values())):  # of a hundred thousand names: as few steps as can be
+            yield from ((module, name, "eager") for name, value in held if id(value) in own)
+        # asking isinstance makes some objects of torch warn
+        functions = [one for one in held if type(one[1]) is FunctionType and one[1].__name__ in (EAGER, SDPA)]
+        for name, value in functions:
+            implementation = FUNCTIONS.get((value.__module__, value.__name__))
+            if implementation and id(value) not in own:
+                yield module, name, implementation
 
 
 def _looked_up(ear: "_Ear", lookup: Callable) -> Callable:

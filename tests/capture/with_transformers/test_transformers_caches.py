@@ -5,12 +5,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from support.captures import passes_of
-from support.transformers_captures import IDS, text_only
+from support.transformers_captures import IDS, SEEING, text_only
 from support.transformers_direct import CACHE
 
 import ref
 from ref import compare
-from ref.capture.transformers import Turn, capture, capture_turns
+from ref.capture.transformers import Turn, build_model, capture, capture_turns
 from ref.errors import BadInput
 
 pytestmark = pytest.mark.witness
@@ -47,6 +47,15 @@ def test_static_caches_match(tmp_path, ids, more, attention):
     assert judged(capture(model, ids, tmp_path / "a", cache="static", weights="tiny", **more))["verdict"] == "match"
     own = of_length(model, 40)
     assert judged(capture(model, ids, tmp_path / "b", cache=own, weights="tiny", **more))["verdict"] == "match"
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_rows_with_images_match(tmp_path, pixels, attention, cache):
+    rows, more = [SEEING, [0, 0, 0, *[97] * 4, *IDS[:6]], [*IDS, 1, 2]], {"left_pads": [0, 3, 0], "steps": 2}
+    model = build_model("tiny", attention=attention)
+    folder = capture(model, rows, tmp_path / "dump", pixel_values=pixels, cache=cache, weights="tiny", **more)
+    assert judged(folder)["verdict"] == "match"
 
 
 def test_a_static_cache_gives_what_a_growing_one_gives(tmp_path):
