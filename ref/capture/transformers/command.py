@@ -64,7 +64,8 @@ def capture_weights(
 
     Raises:
         BadInput: as `build_model`, `put_adapter`, `capture` and `capture_turns`; merged without adapter; images beside
-            several prompts; turns, chunks or a prefix of several prompts or beside steps; a chunk or prefix of no token, or a prefix of all.
+            several prompts; turns, chunks or a prefix of several prompts or beside steps; a chunk or prefix of no
+            token, or a prefix of all.
     """
     import_transformers()
     talks = bool(turn) or chunk is not None or prefix is not None
