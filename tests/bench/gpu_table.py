@@ -34,7 +34,8 @@ def clean_table(lines: list[dict]) -> str:
         _, size, kind, _ = line["name"].split("/")
         groups[size, kind].append(line)
     rows = ["| model | arithmetic | judged as | match | worst tap, floors |", "|---|---|---|---|---|"]
-    for (size, kind), some in groups.items():
+    order = list(dict.fromkeys(size for size, _ in groups))  # rows of one size stand together, whatever run they are of
+    for (size, kind), some in sorted(groups.items(), key=lambda one: order.index(one[0][0])):
         worst = max(some, key=lambda line: line["local"]["floors"])["local"]
         good = sum(line["verdict"] == "match" for line in some)
         judged = ", ".join(sorted({line["judged_as"] for line in some}))
