@@ -4,6 +4,7 @@ from ref.hypotheses.adapters import ADAPTERS
 from ref.hypotheses.batch_rows import BATCH_ROWS
 from ref.hypotheses.cache import CACHE
 from ref.hypotheses.cache_moves import CACHE_MOVES
+from ref.hypotheses.empty_keys import EMPTY_KEYS
 from ref.hypotheses.factors import FACTORS
 from ref.hypotheses.foreign import FOREIGN
 from ref.hypotheses.format_steps import FORMAT_STEPS
@@ -28,6 +29,7 @@ FAMILIES: tuple[Family, ...] = (
     *SEEN,
     *CACHE,
     *CACHE_MOVES,
+    *EMPTY_KEYS,
     *FORMATS,
     *FORMAT_STEPS,
     *ORDERS,

@@ -15,6 +15,7 @@ NAMES = frozenset(
         "channels_permuted",
         "clamped",
         "embedding_scaled",
+        "empty_keys_seen",
         "heads_permuted",
         "horizon",
         "images_permuted",

@@ -13,7 +13,6 @@ from support.tiny import TINY, params, vision
 
 from ref.cli import main
 from ref.config import CROPS, VISION
-from ref.dump import write as dump_module
 from ref.dump.write import load_pass, read_dump
 from ref.model.generate import Sampling, generate
 from ref.model.multimodal import Images, soft_token_id
@@ -60,10 +59,10 @@ def test_trace_keeps_pixels_and_blocks(picture, tmp_path, capsys):
     assert model["config"]["vision"] == VISION["tiny"]._asdict()
 
 
-def test_a_pass_larger_than_memory_should_hold_goes_into_several_files(picture, tmp_path, monkeypatch):
+def test_a_pass_with_more_tensors_than_a_header_holds_goes_into_several_files(picture, tmp_path, monkeypatch):
     argv = ["trace", "--weights", "tiny", "--image", str(picture), "--ids", ids_of(1), "-o"]
     assert main([*argv, str(tmp_path / "whole")]) == 0
-    monkeypatch.setattr(dump_module, "MOST_BYTES", 100_000)
+    monkeypatch.setattr("ref.record.HEADER", 4096)
     assert main([*argv, str(tmp_path / "parts")]) == 0
     whole, parts = (read_dump(tmp_path / name)["passes"][0] for name in ("whole", "parts"))
     files = {row["file"] for row in parts["tensors"].values()}

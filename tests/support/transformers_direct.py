@@ -3,13 +3,13 @@
 from importlib.util import find_spec
 from inspect import signature
 
+CACHE = "past_key_values"  # the name of the cache among a model's arguments, by version
 if find_spec("torch") and find_spec("transformers"):
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
     from transformers.models.gemma3 import modeling_gemma3 as gemma3
 
-    # the name of the cache among a model's arguments, by version
-    CACHE = "cache" if "cache" in signature(Gemma3ForCausalLM.forward).parameters else "past_key_values"
+    CACHE = "cache" if "cache" in signature(Gemma3ForCausalLM.forward).parameters else CACHE
 
 N, K, H = 4, 2, 6
 SIZES = {

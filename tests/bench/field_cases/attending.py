@@ -82,6 +82,23 @@ def attention_softcapped(scene: Scene) -> Planted:
     return Planted(taps, answers, f"cap={cap}")
 
 
+@case(joins=True)
+def empty_slots_seen(scene: Scene) -> Planted:
+    """Let a layer see slots of a cache that hold nothing yet: zeros as keys and values."""
+    i, n = scene.layer(), scene.draw.randint(200, 4000)
+
+    def run(original, module, query, key, value, mask, scaling=None, **kwargs):
+        groups = module.num_key_value_groups
+        keys, values = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        masked = query @ keys.transpose(2, 3) * scaling + (0 if mask is None else mask)
+        empty = torch.zeros(*masked.shape[:-1], n, dtype=masked.dtype)
+        probs = torch.softmax(torch.cat([masked, empty], -1), -1, dtype=torch.float32)[..., :-n].to(query.dtype)
+        return (probs @ values).transpose(1, 2).contiguous(), probs
+
+    undo = attend(scene.model, i, run)
+    return Planted((text_tap(i, "attn.probs"),), (Answer("empty_keys_seen", {"n": n}),), f"n={n}", undo)
+
+
 def softmax_in(scene: Scene, name: str) -> Planted:
     """Run a layer's softmax in a narrower format."""
     dtype, i = getattr(torch, name), scene.layer()

@@ -110,6 +110,23 @@ def test_a_key_in_the_wrong_slot_is_named(tmp_path, monkeypatch, kind, plant, la
     assert (report["causes"][0]["mutant"], report["causes"][0]["verdict"]) == ("cache_stale_of", "named")
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_empty_slots_that_a_step_sees_are_counted(tmp_path, attention):
+    model = text_only(attention=attention)
+
+    def unmasked(_module, args, kwargs):
+        one = kwargs["hidden_states"].shape[1] == 1
+        return args, kwargs | ({"attention_mask": None} if one else {})
+
+    model.model.layers[5].self_attn.register_forward_pre_hook(unmasked, with_kwargs=True)
+    folder = capture(model, IDS, tmp_path / "dump", cache=of_length(model, 40), steps=1, weights="tiny")
+    report = judged(folder)
+    assert (report["first"]["layer"], report["first"]["pass"]) == (5, 1)
+    [cause] = report["causes"]
+    assert (cause["mutant"], cause["verdict"]) == ("empty_keys_seen", "named")
+    assert [(one["name"], one["value"]) for one in cause["parameters"]] == [("n", 40 - len(IDS) - 1)]
+
+
 @pytest.mark.parametrize(
     ("cache", "line"),
     [
