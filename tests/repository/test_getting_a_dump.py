@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.captures import gemma3_ref
+from support.dump_page import PAGE, run_snippet
 from support.mlx_models import IDS, needs_mlx
 from support.torch_stranger import stranger, tiny
 
@@ -16,8 +17,6 @@ from ref.capture.adapters import ADAPTERS
 
 if find_spec("torch"):
     import torch
-
-PAGE = (Path(__file__).parents[2] / "docs/getting-a-dump.md").read_text()
 
 
 class LogitsOf(torch.nn.Module if find_spec("torch") else object):
@@ -31,17 +30,9 @@ class LogitsOf(torch.nn.Module if find_spec("torch") else object):
         return self.m(input_ids=ids, use_cache=False).logits
 
 
-def snippet(marker: str) -> str:
-    """Return the code after a marker of the page, on small weights."""
-    return re.search(rf"<!-- {marker} -->\n```python\n(.*?)^```", PAGE, re.M | re.S)[1].replace('"270m"', '"tiny"')
-
-
 def run(marker, tmp_path, monkeypatch, **names):
     monkeypatch.chdir(tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exec(snippet(marker), names)
-    return names
+    return run_snippet(marker, "tiny", **names)
 
 
 def verdict(tmp_path):
