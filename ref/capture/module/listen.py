@@ -54,7 +54,8 @@ def hearing(modules: dict[str, Any], places: list[Place], values: Values) -> Ite
 def _on_input(place: Place, values: Values):
     def hook(module, args, kwargs):
         if values.wants(place):
-            values.take(place, to_numpy(one_of(place, (*args, *([] if args else kwargs.values())), kwargs)))
+            several = (*args, *([] if args else kwargs.values()))
+            values.take(place, to_numpy(one_of(place, several, kwargs, ordered=not is_unflattened(module))))
 
     return hook
 
@@ -68,13 +69,22 @@ def _on_output(place: Place, values: Values):
     return hook
 
 
-def one_of(place: Place, several: Any, named: Any) -> Any:
+def is_unflattened(module: Any) -> bool:
+    """Tell whether a module is of `torch.export.unflatten`: its arguments come in the reverse order of first use.
+
+    Source: torch 2.13 `torch/export/unflatten.py` `_ModuleFrame.remap_input`.
+    """
+    return type(module).__module__ == "torch.export.unflatten"
+
+
+def one_of(place: Place, several: Any, named: Any, *, ordered: bool = True) -> Any:
     """Return the value of a place that a row means.
 
     Args:
         place: of the table.
         several: positional ones.
         named: what has them by name, as keys or attributes.
+        ordered: whether the first input is the one that the model's code has first; it is then meant.
 
     Raises:
         BadInput: there is no such value, or several and the row does not say which.
@@ -84,7 +94,7 @@ def one_of(place: Place, several: Any, named: Any) -> Any:
         found = several[place.which] if place.which < len(several) else None
     elif isinstance(place.which, str):
         found = named.get(place.which) if hasattr(named, "get") else getattr(named, place.which, None)
-    elif len(tensors) == 1 or (place.side == "input" and tensors):
+    elif len(tensors) == 1 or (place.side == "input" and ordered and tensors):
         found = several[tensors[0]]
     else:
         say = " or ".join(f"{place.side}[{at}]" for at in tensors) or "a value that is a tensor"

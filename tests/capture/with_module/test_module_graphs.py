@@ -46,6 +46,37 @@ def test_a_mistake_in_an_exported_program_is_named(tmp_path):
     assert (report["first"]["tap"], report["diagnosis"][0]["mutant"]) == ("text.layer.3.ffn.act", "gelu_erf")
 
 
+class Cell(torch.nn.Module if find_spec("torch") else object):
+    """A residual stream that comes in two parts of one shape."""
+
+    def forward(self, x, residual):
+        return residual + 2 * x
+
+
+class Parts(torch.nn.Module if find_spec("torch") else object):
+    """One cell on an embedding and another tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.w = Cell(), torch.nn.Parameter(torch.ones(36))
+
+    def forward(self, ids):
+        x = self.w * ids[..., None]
+        return self.cell(x, x + 100)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_first_of_several_inputs_is_not_taken_where_exporting_turned_them_round(tmp_path):
+    program = torch.export.export(Parts().eval(), (torch.tensor([IDS]),), strict=False)
+    with pytest.raises(
+        BadInput, match=r"input of cell: wanted one tensor; write input\[0\] or input\[1\], got 2 tensors"
+    ):
+        capture_module(program, IDS, tmp_path / "d", table={"cell": ("text.embed", "input")}, weights="tiny")
+    for model, which in ((Parts(), "input"), (program, "input[1]")):
+        folder = capture_module(model, IDS, tmp_path / which, table={"cell": ("text.embed", which)}, weights="tiny")
+        np.testing.assert_array_equal(passes_of(folder)[0]["text.embed"][0, :, 0], IDS)
+
+
 def test_a_graph_without_modules_is_refused(tmp_path):
     with pytest.raises(BadInput, match="wanted modules that are called in a pass, got none of"):
         capture_module(exported().module(), IDS, tmp_path / "d", weights="tiny", table="transformers")
