@@ -26,12 +26,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import ref  # isort: skip  # noqa: F401, E402  before torch: it sets how threads wait
 from bench.clean import judged  # noqa: E402
-from bench.doors import of_commands, of_graphs, of_mlx, of_torch  # noqa: E402
+from bench.doors.all_doors import DOORS  # noqa: E402
 from bench.doors.door import Door  # noqa: E402
 from bench.doors.table import table  # noqa: E402
 from bench.field.real import encoded  # noqa: E402
 
-DOORS = (*of_torch.DOORS, *of_mlx.DOORS, *of_graphs.DOORS, *of_commands.DOORS)
 PROMPTS = {6: "france", 640: "long"}  # tokens: the text; the window is 512
 
 
