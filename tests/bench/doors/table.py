@@ -5,7 +5,7 @@ from typing import Any
 
 from .door import Door
 
-HEAD = "| stack | lines | 6 tokens | 640 tokens | planted | named at 6 | named at 640 |\n|---|---|---|---|---|---|---|"
+HEAD = "| stack | lines | 6 tokens | 640 tokens | planted | named |\n|---|---|---|---|---|---|"
 
 
 def table(doors: Iterable[Door], lines: Iterable[dict[str, Any]]) -> str:
@@ -20,8 +20,9 @@ def _rows(doors: Iterable[Door], lines: list[dict[str, Any]]) -> Iterator[str]:
         for versions in sorted({line["versions"] for line in own}):
             done = {(line["tokens"], line["planted"]): line for line in own if line["versions"] == versions}
             cells = [_clean(done.get((tokens, False))) for tokens in (6, 640)]
-            named = [_named(done.get((tokens, True))) for tokens in (6, 640)]
-            yield f"| {door.name}: {versions} | {door.lines()} | " + " | ".join([*cells, door.mistake, *named]) + " |"
+            short, long = (_named(done.get((tokens, True))) for tokens in (6, 640))
+            named = short if short == long else f"{short}; of 640 tokens {long}"
+            yield f"| {door.name}: {versions} | {door.lines()} | " + " | ".join([*cells, door.mistake, named]) + " |"
 
 
 def _clean(line: dict[str, Any] | None) -> str:
