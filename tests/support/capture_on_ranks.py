@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from torch.distributed.fsdp import fully_shard
 from transformers.distributed import DistributedConfig
 
 from ref.capture.transformers import capture
@@ -17,7 +18,7 @@ IDS = [2, 5, 6, 7, 11, 3, 9, 8, 100]
 
 
 def main(weights: str, dtype: str, folder: Path) -> None:
-    """Write `clean`, `silu` and, of each rank, what was said of a folder in use."""
+    """Write `clean`, `silu`, `fsdp` and, of each rank, what was said of a folder in use."""
     sliced = transformers.AutoModelForCausalLM.from_pretrained(
         weights, distributed_config=DistributedConfig(tp_plan="auto"), dtype=dtype, attn_implementation="eager"
     )
@@ -29,6 +30,10 @@ def main(weights: str, dtype: str, folder: Path) -> None:
         capture(sliced, IDS, folder / "silu")
     except BadInput as error:
         (folder / f"refused-{torch.distributed.get_rank()}").write_text(str(error))
+    whole = transformers.AutoModelForCausalLM.from_pretrained(weights, dtype=dtype, attn_implementation="eager")
+    for one in (*whole.model.layers, whole):
+        fully_shard(one, mesh=sliced.model.layers[0].self_attn.q_proj.weight.device_mesh)
+    capture(whole, IDS, folder / "fsdp")
     torch.distributed.destroy_process_group()
 
 

@@ -20,7 +20,7 @@ class Ranks(NamedTuple):
     Args:
         mesh: torch's, of one dimension.
         number: of this rank.
-        sliced: letters of the axes of which this rank holds a part: N, K, F.
+        sliced: letters of the axes of which this rank holds a part: N, K, F; none of a model that FSDP has cut.
     """
 
     mesh: Any
@@ -52,6 +52,10 @@ def ranks_of(text: Any) -> Ranks | None:
     mesh = next(iter(split.values())).device_mesh
     if mesh.ndim != 1:
         raise wanted("ranks", "capture", "a mesh of one dimension, tensor parallelism", list(mesh.shape))
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(layer, FSDPModule) or isinstance(text, FSDPModule):  # puts weights together before they are used
+        return Ranks(mesh, mesh.get_local_rank(), frozenset())
     length = layer.self_attn.head_dim
     for letter in {"N", "K"} & set(split):
         rows = split[letter].to_local().shape[0]

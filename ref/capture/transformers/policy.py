@@ -44,7 +44,7 @@ def policy_of(model: Any, heard: Product | None) -> dict[str, Any]:
     product = heard or Product(name_of(model.dtype), None)
     found = arithmetic_of(name_of(model.dtype), product, implementation, device, is_compiled(model))
     ranks = ranks_of(text_model(model))
-    found |= {"ranks": ranks.count} if ranks else {}
+    found |= {"ranks": ranks.count} if ranks and ranks.sliced else {}
     tower = vision_tower(model)
     if tower is not None:
         own = name_of(tower.embeddings.patch_embedding.weight.dtype)

@@ -60,6 +60,9 @@ def test_ranks_give_one_dump_that_is_whole(tmp_path):
     assert found["first"]["tap"] == "text.layer.2.ffn.act"
     assert "ffn_silu" in [one["mutant"] for one in found["diagnosis"] if one["verdict"] == "named"]
 
+    assert "ranks" not in read_dump(folder / "fsdp")["policy"]  # whose weights are whole when they are used
+    assert compare(folder / "fsdp", loaded=loaded())["verdict"] == "match"
+
     for rank in range(COUNT):
         assert (folder / f"there-{rank}").read_text() == "True"
         refused = (folder / f"refused-{rank}").read_text()
