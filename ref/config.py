@@ -5,7 +5,7 @@ Source: Gemma 3 Technical Report, table 1; google-deepmind/gemma `gm/nn/gemma3/_
 """
 
 from math import isqrt
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ref.errors import wanted
 
@@ -160,6 +160,11 @@ def check_config(config: TextConfig, where: object = "config") -> TextConfig:
 def size_name(layers: int, width: int) -> str:
     """Return the name of the row of the table that has so many layers of a width, `custom` where none has."""
     return next((c.name for c in SIZES.values() if (c.layers, c.width) == (layers, width)), "custom")
+
+
+def as_fields(text: TextConfig, vision: VisionConfig | None = None) -> dict[str, Any]:
+    """Return a model's sizes as dumps have them: those of the tower under `vision`, where there is one."""
+    return text._asdict() | ({"vision": vision._asdict()} if vision else {})
 
 
 def find_size(name: str, where: object = "size") -> TextConfig:

@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ref.capture.adapters import ADAPTERS, newer_than_tried
-from ref.config import PAD, TextConfig
+from ref.config import PAD, TextConfig, VisionConfig
 from ref.errors import wanted
 from ref.model.inputs import check_ids
 from ref.model.params import TextParams
@@ -139,6 +140,26 @@ def aligned(tap: str, value: np.ndarray, config: TextConfig, before: int, stop: 
     keys: list = [slice(None)] * value.ndim
     keys[axes.index("S")] = slice(first, stop)
     return value[tuple(keys)]
+
+
+def tower_config(given: Any, soft_tokens: int) -> VisionConfig:
+    """Return a tower's configuration under our names, checked by nobody: a port may have any.
+
+    Args:
+        given: an object with the names of Hugging Face's `SiglipVisionConfig`.
+        soft_tokens: of each image.
+    """
+    return VisionConfig(
+        width=given.hidden_size,
+        layers=given.num_hidden_layers,
+        heads=given.num_attention_heads,
+        ffn_width=given.intermediate_size,
+        patch=given.patch_size,
+        image=given.image_size,
+        channels=given.num_channels,
+        soft_tokens=soft_tokens,
+        layer_norm_eps=given.layer_norm_eps,
+    )
 
 
 def check_tied(params: TextParams) -> None:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ref.capture.prompts import Prompt
+from ref.config import TextConfig, VisionConfig, as_fields
+from ref.dump.layouts import Lengths, lengths_of
 from ref.errors import wanted
 
 
@@ -61,6 +63,19 @@ def _pass(prompt: Prompt, ids: np.ndarray, cached: int, types: np.ndarray, pixel
     pads = np.array(prompt.pads)[:, None]
     positions = np.maximum(key - pads, 0)
     return Pass(ids, cached, (key >= pads).astype(np.int64), positions[:, cached:], types, pixels)
+
+
+def lengths_of_pass(config: TextConfig, vision: VisionConfig | None, at: Pass) -> Lengths:
+    """Return the lengths that axes have in a pass.
+
+    Args:
+        config: of the weights.
+        vision: of their tower; None where it has no part in the run.
+        at: the pass.
+    """
+    rows, tokens = at.ids.shape
+    images = None if at.pixels is None else len(at.pixels)
+    return lengths_of(as_fields(config, vision), rows, tokens, at.cached, images)
 
 
 def rows_of(prompt: Prompt, at: Pass) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def check_prompt(
     """
     rows = _rows(ids)
     soft = (rows == soft_token_id(config)) if pixels is not None else np.zeros(rows.shape, bool)
-    _check_ids(rows[~soft], config)
+    check_ids(rows[~soft], config.vocabulary)
     if steps < 0 or rows.shape[1] + steps > config.max_positions:
         raise wanted("steps", "capture", f"0 or more, {config.max_positions} tokens at most", steps)
     if pixels is not None:
@@ -67,10 +67,16 @@ def _rows(ids: Any) -> np.ndarray:
     return np.atleast_2d(array).astype(np.int64)
 
 
-def _check_ids(ids: np.ndarray, config: TextConfig) -> None:
-    bad = ids[(ids < 0) | (ids >= config.vocabulary)]
-    if bad.size:
-        raise wanted("token id", "capture", f"0 to {config.vocabulary - 1}", int(bad[0]))
+def check_ids(ids: Any, vocabulary: int) -> None:
+    """Refuse ids that a vocabulary has not.
+
+    Args:
+        ids: integers [...], of NumPy or torch, without those of soft tokens.
+        vocabulary: V.
+    """
+    bad = ids[(ids < 0) | (ids >= vocabulary)]
+    if len(bad):
+        raise wanted("token id", "capture", f"0 to {vocabulary - 1}", int(bad[0]))
 
 
 def _pixels(pixels: Any, vision: VisionConfig | None) -> np.ndarray:

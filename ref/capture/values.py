@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -10,12 +10,12 @@ import numpy as np
 from einops import rearrange
 
 from ref.capture.common import aligned, say_left_out
-from ref.capture.passes import Pass, pixels_of, rows_of
+from ref.capture.passes import Pass, lengths_of_pass, passes, pixels_of, rows_of
 from ref.capture.places import Place
 from ref.capture.prompts import Prompt
 from ref.capture.rows import Rows
 from ref.config import TextConfig, VisionConfig
-from ref.dump.layouts import axes_of_value, fit, layouts_that_fit, lengths_at, lengths_of, letters_of, sides_of, written
+from ref.dump.layouts import axes_of_value, fit, layouts_that_fit, lengths_at, letters_of, sides_of, written
 from ref.dump.write import DumpWriter, axes_of
 from ref.errors import wanted
 from ref.model.taps import Recorder, check_patterns
@@ -40,6 +40,31 @@ class Values:
         self.open = False
         self.rows: Rows | None = None
 
+    def run(
+        self, prompt: Prompt, steps: int, places: Sequence[Place], model: Callable[[Pass], np.ndarray | None]
+    ) -> None:
+        """Run a prompt and its steps, each a pass, and write what was heard.
+
+        Args:
+            prompt, steps: as `ref.capture.passes.passes`.
+            places: of the table, which should be heard.
+            model: runs a pass, and returns its logits; None where there are none.
+
+        Raises:
+            BadInput: as `passes` and `end`.
+        """
+
+        def one_pass(at: Pass) -> np.ndarray | None:
+            self.begin(prompt, at)
+            logits = model(at)
+            self.logits(logits)
+            self.end(places)
+            return logits
+
+        passes(prompt, steps, one_pass)
+        if self.rows is not None:
+            self.rows.finish()
+
     def begin(self, prompt: Prompt, at: Pass) -> None:
         """Begin a pass.
 
@@ -47,14 +72,11 @@ class Values:
             prompt: the rows that are run.
             at: their prompt, or a step after it.
         """
-        rows, tokens = at.ids.shape
-        seen = {"vision": self.vision._asdict()} if self.vision else {}
-        images = None if at.pixels is None else len(at.pixels)
-        self.lengths = lengths_of(self.config._asdict() | seen, rows, tokens, at.cached, images)
+        self.lengths = lengths_of_pass(self.config, self.vision, at)
         self.prompt, self.at = prompt, at
         self.calls: Counter[Place] = Counter()
         self.heard: set[str] = set()
-        self.rows = self.rows or Rows(self.writer, rows)
+        self.rows = self.rows or Rows(self.writer, len(at.ids))
         self.open = True
 
     def wants(self, place: Place) -> bool:
@@ -166,11 +188,6 @@ class Values:
             self.left_out |= dict.fromkeys(place.taps, why)
         assert self.rows is not None
         self.rows.end_pass(rows_of(self.prompt, self.at), pixels_of(self.prompt, self.at))
-
-    def write_rows(self) -> None:
-        """Write what was held, the passes of one row after those of another."""
-        if self.rows is not None:
-            self.rows.finish()
 
 
 def _split(place: Place, layout: str) -> set[str]:

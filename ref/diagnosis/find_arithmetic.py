@@ -14,9 +14,9 @@ from ref.diagnosis.evidence import beside, prepared, project, without_pads
 from ref.emulate.arithmetic import TRUTH
 from ref.emulate.graph import Run
 from ref.emulate.one_pass import Unknown
-from ref.emulate.operands import OPERANDS, ROUND
+from ref.emulate.operands import OPERANDS, ROUND, as_it_is
 from ref.emulate.policy import RANKS, ranks_family
-from ref.emulate.products import slices
+from ref.emulate.products import added, slices
 from ref.measure.distance import distance_of
 from ref.measure.floor import LIMIT
 from ref.measure.measure_tap import Measured, fitted
@@ -212,9 +212,8 @@ def rounded_operations(one: Hypothesis) -> dict[str, Callable]:
 def _over_ranks(one: Hypothesis, x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
     """Return the sum of what ranks have made and rounded to the format of the dump."""
     rounded, wide = ROUND[one.stored[0]], widen_jit(weight)
-    parts = (TRUTH.linear(x[..., here], wide[:, here], None) for here in slices(x.shape[-1], one.ranks))
-    total = sum(rounded(part.astype(np.float32)).astype(np.float64) for part in parts)
-    return rounded(np.asarray(total, np.float32)).astype(np.float64)
+    parts = [TRUTH.linear(x[..., here], wide[:, here]) for here in slices(x.shape[-1], one.ranks)]
+    return added([rounded(part.astype(np.float32)) for part in parts], as_it_is, rounded).astype(np.float64)
 
 
 def rounded_run(pass_runs: PassRuns, one: Hypothesis) -> Run:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ref.config import PAD
+from ref.config import PAD, as_fields
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.model.cache import empty_cache
@@ -118,8 +118,7 @@ def _blocks(places, cached):
 def _model(loaded, vision):
     dtype = loaded.held_as if loaded.held_as != "file" else "as in the file"
     weights = {"name": loaded.name, "dtype": dtype, "sha256": None}
-    config = loaded.params.config._asdict()
-    return {"config": config | ({"vision": vision._asdict()} if vision else {}), "weights": weights}
+    return {"config": as_fields(loaded.params.config, vision), "weights": weights}
 
 
 def _policy(how, patterns, names):

@@ -31,7 +31,7 @@ class PassWriter:
         self.folder, self.number = folder, number
         self._files = (f"pass{number:04}{f'-{part:02}' if part else ''}.safetensors" for part in count())
         self._file: TensorFile | None = None
-        self._written: dict[str, str] = {}  # in the file that is open: tensor -> its dtype and shape
+        self._written: set[str] = set()  # tensors in the file that is open
         self._listing: dict[str, dict[str, Any]] = {}
 
     def add_tensor(
@@ -52,12 +52,12 @@ class PassWriter:
         arrays = {one: _little_endian(np.asarray(array)) for one, array in values.items()}
         tensors = [(one, array, _kind(one, array)) for one, array in arrays.items()]
         try:
-            if self._file is None or self._written.keys() & arrays.keys() or not self._file.add(*tensors):
+            if self._file is None or self._written & arrays.keys() or not self._file.add(*tensors):
                 self._next_file().add(*tensors)
         except OSError as error:
             raise self._no_room(error) from None
         assert self._file is not None
-        self._written |= {one: f"{array.dtype} {array.shape}" for one, array in arrays.items()}
+        self._written |= arrays.keys()
         entry = {"file": self._file.path.name, "layout": axes_of(name) if layout is None else layout}
         entry |= {"shape": list(arrays[name].shape), "dtype": str(arrays[name].dtype)}
         self._listing[name] = entry | ({} if plus is None else {"plus": f"{name}.plus"})
@@ -85,7 +85,7 @@ class PassWriter:
 
     def _pixels(self, pixels: np.ndarray) -> str:
         self._next_file(f"pixels{self.number:04}.safetensors").add(("pixels", pixels, _kind("pixels", pixels)))
-        self._written = {"pixels": f"{pixels.dtype} {pixels.shape}"}
+        self._written = {"pixels"}
         return self._close()
 
     def _next_file(self, name: str = "") -> TensorFile:
@@ -100,9 +100,9 @@ class PassWriter:
         path = self._file.path
         self._file.close()
         back = open_safetensors(path)
-        if set(back.names()) != set(self._written):
+        if set(back.names()) != self._written:
             raise wanted("tensors", path, f"{len(self._written)} read back as written", len(back.names()))
-        self._file, self._written = None, {}
+        self._file, self._written = None, set()
         return path.name
 
     def _no_room(self, error: OSError) -> Exception:

@@ -57,11 +57,25 @@ def _over_queries(at):
 def _with_sink(at):
     """One more weight of exp(0) in the sum."""
     scores = at["attn.scores"]
-    seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])[:, None]
-    wide = np.where(seen, scores, -np.inf)
+    seen = at.seen(scores.shape[-1], at.one_pass.total - scores.shape[-1])
+    weights, whole, empty = unnormed(scores, seen)
+    return weights / (whole + empty)
+
+
+def unnormed(scores: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the weights of keys before they are divided by their sum, that sum, and the weight of a score of 0.
+
+    Args:
+        scores: [B, N, T, S] before the mask.
+        seen: [B, T, S] bool.
+
+    Returns:
+        ([B, N, T, S], [B, N, T, 1], [B, N, T, 1]), all over e to the largest score, at least 0.
+    """
+    wide = np.where(seen[:, None], scores, -np.inf)
     most = np.maximum(wide.max(axis=-1, keepdims=True), 0)
     weights = np.exp(wide - most)
-    return weights / (weights.sum(axis=-1, keepdims=True) + np.exp(-most))
+    return weights, weights.sum(axis=-1, keepdims=True), np.exp(-most)
 
 
 def _minus_one_mask(at):

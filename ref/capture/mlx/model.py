@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ref.capture.common import tower_config
 from ref.config import TextConfig, VisionConfig, size_name
 from ref.errors import pip_install, wanted
 from ref.ops.linear import widen_jit
@@ -90,18 +91,7 @@ def vision_config_of(model: Any) -> VisionConfig:
     """
     if not hasattr(model, "vision_tower") or not hasattr(model, "get_input_embeddings"):
         raise wanted("pixel_values", "capture", "a whole model of mlx-vlm, with its tower", type(model).__name__)
-    v = model.config.vision_config
-    return VisionConfig(
-        width=v.hidden_size,
-        layers=v.num_hidden_layers,
-        heads=v.num_attention_heads,
-        ffn_width=v.intermediate_size,
-        patch=v.patch_size,
-        image=v.image_size,
-        channels=v.num_channels,
-        soft_tokens=model.config.text_config.mm_tokens_per_image,
-        layer_norm_eps=v.layer_norm_eps,
-    )
+    return tower_config(model.config.vision_config, model.config.text_config.mm_tokens_per_image)
 
 
 def build_from(loaded: Loaded, dtype: str = "float32") -> Any:

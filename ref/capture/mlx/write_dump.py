@@ -14,10 +14,11 @@ import numpy as np
 from ref.capture.common import warn_if_newer
 from ref.capture.mlx.listen import TABLE, VISION, hearing, to_numpy
 from ref.capture.mlx.model import build_from, config_of, import_mlx, text_model, version_of, vision_config_of
-from ref.capture.passes import Pass, passes
-from ref.capture.places import Place, Table, places_of, shipped
+from ref.capture.passes import Pass
+from ref.capture.places import Table, places_of, shipped
 from ref.capture.prompts import Prompt, check_prompt
 from ref.capture.values import Values, check_taps, finish
+from ref.config import as_fields
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.weights.resolve import load, weights_name
@@ -66,13 +67,11 @@ def capture(
     check_taps(places, taps)
     dtype = str(text.model.norm.weight.dtype).split(".")[-1]
     held = {"name": weights_name(weights) if weights else "not said", "dtype": dtype, "sha256": None}
-    seen = {"vision": vision._asdict()} if vision else {}
-    described = {"config": config._asdict() | seen, "weights": held}
+    described = {"config": as_fields(config, vision), "weights": held}
     with DumpWriter(Path(out_dir), described, _policy(dtype), version_of(text)) as writer:
         values = Values(writer, config, taps, vision)
         with hearing(modules, places, values):
-            passes(prompt, steps, _runner(model, text, prompt, steps, values, places))
-        values.write_rows()
+            values.run(prompt, steps, places, _runner(model, text, prompt, steps))
     return finish(values, writer)
 
 
@@ -119,18 +118,14 @@ def capture_weights(
     )
 
 
-def _runner(model: Any, text: Any, prompt: Prompt, steps: int, values: Values, places: list[Place]) -> Callable:
+def _runner(model: Any, text: Any, prompt: Prompt, steps: int) -> Callable[[Pass], np.ndarray]:
     """Return what runs a pass, and gives its logits."""
     mx = import_mlx().core
     cache = _cache(text, prompt, steps)
 
     def run_pass(at: Pass) -> np.ndarray:
-        values.begin(prompt, at)
         out = text(mx.array(at.ids), cache=cache, **_images(model, at))
-        logits = to_numpy(getattr(out, "logits", out))
-        values.logits(logits)
-        values.end(places)
-        return logits
+        return to_numpy(getattr(out, "logits", out))
 
     return run_pass
 

@@ -12,14 +12,14 @@ from ref.capture.module.draft import draft_table
 from ref.capture.module.listen import hearing, modules_of
 from ref.capture.module.run import Call, as_module, checked_call, device_of, run
 from ref.capture.module.tables import TABLES
-from ref.capture.passes import Pass, passes
+from ref.capture.passes import Pass
 from ref.capture.places import Place, Table, places_of, shipped
 from ref.capture.prompts import Prompt, check_prompt
 from ref.capture.transformers.policy import arithmetic_of
 from ref.capture.transformers.tensors import Product, name_of, to_numpy
 from ref.capture.transformers.wrapped import is_compiled, traced_anew
 from ref.capture.values import Values, check_taps, finish
-from ref.config import TextConfig, VisionConfig
+from ref.config import VisionConfig, as_fields
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.weights.resolve import Loaded, load, weights_name
@@ -78,30 +78,25 @@ def capture_module(
     places = places_of(table, modules, config.layers, vision.layers if vision else 0)
     check_layers(places, modules, config.layers)
     check_taps(places, taps)
-    described = {"config": _described(config, vision), "weights": _held(loaded.name, dtype)}
+    described = {"config": as_fields(config, vision), "weights": _held(loaded.name, dtype)}
     policy: dict[str, Any] = {}
     with DumpWriter(Path(out_dir), described, policy, _producer(model)) as writer, traced_anew(model):
         values = Values(writer, config, taps, vision)
         with hearing(modules, places, values):
-            passes(prompt, steps, _runner(runs, prompt, device, values, places))
-        values.write_rows()
+            values.run(prompt, steps, places, _runner(runs, device))
         heard = Product(values.dtype or dtype, None)
         policy.update(arithmetic_of(dtype, heard, "not said", device, is_compiled(model)))
     return finish(values, writer)
 
 
-def _runner(runs: Callable, prompt: Prompt, device: Any, values: Values, places: list[Place]) -> Callable:
-    """Return what runs a pass, and gives its logits."""
+def _runner(runs: Callable, device: Any) -> Callable[[Pass], Any]:
+    """Return what runs a pass, and gives its logits; each pass is told what the one before it returned."""
     returned = None
 
     def run_pass(at: Pass) -> Any:
         nonlocal returned
-        values.begin(prompt, at)
         returned = run(runs, at, device, returned)
-        logits = _logits(returned)
-        values.logits(logits)
-        values.end(places)
-        return logits
+        return _logits(returned)
 
     return run_pass
 
@@ -168,10 +163,6 @@ def _held(name: str, dtype: str) -> dict[str, Any]:
 
 def _vision(loaded: Loaded, pixels: Any) -> VisionConfig | None:
     return loaded.vision.config if loaded.vision and pixels is not None else None
-
-
-def _described(config: TextConfig, vision: VisionConfig | None) -> dict[str, Any]:
-    return config._asdict() | ({"vision": vision._asdict()} if vision else {})
 
 
 def _rounded(pixels: Any, dtype: str) -> Any:

@@ -16,6 +16,7 @@ from ref.capture.onnx.value import Value
 from ref.capture.passes import Pass, passes, pixels_of, rows_of
 from ref.capture.places import OF_IMAGES
 from ref.capture.prompts import Prompt
+from ref.config import as_fields
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.model.taps import Recorder, check_patterns, tap_names
@@ -52,9 +53,8 @@ class GraphPasses:
 
     def described(self) -> dict[str, Any]:
         """Say what the dump says of the model."""
-        seen = {"vision": self.vision._asdict()} if self.vision else {}
         held = {"name": weights_name(self.name), "dtype": self.dtype, "sha256": None}
-        return {"config": self.config._asdict() | seen, "weights": held}
+        return {"config": as_fields(self.config, self.vision), "weights": held}
 
     def write(self, writer: DumpWriter, prompt: Prompt) -> None:
         """Run a prompt and its steps, each a pass."""

@@ -4,9 +4,9 @@ import numpy as np
 
 from ref.capture.common import aligned, key_ranges
 from ref.capture.onnx.value import Value
-from ref.capture.passes import Pass
+from ref.capture.passes import Pass, lengths_of_pass
 from ref.config import TextConfig, VisionConfig
-from ref.dump.layouts import lengths_at, lengths_of
+from ref.dump.layouts import lengths_at
 from ref.dump.write import axes_of
 
 FAR = -1e4  # a mask's hidden cells are the most negative number of their format, or infinity
@@ -54,9 +54,7 @@ def shaped(
 
 
 def _sizes(tap: str, config: TextConfig, vision: VisionConfig | None, at: Pass) -> dict[str, int]:
-    seen = {"vision": vision._asdict()} if vision else {}
-    images = None if at.pixels is None else len(at.pixels)
-    lengths = lengths_of(config._asdict() | seen, 1, at.ids.shape[1], at.cached, images)
+    lengths = lengths_of_pass(config, vision, at)
     return lengths_at(tap, lengths) | {"s": lengths.keys}
 
 

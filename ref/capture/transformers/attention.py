@@ -150,8 +150,8 @@ class _Ear:
             if wants(prefix + "attn.scores"):
                 found = scores(q, k, q.shape[-1] ** -0.5 if scaling is None else scaling)
                 if self.listener.agreed(lead_to(found, given.get("attention_mask"), probs)):
-                    tap(prefix + "attn.scores", self._keys(found, -1) if prefix.startswith("text.") else found)
-            tap(prefix + "attn.probs", self._keys(probs, -1) if prefix.startswith("text.") else probs)
+                    tap(prefix + "attn.scores", self._keys(prefix, found, -1))
+            tap(prefix + "attn.probs", self._keys(prefix, probs, -1))
         self._hear_mix(prefix + "attn.mix", q, mixed)
 
     def _hear_mix(self, tap: str, q: Any, mixed: Any) -> None:
@@ -164,10 +164,10 @@ class _Ear:
     def _hear_keys(self, prefix, q, k, v, given, implementation) -> None:
         tap = self.listener.tap
         tap(prefix + "attn.q_rope", q, HEADS_FIRST)
-        tap(prefix + "attn.k_rope", self._new_keys(q, k), HEADS_FIRST)
+        tap(prefix + "attn.k_rope", self._new_keys(prefix, q, k), HEADS_FIRST)
         if self.listener.with_cache:
-            tap(prefix + "cache.k", self._keys(k, 2), HEADS_FIRST)
-            tap(prefix + "cache.v", self._keys(v, 2), HEADS_FIRST)
+            tap(prefix + "cache.k", self._keys(prefix, k, 2), HEADS_FIRST)
+            tap(prefix + "cache.v", self._keys(prefix, v, 2), HEADS_FIRST)
         if self.listener.wants(prefix + "attn.visible"):
             seen = seen_cells(q, k, given, implementation)
             if seen is not None:
@@ -175,15 +175,17 @@ class _Ear:
                     keys = visible_keys(seen[row % len(seen)], self.listener.total, pads)
                     self.listener.give(row, prefix + "attn.visible", keys)
 
-    def _new_keys(self, q: Any, k: Any) -> Any:
+    def _new_keys(self, prefix: str, q: Any, k: Any) -> Any:
         """Return the keys of this pass: those that the cache was given, if attention has what it gave back."""
         cached, self.listener.cached = self.listener.cached, None
         if cached is not None and cached[1] is k and cached[0].shape[2:] == q.shape[2:]:
             return cached[0]
-        return self._keys(k, 2)[:, :, -q.shape[2] :]
+        return self._keys(prefix, k, 2)[:, :, -q.shape[2] :]
 
-    def _keys(self, value: Any, axis: int) -> Any:
-        """Cut off the slots of a static cache that no key was written to: they stand behind the keys."""
+    def _keys(self, prefix: str, value: Any, axis: int) -> Any:
+        """Cut off the slots of a static cache that no key was written to: they stand behind the keys of the text."""
+        if prefix.startswith("vision."):
+            return value
         return value.narrow(axis, 0, min(value.shape[axis], self.listener.total))
 
     @staticmethod

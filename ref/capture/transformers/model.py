@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ref.capture.common import tower_config
 from ref.config import TextConfig, VisionConfig, size_name
 from ref.errors import wanted
 from ref.ops.linear import widen_jit
@@ -204,14 +205,4 @@ def vision_config(model: Any) -> VisionConfig | None:
     v = getattr(model.config, "vision_config", None)
     if v is None or vision_tower(model) is None:
         return None
-    return VisionConfig(
-        width=v.hidden_size,
-        layers=v.num_hidden_layers,
-        heads=v.num_attention_heads,
-        ffn_width=v.intermediate_size,
-        patch=v.patch_size,
-        image=v.image_size,
-        channels=v.num_channels,
-        soft_tokens=model.config.mm_tokens_per_image,
-        layer_norm_eps=v.layer_norm_eps,
-    )
+    return tower_config(v, model.config.mm_tokens_per_image)

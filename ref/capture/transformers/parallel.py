@@ -83,8 +83,8 @@ def gathered(ranks: Ranks, value: Any, axes: str) -> Any:
     """
     from torch.distributed.tensor import DTensor
 
-    if isinstance(value, DTensor):
-        value = value.full_tensor()
+    if isinstance(value, DTensor):  # which knows what the others hold
+        return value.full_tensor()
     axis = next((i for i, letter in enumerate(axes.split()) if letter in ranks.sliced), None)
     if axis is None:
         return value

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ref.capture.prompts import blocks_of, check_pads, images_of
+from ref.capture.prompts import blocks_of, check_ids, check_pads, images_of
 from ref.capture.rows import Rows
 from ref.capture.transformers.caches import hear_cache
 from ref.capture.transformers.listen import Listener
 from ref.capture.transformers.model import import_transformers, text_model, vision_config, vision_tower
 from ref.capture.transformers.tensors import to_numpy
-from ref.capture.transformers.wrapped import device_of
+from ref.capture.transformers.wrapped import device_of, unwrapped
 from ref.errors import wanted
 
 
@@ -70,7 +70,7 @@ def check_batch(
         if pixels is None and types.any():
             raise wanted("token_type_ids", "capture", "zeros where there are no pixel_values", "others")
     table = text.embed_tokens
-    _check_ids(rows, soft, getattr(table, "num_embeddings", None) or len(table.weight))
+    check_ids(rows[~soft], getattr(table, "num_embeddings", None) or len(table.weight))
     images = images_of(soft, 0 if pixels is None else len(pixels), vision)
     blocks = [blocks_of(row) for row in soft.cpu().numpy()]
     if sum(one is not None for one in (left_pads, right_pads, packed)) > 1:
@@ -96,13 +96,6 @@ def _check_pixels(pixels: Any, vision) -> None:
     want = [vision.channels, vision.image, vision.image]
     if pixels.ndim != 4 or len(pixels) == 0 or list(pixels.shape[1:]) != want:
         raise wanted("pixel_values", "capture", f"[images, {', '.join(map(str, want))}]", list(pixels.shape))
-
-
-def _check_ids(rows: Any, soft: Any, vocabulary: int) -> None:
-    text = rows[~soft]
-    bad = text[(text < 0) | (text >= vocabulary)]
-    if len(bad):
-        raise wanted("token id", "capture", f"0 to {vocabulary - 1}", int(bad[0]))
 
 
 def _check_packed(packed: Sequence[int] | None, rows: Any) -> list[int] | None:
@@ -208,7 +201,7 @@ def _cached(model: Any, cache: Any) -> dict[str, Any]:
     """Return the arguments that say of a cache; transformers 5.24 has another name for it."""
     if cache is None:
         return {"use_cache": False}
-    known = signature(type(model).forward).parameters
+    known = signature(type(unwrapped(model)).forward).parameters
     return {"cache" if "cache" in known else "past_key_values": cache, "use_cache": True}
 
 

@@ -22,7 +22,7 @@ from ref.capture.transformers.parallel import ranks_of, wait_for_all, writer_of
 from ref.capture.transformers.policy import policy_of
 from ref.capture.transformers.run import Batch, check_batch, run
 from ref.capture.transformers.wrapped import traced_anew
-from ref.config import TextConfig, VisionConfig
+from ref.config import TextConfig, VisionConfig, as_fields
 from ref.dump.write import DumpWriter
 from ref.errors import wanted
 from ref.model.taps import check_patterns, tap_names
@@ -158,8 +158,7 @@ def _name_of(model: Any, weights: str | None) -> str:
 
 
 def _model(model: Any, text: TextConfig, vision: VisionConfig | None, name: str) -> dict[str, Any]:
-    config = text._asdict() | ({"vision": vision._asdict()} if vision else {})
-    return {"config": config, "weights": {"name": name, "dtype": _dtype(model), "sha256": None}}
+    return {"config": as_fields(text, vision), "weights": {"name": name, "dtype": _dtype(model), "sha256": None}}
 
 
 def _dtype(model: Any) -> str:

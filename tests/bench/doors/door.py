@@ -18,7 +18,6 @@ class Door(NamedTuple):
         install: the versions that were tried, as pip takes them.
         marker: of its snippet in docs/getting-a-dump.md; or its command there, which begins with gemma3-ref.
         mistake: what is planted.
-        where: whether it is planted into the stack's code, its graph, its file or its weights.
         named: the cause that must be named.
         tap: where it must be found first.
         write: (ids, planted): captures into the folder `dump` of the current one.

@@ -15,28 +15,35 @@ from .subjects import subject
 Ids = Callable[[Loaded], Any]
 
 
-def write(name, dtype, attention, ids: Ids, folder, plant=None, *, context=None, says=None, **how) -> Loaded:
+def write(
+    name, dtype, attention, ids: Ids, folder, plant=None, *, context=None, says=None, device="", compiled=False, **how
+) -> Loaded:
     """Capture a subject into a folder and return its weights.
 
     Args:
         name, dtype: of the subject.
-        attention: eager or sdpa.
+        attention: eager, sdpa or flex_attention.
         ids: makes them of the loaded weights.
         folder: where the dump will be.
         plant: patches a copy of the model first, or None.
         context: makes what the model runs in of the weights; None for nothing.
+        device: where a copy of the model runs; empty for the CPU.
+        compiled: whether torch.compile makes it first.
         says: what a producer would say of its arithmetic, which torch on a CPU does not know; None for nothing.
         how: further arguments of `capture`.
     """
+    import torch
+
     from ref.capture.transformers import capture
 
     loaded, model = subject(name, dtype)
     model.set_attn_implementation(attention)
-    model = copy.deepcopy(model) if plant else model
+    model = copy.deepcopy(model) if plant or device else model
+    model = model.to(device) if device else model
     undo = plant(model, loaded) if plant else None
     try:
         with context(loaded) if context else nullcontext():
-            capture(model, ids(loaded), folder, weights=loaded.name, **how)
+            capture(torch.compile(model) if compiled else model, ids(loaded), folder, weights=loaded.name, **how)
     finally:
         if callable(undo):
             undo()

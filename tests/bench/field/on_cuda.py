@@ -3,11 +3,8 @@
 python tests/bench/clean.py --only 'cuda/*' --json FILE; python tests/bench/gpu_table.py FILE ...
 """
 
-import copy
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from support.on_ranks import run_on_ranks
 
 from ref.golden_files.sampled import made_pixels
 
+from . import of_transformers
 from .row import Missing, Row
 from .subjects import made_ids, subject
 from .tower import SIDES, with_images
 
 DEVICE = os.environ.get("BENCH_DEVICE", "cuda")  # cpu, to try it without a GPU
-PROGRAM = Path(__file__).parents[2] / "support" / "capture_on_ranks.py"
 SPARED = ["text.*", "vision.[peps]*", "vision.layer.*.in", "vision.layer.*.attn.[qkv]", "vision.layer.*.out"]
 
 
@@ -65,24 +63,14 @@ PAIRS = ("4b-pair", "12b-pair", "27b-pair")
 
 def write(name, kind, ids_of, folder, plant=None, **how):
     """Capture a subject on the GPU into a folder; arguments as `of_transformers.write`."""
-    from ref.capture.transformers import capture
-
     if DEVICE == "cuda" and not torch.cuda.is_available():
         raise Missing("no GPU")
     dtype, attention, context, compiled = KINDS[kind]
-    loaded, model = subject(name, dtype)
-    model = copy.deepcopy(model).to(DEVICE)
-    model.set_attn_implementation(attention)
-    undo = plant(model, loaded) if plant else None
+    how |= {"context": lambda loaded: context(), "device": DEVICE, "compiled": compiled}
     try:
-        with context():
-            capture(torch.compile(model) if compiled else model, ids_of(loaded), folder, weights=loaded.name, **how)
+        return of_transformers.write(name, dtype, attention, ids_of, folder, plant, **how)
     except (RuntimeError, NotImplementedError) as error:  # of a compiler, of a device that lacks a kernel
         raise Missing(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
-    finally:
-        if callable(undo):
-            undo()
-    return loaded
 
 
 def write_on_ranks(name, dtype, count, folder, plant=None):
@@ -91,15 +79,10 @@ def write_on_ranks(name, dtype, count, folder, plant=None):
         raise Missing(f"{torch.cuda.device_count()} GPUs, of {count}")
     loaded, model = subject(name, dtype)
     with tempfile.TemporaryDirectory() as temporary:
-        model.save_pretrained(Path(temporary) / "weights")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        command += [str(PROGRAM), str(Path(temporary) / "weights"), dtype, temporary]
-        paths = [str(PROGRAM.parents[2]), os.environ.get("PYTHONPATH", "")]
-        told = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        done = subprocess.run(command, env=told, capture_output=True, text=True)
-        if done.returncode:
-            said = [line for line in done.stderr.splitlines() if "Error" in line]
-            raise Missing(said[0] if said else f"exit {done.returncode}")
+        try:
+            run_on_ranks(count, model, dtype, Path(temporary))
+        except RuntimeError as error:
+            raise Missing(str(error)) from error
         shutil.copytree(Path(temporary) / "clean", folder)
     return loaded
 

@@ -1,13 +1,10 @@
 """A model in slices on several ranks, by transformers' own plan, gives one whole dump."""
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from support.captures import passes_of
+from support.on_ranks import run_on_ranks
 
 import ref
 from ref import compare
@@ -21,7 +18,6 @@ pytestmark = pytest.mark.witness
 if find_spec("torch") and find_spec("transformers"):
     import torch
 
-PROGRAM = Path(__file__).parents[2] / "support" / "capture_on_ranks.py"
 COUNT = 4
 # heads of queries and keys, and channels that 4 ranks can share
 CONFIG = TextConfig("custom", 64, 3, 8, 4, 16, 96, 16**-0.5, 16, 4096, vocabulary=300, global_every=3)
@@ -33,38 +29,27 @@ def loaded():
     return ref.load("tiny")._replace(name="of several ranks", params=params, vision=None, files=())
 
 
-def on_ranks(count: int, dtype: str, folder: Path) -> Path:
-    build_from(loaded(), dtype).save_pretrained(folder / "weights")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    command += [str(PROGRAM), str(folder / "weights"), dtype, str(folder)]
-    told = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    path = os.pathsep.join([str(PROGRAM.parents[2]), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, env=os.environ | told | {"PYTHONPATH": path}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
-
-
 @pytest.mark.skipif(not (find_spec("torch") and torch.distributed.is_gloo_available()), reason="needs gloo")
 def test_ranks_give_one_dump_that_is_whole(tmp_path):
-    folder = on_ranks(COUNT, "bfloat16", tmp_path)
+    run_on_ranks(COUNT, build_from(loaded(), "bfloat16"), "bfloat16", tmp_path)
     names = tap_names(CONFIG.layers, cached=True)
-    assert [sorted(one) for one in passes_of(folder / "clean")] == [
+    assert [sorted(one) for one in passes_of(tmp_path / "clean")] == [
         sorted(set(names) - {f"text.layer.{i}.cache.positions" for i in range(CONFIG.layers)})
     ] * 3
-    content = read_dump(folder / "clean")
+    content = read_dump(tmp_path / "clean")
     assert (content["policy"]["ranks"], content["format_version"]) == (COUNT, 2)
-    report = compare(folder / "clean", loaded=loaded())
+    report = compare(tmp_path / "clean", loaded=loaded())
     assert (report["verdict"], report["first"]) == ("match", None)
 
-    found = compare(folder / "silu", loaded=loaded())
+    found = compare(tmp_path / "silu", loaded=loaded())
     assert found["first"]["tap"] == "text.layer.2.ffn.act"
     assert "ffn_silu" in [one["mutant"] for one in found["diagnosis"] if one["verdict"] == "named"]
 
-    assert "ranks" not in read_dump(folder / "fsdp")["policy"]  # whose weights are whole when they are used
-    assert compare(folder / "fsdp", loaded=loaded())["verdict"] == "match"
+    assert "ranks" not in read_dump(tmp_path / "fsdp")["policy"]  # whose weights are whole when they are used
+    assert compare(tmp_path / "fsdp", loaded=loaded())["verdict"] == "match"
 
     for rank in range(COUNT):
-        assert (folder / f"there-{rank}").read_text() == "True"
-        refused = (folder / f"refused-{rank}").read_text()
+        assert (tmp_path / f"there-{rank}").read_text() == "True"
+        refused = (tmp_path / f"refused-{rank}").read_text()
         assert "output folder: wanted an empty or new one" in refused
         assert len(refused.splitlines()) == 1
