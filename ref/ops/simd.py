@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import config
 from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import lower_builtin, models, overload, register_jitable, register_model, type_callable
@@ -18,15 +19,17 @@ from numpy.typing import DTypeLike
 
 # Bytes of a vector: four registers of 512 bits, or else two of 256. Four vectors, one more and a number spread out fit
 # into the registers of either; such a step of a matrix product keeps the multipliers busy.
-BYTES = 256 if "+avx512f" in get_host_cpu_features() else 64
+_asked: str | None = getattr(config, "CPU_FEATURES", None)
+FEATURES = (_asked or get_host_cpu_features()).split(",")  # of the processor that Numba compiles for
+BYTES = 256 if "+avx512f" in FEATURES else 64
 CACHE_LINE = 64  # bytes; a load that straddles two lines takes twice as long
 
 
 class Vector(types.Type):
-    """BYTES bytes of float32 or float64 held as one value; what NumPy calls an array of `BYTES // itemsize`."""
+    """Some numbers of one dtype held as one value; what NumPy calls an array."""
 
-    def __init__(self, dtype):
-        self.dtype, self.count = dtype, BYTES * 8 // dtype.bitwidth
+    def __init__(self, dtype, count):
+        self.dtype, self.count = dtype, count
         super().__init__(f"Vector({dtype} x {self.count})")
 
 
@@ -37,10 +40,19 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, vector, ir.VectorType(element, vector.count))
 
 
+def _whole(a):
+    """Return the type of a vector of BYTES bytes of an array's numbers."""
+    return Vector(a.dtype, BYTES * 8 // a.dtype.bitwidth)
+
+
 def _lowered(function, typer, *kinds):
     """Decorate what writes the LLVM IR of `function`; `typer` maps the types of its arguments to the result's."""
-    type_callable(function)(lambda context: typer)
-    return lower_builtin(function, *kinds)
+
+    def decorate(write):
+        type_callable(function)(lambda context: typer)
+        return lower_builtin(function, *kinds)(write)
+
+    return decorate
 
 
 def _address(context, builder, signature, args):
@@ -58,11 +70,27 @@ def load(a: np.ndarray, i: int) -> Any:
     return a[i : i + BYTES // a.itemsize].copy()
 
 
-@_lowered(load, lambda a, i: Vector(a.dtype)(a, types.intp), types.Array, types.Integer)
+def load_16(a: np.ndarray, i: int) -> Any:
+    """Return the 16 numbers from a[i] on as a vector."""
+    return a[i : i + 16].copy()
+
+
+@_lowered(load, lambda a, i: _whole(a)(a, types.intp), types.Array, types.Integer)
+@_lowered(load_16, lambda a, i: Vector(a.dtype, 16)(a, types.intp), types.Array, types.Integer)
 def _(context, builder, signature, args):
     kind = context.get_value_type(signature.return_type).as_pointer()
     place = builder.bitcast(_address(context, builder, signature, args), kind)
     return builder.load(place, align=signature.args[0].dtype.bitwidth // 8)
+
+
+def zeros_16(a: np.ndarray) -> Any:
+    """Return 16 zeros of an array's dtype as a vector."""
+    return np.zeros(16, a.dtype)
+
+
+@_lowered(zeros_16, lambda a: Vector(a.dtype, 16)(a), types.Array)
+def _(context, builder, signature, args):
+    return ir.Constant(context.get_value_type(signature.return_type), None)
 
 
 def store(a: np.ndarray, i: int, x: Any) -> None:
@@ -82,7 +110,7 @@ def spread(a: np.ndarray, i: int) -> Any:
     return np.full(BYTES // a.itemsize, a[i])
 
 
-@_lowered(spread, lambda a, i: Vector(a.dtype)(a, types.intp), types.Array, types.Integer)
+@_lowered(spread, lambda a, i: _whole(a)(a, types.intp), types.Array, types.Integer)
 def _(context, builder, signature, args):
     return _spread(builder, builder.load(_address(context, builder, signature, args)), signature.return_type.count)
 
@@ -199,3 +227,11 @@ def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     longer = np.empty(size + CACHE_LINE, np.uint8)
     begin = -longer.ctypes.data % CACHE_LINE
     return longer[begin : begin + size].view(dtype).reshape(shape)
+
+
+@register_jitable
+def aligned_like(a: np.ndarray, size: int) -> np.ndarray:
+    """Return `size` whatever numbers of an array's dtype, from the beginning of a cache line on."""
+    longer = np.empty(size + CACHE_LINE // a.itemsize, a.dtype)
+    begin = -longer.ctypes.data % CACHE_LINE // a.itemsize
+    return longer[begin : begin + size]

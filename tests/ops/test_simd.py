@@ -120,6 +120,9 @@ def test_aligned_arrays_begin_with_a_cache_line(dtype, shape):
 
 
 def test_vectors_of_other_lengths_are_other_types():
-    float32, float64 = (simd.Vector(kind) for kind in (simd.types.float32, simd.types.float64))
+    float32, float64 = (
+        simd._whole(simd.types.Array(kind, 1, "C")) for kind in (simd.types.float32, simd.types.float64)
+    )
     assert float32 != float64
+    assert float32 != simd.Vector(simd.types.float32, float32.count // 2)
     assert (float32.count, float64.count) == (BYTES // 4, BYTES // 8)

@@ -1,0 +1,297 @@
+"""Threads for kernels: a team that is there already, so that a kernel is divided among them within a microsecond.
+
+    a kernel k(start, stop, ...)  ->  k(0, 64, ...), k(64, 128, ...), ... each by whichever thread comes first
+
+OpenMP's threads and those of a BLAS library wait for their own work by spinning, and take the processor from each other
+for milliseconds at a time. Here there is one team, it spins for a fraction of a millisecond and then sleeps, and the
+caller takes part: it waits for nobody who has not begun. Whoever calls while the team is at work does all by itself.
+
+How a job passes, all in machine code and without Python's lock:
+
+    caller:  write job, OPEN = its number   take pieces ...   OPEN = 0   wait until INSIDE = 0
+    others:  see OPEN   INSIDE + 1   still open? take pieces ...   INSIDE - 1
+
+A piece is taken by adding to NEXT, so no two threads have the same.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import cache, update_wrapper
+from types import FunctionType
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import config, njit, types
+from numba.core.cgutils import alloca_once_value, get_or_insert_function
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic, register_jitable
+
+LINE = 16  # numbers of 64 bits: two cache lines, which is how much processors fetch at once
+OPEN, NEXT, INSIDE, SEATS, BUSY, JOB = range(0, 6 * LINE, LINE)  # no two on one line
+CODE, ARGUMENTS, SIZE, STEP, FAILED = range(JOB + 1, JOB + 6)
+PATIENCE = 20_000  # looks at OPEN before a thread sleeps: a fraction of a millisecond
+INT64 = ir.IntType(64)
+IN_PYTHON = bool(getattr(config, "DISABLE_JIT", False))  # kernels run as they are written, and nothing is divided
+
+
+# pyright does not know that an intrinsic is called without its first parameter
+# pyright: reportCallIssue=false
+
+
+def _cell(context, builder, signature, args):
+    return builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+
+
+@intrinsic
+def _add(typing, a, i, n):
+    """Add to a[i] and return what it was, as one step."""
+
+    def write(context, builder, signature, args):
+        return builder.atomic_rmw("add", _cell(context, builder, signature, args), args[2], "seq_cst")
+
+    return types.int64(a, types.intp, types.int64), write
+
+
+@intrinsic
+def _swap(typing, a, i, n):
+    """Write a[i] and return what it was, as one step."""
+
+    def write(context, builder, signature, args):
+        return builder.atomic_rmw("xchg", _cell(context, builder, signature, args), args[2], "seq_cst")
+
+    return types.int64(a, types.intp, types.int64), write
+
+
+@intrinsic
+def _read(typing, a, i):
+    """Return a[i] as other threads last wrote it."""
+
+    def write(context, builder, signature, args):
+        return builder.load_atomic(_cell(context, builder, signature, args), "seq_cst", 8)
+
+    return types.int64(a, types.intp), write
+
+
+@intrinsic
+def _pause(typing):
+    """Tell a processor that this thread only waits."""
+
+    def write(context, builder, signature, args):
+        if "+sse2" in get_host_cpu_features():
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), write
+
+
+@intrinsic
+def _run(typing, state, code, arguments):
+    """Call code at an address, which takes pieces of the job."""
+
+    def write(context, builder, signature, args):
+        numbers = context.make_array(signature.args[0])(context, builder, args[0]).data
+        kind = ir.FunctionType(ir.VoidType(), [numbers.type, INT64])
+        builder.call(builder.inttoptr(args[1], kind.as_pointer()), [numbers, args[2]])
+        return context.get_dummy_value()
+
+    return types.void(state, types.int64, types.int64), write
+
+
+def _take_pieces(builder, state, call):
+    """Write a loop that takes pieces and calls `call(begin, end)`, which returns whether it failed."""
+    function, number = builder.function, lambda place: builder.gep(state, [INT64(place)])
+    size, step = builder.load(number(SIZE)), builder.load(number(STEP))
+    again, work, done = (function.append_basic_block(name) for name in ("again", "work", "done"))
+    builder.branch(again)
+    builder.position_at_end(again)
+    begin = builder.atomic_rmw("add", number(NEXT), step, "monotonic")
+    builder.cbranch(builder.icmp_signed("<", begin, size), work, done)
+    builder.position_at_end(work)
+    end = builder.add(begin, step)
+    failed = call(begin, builder.select(builder.icmp_signed("<", end, size), end, size))
+    builder.atomic_rmw("or", number(FAILED), builder.zext(failed, INT64), "monotonic")
+    builder.branch(again)
+    builder.position_at_end(done)
+    builder.ret_void()
+
+
+def _code_of(kernel):
+    """Return an intrinsic: from a tuple of arguments to the addresses of code that runs a kernel, and of the tuple."""
+
+    @intrinsic
+    def code_of(typing, arguments):
+        signature = types.Dispatcher(kernel).get_call_type(typing, (types.intp, types.intp, *arguments), {})
+
+        def write(context, builder, own, args):
+            made = kernel.overloads[signature.args]
+            context.active_code_library.add_linking_library(made.library)
+            kind = ir.FunctionType(ir.VoidType(), [INT64.as_pointer(), args[0].type.as_pointer()])
+            name = builder.module.get_unique_name(f"pieces_of_{made.fndesc.mangled_name}")
+            function = ir.Function(builder.module, kind, name)
+            function.linkage = "internal"
+            inner = ir.IRBuilder(function.append_basic_block("entry"))
+            packed = inner.load(function.args[1])
+            items = [inner.extract_value(packed, i) for i in range(len(arguments))]
+
+            def call(begin, end):
+                callee = context.declare_function(inner.module, made.fndesc)
+                sent = [begin, end, *items]
+                status, _ = context.call_conv.call_function(
+                    inner, callee, made.fndesc.restype, made.fndesc.argtypes, sent
+                )
+                return status.is_error
+
+            _take_pieces(inner, function.args[0], call)
+            place = alloca_once_value(builder, args[0])
+            addresses = [builder.ptrtoint(function, INT64), builder.ptrtoint(place, INT64)]
+            return context.make_tuple(builder, own.return_type, addresses)
+
+        return types.UniTuple(types.int64, 2)(arguments), write
+
+    return code_of
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _serve(state, patience, last):
+    # take part in jobs until there was none for a while; return the number of the last
+    idle = 0
+    while idle < patience:
+        job = _read(state, OPEN)
+        if job not in (0, last):
+            _add(state, INSIDE, 1)
+            if _read(state, OPEN) == job:
+                last, idle = job, 0
+                if _add(state, SEATS, -1) > 0:
+                    _run(state, state[CODE], state[ARGUMENTS])
+            _add(state, INSIDE, -1)
+        else:
+            _pause()
+            idle += 1
+    return last
+
+
+@register_jitable
+def _share(state, seats, size, step, addresses):
+    # the caller's part of a job; return whether it failed
+    state[CODE], state[ARGUMENTS], state[SIZE], state[STEP], state[FAILED] = *addresses, size, step, 0
+    state[NEXT], state[SEATS] = 0, seats
+    state[JOB] += 1
+    _swap(state, OPEN, state[JOB])
+    _run(state, addresses[0], addresses[1])
+    _swap(state, OPEN, 0)
+    while _read(state, INSIDE) > 0:
+        _pause()
+    failed = state[FAILED] != 0
+    _swap(state, BUSY, 0)
+    return failed
+
+
+DONE, FAILED_IN_A_THREAD, NOBODY_FREE = range(3)
+_code: Any = None  # in the copies below: `_code_of` a kernel
+
+
+def _drive(state, seats, size, step, *arguments):
+    if _swap(state, BUSY, 1) != 0:
+        return NOBODY_FREE
+    return FAILED_IN_A_THREAD if _share(state, seats, size, step, _code(arguments)) else DONE
+
+
+class Team:
+    """Threads that take part in jobs."""
+
+    def __init__(self, others: int):
+        self.state = np.zeros(6 * LINE, np.int64)
+        self.calls = self.asleep = 0
+        self.bed = threading.Semaphore(0)
+        for _ in range(others):
+            threading.Thread(target=self._live, name="gemma3-ref", daemon=True).start()
+
+    def _live(self) -> None:
+        last = 0
+        while True:
+            calls = self.calls
+            last = _serve(self.state, PATIENCE, last)
+            if calls == self.calls:  # both under Python's lock: no call falls between this look and the sleep
+                self.asleep += 1
+                self.bed.acquire()
+
+    def call(self) -> None:
+        """Wake those who sleep: there will be work."""
+        self.calls += 1
+        if self.asleep:
+            asleep, self.asleep = self.asleep, 0
+            self.bed.release(asleep)
+
+
+@cache
+def _team() -> Team:
+    return Team(getattr(config, "NUMBA_NUM_THREADS", 1) - 1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_team.cache_clear)  # threads do not live on in a child
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Return a contiguous array as read-only: Numba would compile anew for memory maps, and for arrays of our own."""
+    flags = array.flags
+    if flags.c_contiguous and not flags.writeable:
+        return array
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+def specialised(function: Any, name: str, like: Any = None, **names: Any) -> Any:
+    """Copy a function for one meaning of some of its global names, under a name of its own and in the file of `like`.
+
+    A closure would do the same, but Numba cannot tell one from the next when it looks for what it has compiled before.
+    """
+    like = like or function
+    place = {"co_filename": like.__code__.co_filename, "co_firstlineno": like.__code__.co_firstlineno}
+    code = function.__code__.replace(co_name=name, co_qualname=name, **place)
+    copy = FunctionType(code, function.__globals__ | names, name)
+    copy.__module__ = like.__module__
+    return copy
+
+
+class Divided:
+    """A kernel of the rows start .. stop, and its call that divides all rows among threads; a decorator."""
+
+    def __init__(self, kernel: Any, pieces: int | None = None):
+        rows = getattr(kernel, "py_func", kernel)
+        self.kernel, self.pieces, self.__name__ = kernel, pieces, rows.__name__
+        update_wrapper(self, rows)
+        self.drive: Any = None if IN_PYTHON else _drive_of(kernel, rows)
+
+    def __call__(self, size: int, step: int, *arguments: Any) -> None:
+        """Run the kernel on all of 0 .. size, `step` rows at a time or, made by `in_pieces`, at least so many.
+
+        Raises:
+            RuntimeError: the kernel failed in a thread.
+        """
+        seats = numba.get_num_threads() - 1 if size > step else 0
+        if seats and self.drive is not None:
+            step = max(step, -(-size // (self.pieces * (seats + 1)))) if self.pieces else step
+            team = _team()
+            team.call()
+            done = self.drive(team.state, seats, size, step, *arguments)
+            if done == FAILED_IN_A_THREAD:
+                raise RuntimeError(f"{self.__name__}: failed in a thread")
+            if done == DONE:
+                return
+        self.kernel(0, size, *arguments)
+
+
+def in_pieces(pieces: int) -> Callable[[Any], Divided]:
+    """Return the decorator `Divided` for kernels of which a thread takes few large pieces, not many small ones."""
+    return lambda kernel: Divided(kernel, pieces)
+
+
+def _drive_of(kernel, rows):
+    drive = specialised(_drive, f"{rows.__name__}_divided", like=rows, _code=_code_of(kernel))
+    return njit(cache=True, nogil=True, error_model="numpy")(drive)
