@@ -28,17 +28,11 @@ implementations in capture/.
 Importing `ref` imports and compiles nothing; the names below load on first use.
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ref.kernel_cache import provide_kernel_cache
 
-# Threads of one library that spin while another's work make alternating Numba and BLAS calls up to 20 times slower.
-# libgomp reads this when the first parallel kernel runs, OpenBLAS when NumPy is imported: so here, before either, and
-# whoever has set them keeps their choice.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles instead of 2^26
 provide_kernel_cache()  # before Numba is loaded, too
 
 if TYPE_CHECKING:  # what type checkers and readers see; at run time `__getattr__` loads each on first use

@@ -62,6 +62,13 @@ def copy_cache(cache: Cache) -> Cache:
     return Cache(layers, cache.first, cache.clock.copy(), cache.in_image)
 
 
+def ring_slices(begin: int, count: int, slots: int) -> list[tuple[slice, slice]]:
+    """Cut `count` neighbours on a ring, from slot `begin` on, where it ends: pairs of (slots, which of them)."""
+    front = min(count, slots - begin)
+    pieces = [(slice(begin, begin + front), slice(0, front))]
+    return pieces if front == count else [*pieces, (slice(0, count - front), slice(front, count))]
+
+
 def chronological(cache: LayerCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (k, v, positions) of the keys that are there, oldest first.
 
@@ -104,10 +111,11 @@ def extend(cache: LayerCache, k: np.ndarray, v: np.ndarray, positions: np.ndarra
         old_k, old_v, _ = chronological(cache)
         origin = cache.written - old_k.shape[1]
         view = KeyView(np.concatenate([old_k, k], axis=1), np.concatenate([old_v, v], axis=1), origin)
-    kept = min(T, slots)
-    where = np.arange(cache.written + T - kept, cache.written + T) % slots
-    cache.k[:, where], cache.v[:, where] = k[:, -kept:], v[:, -kept:]
-    cache.positions[:, where] = positions[:, -kept:]
+    kept, begin = min(T, slots), (cache.written + T - min(T, slots)) % slots
+    for where, new in ring_slices(begin, kept, slots):
+        here = slice(T - kept + new.start, T - kept + new.stop)
+        cache.k[:, where], cache.v[:, where] = k[:, here], v[:, here]
+        cache.positions[:, where] = positions[:, here]
     after = cache._replace(written=cache.written + T)
     if T == 1:
         view = KeyView(cache.k, cache.v, 0)

@@ -6,14 +6,14 @@ both matrix products go by the same step: a number of k or v times a vector of t
 beside a query nor the number of threads change any of its bits.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit
 
-from ref.ops.simd import BYTES, aligned, exp, fma, larger, like, load, spread, store
+from ref.ops.product import four_rows
+from ref.ops.simd import BYTES, aligned_like, exp, fma, larger, like, load, store
+from ref.ops.team import Divided
 
 KEYS = 128  # of a tile, which begins at a multiple of it: a block's scores stay in the nearest cache
 TOGETHER = 8  # blocks that share the copy of a tile, where there are many
@@ -44,26 +44,12 @@ class _Tile(NamedTuple):
     few: np.ndarray  # [2 * L]
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def _four_rows(a, at, row, step, b, depth):
-    # y_i = sum_d a[at + i * row + d * step] * b[d], i = 0 .. 3, b[d] a vector: from the first to the last
-    L = BYTES // a.itemsize
-    y0 = y1 = y2 = y3 = like(load(b, 0), 0.0)
-    for d in range(depth):
-        x, j = load(b, d * L), at + d * step
-        y0 = fma(spread(a, j), x, y0)
-        y1 = fma(spread(a, j + row), x, y1)
-        y2 = fma(spread(a, j + 2 * row), x, y2)
-        y3 = fma(spread(a, j + 3 * row), x, y3)
-    return y0, y1, y2, y3
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def _score(queries, keys, begin, end, scale, scores):
     L = BYTES // scores.itemsize
     W, factor = queries.size // L, like(load(queries, 0), scale)
     for j in range(begin, end, 4):
-        y0, y1, y2, y3 = _four_rows(keys, j * W, W, 1, queries, W)
+        y0, y1, y2, y3 = four_rows(keys, j * W, W, 1, queries, W)
         store(scores, j * L, y0 * factor)
         store(scores, (j + 1) * L, y1 * factor)
         store(scores, (j + 2) * L, y2 * factor)
@@ -106,7 +92,7 @@ def _mix(weights, values, begin, end, shrink, sums):
     L = BYTES // sums.itemsize
     W, older = sums.size // L, load(shrink, 0)
     for h in range(0, W, 4):
-        y0, y1, y2, y3 = _four_rows(values, begin * W + h, 1, W, weights, end - begin)
+        y0, y1, y2, y3 = four_rows(values, begin * W + h, 1, W, weights, end - begin)
         store(sums, h * L, fma(load(sums, h * L), older, y0))
         store(sums, (h + 1) * L, fma(load(sums, (h + 1) * L), older, y1))
         store(sums, (h + 2) * L, fma(load(sums, (h + 2) * L), older, y2))
@@ -172,7 +158,7 @@ def _visit(some, block, tile, first, scale):
         _mix(tile.scores[begin * L :], tile.v, begin, end, tile.few, some.sums[block])
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _attend_some(given, some, tile, b, kv, row, out):
     k, v = given.k[b], given.v[b]
     tile.k[:], tile.v[:] = 0, 0  # where W is more than H
@@ -188,10 +174,31 @@ def _attend_some(given, some, tile, b, kv, row, out):
     _scatter(some, b, kv, row, given.q.shape[2] // k.shape[1], out)
 
 
+@Divided
+@njit(cache=True, nogil=True, error_model="numpy")
+def _attend_pieces(start, stop, q, k, v, visible, scale, origin, blocks, out):
+    # the last rows of all heads first: they see most and take longest. Arrays come one by one: Numba takes a tenth of
+    # a millisecond to look through a named tuple
+    given = _Given(q, k, v, visible, scale, origin)
+    (B, T, N, H), K, L = given.q.shape, given.k.shape[2], BYTES // given.q.itemsize
+    W, rows = (H + 3) // 4 * 4, T * N // K
+    ranges, total = np.empty((2, blocks, L), np.int64), np.empty((blocks, L))
+    queries = aligned_like(given.q, blocks * W * L).reshape(blocks, W * L)
+    sums = aligned_like(given.q, blocks * W * L).reshape(blocks, W * L)
+    largest = aligned_like(given.q, blocks * L).reshape(blocks, L)
+    some = _Blocks(queries, ranges[0], ranges[1], largest, total, sums)
+    keys, values = aligned_like(q, KEYS * W), aligned_like(q, KEYS * W)
+    tile = _Tile(keys, values, aligned_like(q, KEYS * L), aligned_like(q, 2 * L))
+    for piece in range(start, stop):
+        several = (rows + blocks * L - 1) // (blocks * L)
+        b, kv = divmod(piece % (B * K), K)
+        _attend_some(given, some, tile, b, kv, (several - 1 - piece // (B * K)) * blocks * L, out)
+
+
 def attend_blocks(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, visible: np.ndarray, scale: float, origin: int, out: np.ndarray
 ) -> None:
-    """Fill `out` as `attend` does: each Python thread takes the next few blocks, the last of a head first.
+    """Fill `out` as `attend` does: each thread takes the next few blocks, the last of all heads first.
 
     Args:
         q: [B, T, N, H] float, this and all others contiguous.
@@ -205,18 +212,7 @@ def attend_blocks(
     Rounding: products and sums of products in q.dtype, tile by tile; of weights in eights, and these in float64.
     Source: Milakov & Gimelshein 2018 and Dao 2022 (online softmax).
     """
-    (B, T, N, H), K, threads = q.shape, k.shape[2], get_num_threads()
-    W, L = (H + 3) // 4 * 4, BYTES // q.itemsize
-    blocks = min(max(B * T * N // L // (2 * threads), 1), TOGETHER)
-    given = _Given(q, k, v, visible, scale, origin)
-
-    def work(task):
-        ranges, total = np.empty((2, blocks, L), np.int64), np.empty((blocks, L))
-        queries, sums = (aligned((blocks, W * L), q.dtype) for _ in range(2))
-        some = _Blocks(queries, ranges[0], ranges[1], aligned((blocks, L), q.dtype), total, sums)
-        tile = _Tile(*(aligned((size,), q.dtype) for size in (KEYS * W, KEYS * W, KEYS * L, 2 * L)))
-        b, kv, row = task
-        _attend_some(given, some, tile, b, kv, row, out)
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, product(range(B), range(K), range(0, T * N // K, blocks * L)[::-1])))
+    (B, T, N, _), K, L = q.shape, k.shape[2], BYTES // q.itemsize
+    blocks = min(max(B * T * N // L // (2 * get_num_threads()), 1), TOGETHER)
+    pieces = B * K * -(-T * N // K // (blocks * L))
+    _attend_pieces(pieces, 1, q, k, v, visible, scale, origin, blocks, out)

@@ -5,7 +5,9 @@ Keys and values arrive in *slots* 0 .. S-1 of an array. `origin` is the key inde
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+
+from ref.ops.team import Divided
 
 
 def scores(q: np.ndarray, k: np.ndarray, scale: float) -> np.ndarray:
@@ -102,6 +104,9 @@ def mix(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(grouped.reshape(B, N, T, H).transpose(0, 2, 1, 3))
 
 
+ROWS = 4  # queries of a head that a thread takes at once
+
+
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dot(x, y):
     # sums in vector lanes of the input's dtype
@@ -111,10 +116,11 @@ def _dot(x, y):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _scores(q, k, scale, out):
-    B, T, N, G = q.shape[0], q.shape[1], q.shape[2], q.shape[2] // k.shape[2]
-    for row in prange(B * N * T):
+@Divided
+@njit(cache=True, nogil=True, error_model="numpy")
+def _scores(start, stop, q, k, scale, out):
+    T, N, G = q.shape[1], q.shape[2], q.shape[2] // k.shape[2]
+    for row in range(start, stop):
         b, n, t = row // (N * T), row // T % N, row % T
         for s in range(k.shape[1]):
             out[b, n, t, s] = _dot(q[b, t, n], k[b, s, n // G]) * scale
@@ -123,14 +129,15 @@ def _scores(q, k, scale, out):
 def scores_jit(q: np.ndarray, k: np.ndarray, scale: float) -> np.ndarray:
     """Kernel of `scores`: one dot product a cell, in vector lanes."""
     out = np.empty((q.shape[0], q.shape[2], q.shape[1], k.shape[1]), q.dtype)
-    _scores(np.ascontiguousarray(q), np.ascontiguousarray(k), q.dtype.type(scale), out)
+    _scores(out[..., 0].size, ROWS, np.ascontiguousarray(q), np.ascontiguousarray(k), q.dtype.type(scale), out)
     return out
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _softmax(scores, visible, out):
-    B, N, T, S = scores.shape
-    for row in prange(B * N * T):
+@Divided
+@njit(cache=True, nogil=True, error_model="numpy")
+def _softmax(start, stop, scores, visible, out):
+    _, N, T, S = scores.shape
+    for row in range(start, stop):
         b, n, t = row // (N * T), row // T % N, row % T
         largest, total = -np.inf, 0.0
         for s in range(S):
@@ -147,7 +154,7 @@ def _softmax(scores, visible, out):
 def softmax_jit(scores: np.ndarray, visible: np.ndarray, origin: int = 0) -> np.ndarray:
     """Kernel of `softmax`: three sweeps a row, one float64 sum from the first key to the last."""
     out = np.empty_like(scores)
-    _softmax(np.ascontiguousarray(scores), _seen(visible, scores.shape[-1], origin), out)
+    _softmax(out[..., 0].size, ROWS, np.ascontiguousarray(scores), _seen(visible, scores.shape[-1], origin), out)
     return out
 
 
@@ -160,10 +167,11 @@ def _add(out, p, v):
         out[h] += p * v[h]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _mix(probs, v, out):
-    B, N, T, G = probs.shape[0], probs.shape[1], probs.shape[2], probs.shape[1] // v.shape[2]
-    for row in prange(B * N * T):
+@Divided
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mix(start, stop, probs, v, out):
+    N, T, G = probs.shape[1], probs.shape[2], probs.shape[1] // v.shape[2]
+    for row in range(start, stop):
         b, n, t = row // (N * T), row // T % N, row % T
         part = np.zeros(v.shape[3], v.dtype)
         for s in range(v.shape[1]):
@@ -177,5 +185,5 @@ def _mix(probs, v, out):
 def mix_jit(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Kernel of `mix`: adds the values key by key, from the first to the last, in sums of 64 and then those sums."""
     out = np.zeros((probs.shape[0], probs.shape[2], probs.shape[1], v.shape[3]), v.dtype)
-    _mix(np.ascontiguousarray(probs), np.ascontiguousarray(v), out)
+    _mix(out[..., 0].size, ROWS, np.ascontiguousarray(probs), np.ascontiguousarray(v), out)
     return out

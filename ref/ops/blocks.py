@@ -6,7 +6,7 @@ A row is cut into blocks. What the bytes of a block mean stands in `ref.ops.bloc
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit
 
 from ref.ops.block_layouts import (
     decode_q4_0,
@@ -21,9 +21,11 @@ from ref.ops.block_layouts import (
     row_q5_k,
     row_q6_k,
     row_q8_0,
-    widen_half,
 )
 from ref.ops.codes import decode_int4, decode_sfp8, row_int4, row_sfp8
+from ref.ops.dot_blocks import DOTS
+from ref.ops.dots import PIECES, dot, piece_of
+from ref.ops.team import Divided, frozen, in_pieces
 
 
 class Format(NamedTuple):
@@ -47,9 +49,6 @@ FORMATS = {
 }
 
 
-SMALL = 262_144  # values; less work than this does not pay for starting threads
-
-
 class Blocks(NamedTuple):
     """A quantised matrix: the bytes of its rows, often a read-only view of a file, and their format."""
 
@@ -65,12 +64,13 @@ class Blocks(NamedTuple):
     @property
     def columns(self) -> int:
         """Return the number of values a row decodes to."""
-        return self.data.shape[1] // FORMATS[self.format].size * FORMATS[self.format].length
+        return self.shape[1]
 
     @property
     def shape(self) -> tuple[int, int]:
         """Return the shape of the decoded matrix."""
-        return self.rows, self.columns
+        form = FORMATS[self.format]
+        return self.data.shape[0], self.data.shape[1] // form.size * form.length
 
     def take_rows(self, rows: slice | np.ndarray) -> "Blocks":
         """Select rows by a slice (no copy) or by an array of indices (copies their bytes)."""
@@ -135,74 +135,28 @@ def _decode_row(type_id, row, out):
         row_int4(row, out)
 
 
+@Divided
 @njit(cache=True, nogil=True, error_model="numpy")
-def _decode_rows(type_id, data, out, start, stop):
+def _decode_rows(start, stop, type_id, data, out):
     for r in range(start, stop):
         _decode_row(type_id, data[r], out[r])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _decode_parallel(type_id, data, out, chunk):
-    for c in prange((data.shape[0] + chunk - 1) // chunk):
-        _decode_rows(type_id, data, out, c * chunk, min(data.shape[0], (c + 1) * chunk))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _dot(a, b):
-    total = np.float32(0)
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _dot_q8_0(row, x):
-    # the head of a decoding step: multiplies the integers and scales once a block, without a scratch row
-    total = np.float32(0)
-    for b in range(row.shape[0]):
-        part = np.float32(0)
-        for j in range(x.shape[1]):
-            part += np.float32(np.int8(row[b, 2 + j])) * x[b, j]
-        total += widen_half(row[b, 0], row[b, 1]) * part
-    return total
-
-
+@in_pieces(PIECES)
 @njit(cache=True, nogil=True, error_model="numpy")
-def _linear_rows(type_id, data, x, out, parts, run, start, stop):
-    if type_id == 8 and x.shape[0] == 1:
-        vector = x.reshape(data.shape[1], run)
-        for r in range(start, stop):
-            out[0, r] = _dot_q8_0(data[r], vector)
-    else:
-        scratch = np.empty((data.shape[1], parts, run), np.float32)
-        flat = scratch.reshape(-1)
-        for r in range(start, stop):
-            _decode_row(type_id, data[r], scratch)
-            for t in range(x.shape[0]):
-                out[t, r] = _dot(flat, x[t])
-
-
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _linear_parallel(type_id, data, x, out, parts, run, chunk):
-    for c in prange((data.shape[0] + chunk - 1) // chunk):
-        _linear_rows(type_id, data, x, out, parts, run, c * chunk, min(data.shape[0], (c + 1) * chunk))
-
-
-def _frozen(array):
-    # one signature for memory maps and for arrays of our own: Numba compiles anew for a writable one
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
+def _linear_rows(start, stop, type_id, data, x, parts, run, out):
+    scratch = np.empty((data.shape[1], parts, run), np.float32)
+    flat, flat_x = scratch.reshape(-1), x.reshape(-1)
+    for r in range(start, stop):
+        _decode_row(type_id, data[r], scratch)
+        for t in range(out.shape[0]):
+            out[t, r] = dot(flat, 0, flat.size, flat_x, t * flat.size)
 
 
 def _cut(blocks):
     form = FORMATS[blocks.format]
-    data = _frozen(blocks.data).reshape(blocks.rows, blocks.columns // form.length, form.size)
+    data = frozen(blocks.data).reshape(blocks.rows, blocks.columns // form.length, form.size)
     return form, data, form.length // form.run
-
-
-def _chunk(rows):  # four pieces a thread, so that a thread that is late does not hold up the others
-    return max(1, -(-rows // (4 * get_num_threads())))
 
 
 def decode_jit(blocks: Blocks) -> np.ndarray:
@@ -210,10 +164,7 @@ def decode_jit(blocks: Blocks) -> np.ndarray:
     form, data, parts = _cut(blocks)
     out = np.empty(blocks.shape, np.float32)
     cells = out.reshape(blocks.rows, data.shape[1], parts, form.run)
-    if out.size < SMALL:
-        _decode_rows(form.type_id, data, cells, 0, blocks.rows)
-    else:
-        _decode_parallel(form.type_id, data, cells, _chunk(blocks.rows))
+    _decode_rows(blocks.rows, piece_of(blocks.columns), form.type_id, data, cells)
     return _unscaled(out, blocks)
 
 
@@ -223,25 +174,26 @@ def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
         y[t, r] = sum_d x[t, d] * decode(blocks)[r, d]
 
     Args:
-        x: [T, columns] float32; made for T <= 8: a row of weights is decoded once for all of them.
+        x: [T, columns] float32; made for T <= 32: a row of weights is decoded once for all of them.
         blocks: quantised matrix, [rows, columns].
 
     Returns:
         [T, rows] float32, bit-equal whatever the number of threads.
 
-    Rounding: float32 products and sums in vector lanes, in one order on one machine; Q8_0 with T = 1
-        multiplies by the scale after summing a block, SFP8 and INT4 divide by theirs after summing a row.
+    Rounding: float32 products and sums in vector lanes, in one order. T = 1 multiplies by a block's scale after
+        summing its products in Q8_0, Q4_0 and Q5_0, and fuses the two steps of decoding in the K formats; SFP8 and
+        INT4 divide by theirs after summing a row.
     Raises: ValueError: x is not [T, columns] float32.
     Source: `decode`; the definition is `x @ decode(blocks).T`.
     Differs: llama.cpp also rounds x to 8 bits a block (Q8_0, Q8_K) before the product.
     """
-    form, data, parts = _cut(blocks)
-    if x.ndim != 2 or x.shape[1] != blocks.columns or x.dtype != np.float32:
-        raise ValueError(f"x: wanted float32 (T, {blocks.columns}), got {x.dtype} {x.shape}")
-    x = _frozen(x)
-    out = np.empty((x.shape[0], blocks.rows), np.float32)
-    if blocks.rows * blocks.columns < SMALL:
-        _linear_rows(form.type_id, data, x, out, parts, form.run, 0, blocks.rows)
+    rows, columns = blocks.shape
+    if x.ndim != 2 or x.shape[1] != columns or x.dtype != np.float32:
+        raise ValueError(f"x: wanted float32 (T, {columns}), got {x.dtype} {x.shape}")
+    x, out, piece = np.ascontiguousarray(x), np.empty((len(x), rows), np.float32), piece_of(columns)
+    if len(x) == 1 and blocks.format in DOTS:
+        DOTS[blocks.format](rows, piece, frozen(blocks.data), x, out)
     else:
-        _linear_parallel(form.type_id, data, x, out, parts, form.run, _chunk(blocks.rows))
+        form, data, parts = _cut(blocks)
+        _linear_rows(rows, piece, form.type_id, data, x, parts, form.run, out)
     return out if blocks.scale is None else np.divide(out, blocks.scale, out=out)

@@ -1,9 +1,10 @@
 """GeGLU: the gated activation of the feed-forward block, with the tanh form of GELU."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from ref.ops.simd import exp, fma, like, where_less
+from ref.ops.team import Divided
 
 SQRT_2_OVER_PI = 0.7978845608028654
 CUBIC = 0.044715
@@ -48,7 +49,7 @@ def geglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     return (gelu_tanh(wide) * up.astype(np.float64)).astype(gate.dtype)
 
 
-STEP = 16_384  # elements a thread takes at once, and below which one thread is enough
+PIECE = 8_192  # elements a thread takes at once
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -61,42 +62,33 @@ def _gelu(x):
     return x * where_less(x, like(x, 0.0), e, one) / (one + e)
 
 
+@Divided
 @njit(cache=True, nogil=True, error_model="numpy")
-def _gelu_part(x, out):
-    for i in range(x.size):
-        out[i] = _gelu(x[i])
-
-
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _gelu_parts(x, out):
-    for part in prange((x.size + STEP - 1) // STEP):
-        _gelu_part(x[part * STEP : (part + 1) * STEP], out[part * STEP : (part + 1) * STEP])
+def _gelu_part(start, stop, x, out):
+    some, place = x[start:stop], out[start:stop]
+    for i in range(some.size):
+        place[i] = _gelu(some[i])
 
 
 def gelu_tanh_jit(x: np.ndarray) -> np.ndarray:
     """Kernel of `gelu_tanh`: one element at a time, in x's dtype."""
     flat = np.ascontiguousarray(x).reshape(-1)
     out = np.empty_like(flat)
-    (_gelu_part if flat.size <= STEP else _gelu_parts)(flat, out)
+    _gelu_part(flat.size, PIECE, flat, out)
     return out.reshape(x.shape)
 
 
+@Divided
 @njit(cache=True, nogil=True, error_model="numpy")
-def _geglu_part(gate, up, out):
-    for i in range(gate.size):
-        out[i] = _gelu(np.float64(gate[i])) * np.float64(up[i])
-
-
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _geglu_parts(gate, up, out):
-    for part in prange((gate.size + STEP - 1) // STEP):
-        where = slice(part * STEP, (part + 1) * STEP)
-        _geglu_part(gate[where], up[where], out[where])
+def _geglu_part(start, stop, gate, up, out):
+    g, u, place = gate[start:stop], up[start:stop], out[start:stop]
+    for i in range(g.size):
+        place[i] = _gelu(np.float64(g[i])) * np.float64(u[i])
 
 
 def geglu_jit(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Kernel of `geglu`: one element at a time, float64 inside."""
     flat = np.ascontiguousarray(gate).reshape(-1)
     out = np.empty_like(flat)
-    (_geglu_part if flat.size <= STEP else _geglu_parts)(flat, np.ascontiguousarray(up).reshape(-1), out)
+    _geglu_part(flat.size, PIECE, flat, np.ascontiguousarray(up).reshape(-1), out)
     return out.reshape(gate.shape)

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import DTypeLike
 
-from ref.ops.blas import block_of, multiply
 from ref.ops.blocks import Blocks, decode, decode_jit, linear_blocks_jit
+from ref.ops.dots import dot_rows, piece_of
+from ref.ops.product import OUTPUTS, multiply, panels_of
 from ref.ops.rounding import widen_bfloat16
+from ref.ops.simd import aligned
+from ref.ops.team import Divided, frozen
 
 
 class ByRows(NamedTuple):
@@ -112,52 +115,22 @@ def embed(ids: np.ndarray, table: Weight, scale: float, dtype: DTypeLike) -> np.
     return (rows.astype(np.float64) * scale).astype(dtype)[place.reshape(ids.shape)]
 
 
-FEW = 8  # up to so many rows of x the weight is read once, as it lies; more are a matrix product's work
-TILE = 4 * 2**20  # elements widened at a time: 16 MB of float32 stay in the last-level cache
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _dot(x, w):
-    # sums in vector lanes of x's dtype
-    total = x.dtype.type(0)
-    for c in range(x.size):
-        total += x[c] * w[c]
-    return total
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _dot_bfloat16(x, bits):
-    total = np.float32(0)
-    for c in range(x.size):
-        total += x[c] * np.uint32(np.uint32(bits[c]) << np.uint32(16)).view(np.float32)
-    return total
-
-
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _few_rows(x, w, out):
-    for r in prange(w.shape[0]):
-        for t in range(x.shape[0]):
-            out[t, r] = _dot(x[t], w[r])
-
-
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _few_rows_bfloat16(x, bits, out):
-    for r in prange(bits.shape[0]):
-        for t in range(x.shape[0]):
-            out[t, r] = _dot_bfloat16(x[t], bits[r])
+FEW = 32  # up to so many rows of x each row of the weight is read once; more are the work of tiles
+TILE = 2**20  # numbers widened at a time: 4 MB of float32 stay in the last-level cache
 
 
 def _few(x, weight):
     if isinstance(weight, Blocks):
         return linear_blocks_jit(x, weight)
     out = np.empty((x.shape[0], weight.shape[0]), x.dtype)
-    (_few_rows_bfloat16 if weight.dtype == np.uint16 else _few_rows)(x, weight, out)
+    dot_rows(weight.shape[0], piece_of(weight.shape[1]), frozen(weight), x, out)
     return out
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _widen_rows(bits, out):
-    for r in prange(bits.shape[0]):
+@Divided
+@njit(cache=True, nogil=True, error_model="numpy")
+def _widen_rows(start, stop, bits, out):
+    for r in range(start, stop):
         for c in range(bits.shape[1]):
             out[r, c] = np.uint32(np.uint32(bits[r, c]) << np.uint32(16)).view(np.float32)
 
@@ -170,59 +143,41 @@ def _tile(weight, start, stop, dtype):
     if rows.dtype != np.uint16:
         return rows.astype(dtype, copy=False)
     out = np.empty(rows.shape, dtype)
-    _widen_rows(rows, out)
+    _widen_rows(rows.shape[0], piece_of(rows.shape[1]), frozen(rows), out)
     return out
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _add_bias(y, bias):
-    for t in prange(y.shape[0]):
-        for o in range(bias.size):
-            y[t, o] += bias[o]
-
-
 def linear_jit(x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
-    """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and use BLAS."""
+    """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and multiply these."""
     y = _product(x, weight)
     if bias is not None:
-        _add_bias(y.reshape(-1, y.shape[-1]), widen(bias).astype(x.dtype, copy=False))
+        y += widen(bias).astype(x.dtype, copy=False)
     return y
 
 
-def _product(x, weight, block=None):
-    """Multiply by a weight, or by a part of one whose product has blocks of another length."""
+def _product(x, weight):
     rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
     outputs, inputs = weight.shape
-    block = block or block_of(outputs)
-    if isinstance(weight, ByRows):
-        out, step = np.empty((rows.shape[0], outputs), x.dtype), _step(inputs, block)
-        for start in range(0, outputs, step):
-            part = weight.take_rows(slice(start, start + step))
-            out[:, start : start + step] = _product(rows, part, block)
-        return out.reshape(*x.shape[:-1], outputs)
-    few = rows.shape[0] <= FEW  # BLAS would split one row's sums over threads, and change bits with their number
-    as_x = not isinstance(weight, Blocks) and weight.dtype == x.dtype
+    few = rows.shape[0] <= FEW
+    as_x = isinstance(weight, np.ndarray) and weight.dtype == x.dtype
     if few and (as_x or (x.dtype == np.float32 and _narrow(weight))):
         return _few(rows, weight).reshape(*x.shape[:-1], outputs)
-    out = np.empty((rows.shape[0], outputs), x.dtype)
-    step = outputs if as_x else _step(inputs, block)
+    out = aligned((rows.shape[0], outputs), x.dtype)  # threads that write beside each other share no cache line
+    panels = None if few else panels_of(rows)
+    step = outputs if as_x else max(1, TILE // inputs // OUTPUTS) * OUTPUTS
     for start in range(0, outputs, step):
         stop = min(start + step, outputs)
-        tile = _tile(weight, start, stop, x.dtype)
-        if few:
+        tile = weight.take_rows(slice(start, stop)) if isinstance(weight, ByRows) else weight
+        tile = _tile(tile, *((0, stop - start) if tile is not weight else (start, stop)), x.dtype)
+        if panels is None:
             out[:, start:stop] = _few(rows, tile)
         else:
-            multiply(rows, tile, out[:, start:stop], block)
+            multiply(panels, frozen(tile), out[:, start:stop])
     return out.reshape(*x.shape[:-1], outputs)
 
 
-def _step(inputs, block):
-    """Return how many outputs are widened at a time: whole blocks of a product."""
-    return max(1, TILE // inputs // block) * block
-
-
 def _narrow(weight):
-    return isinstance(weight, Blocks) or weight.dtype == np.uint16
+    return isinstance(weight, Blocks) or (isinstance(weight, np.ndarray) and weight.dtype == np.uint16)
 
 
 def embed_jit(ids: np.ndarray, table: Weight, scale: float, dtype: DTypeLike) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Images to patches and patches to soft tokens: the two ends of the vision tower."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+
+from ref.ops.team import Divided
 
 
 def split_patches(pixels: np.ndarray, patch: int) -> np.ndarray:
@@ -48,10 +50,11 @@ def average_pool(x: np.ndarray, pool: int) -> np.ndarray:
     return squares.mean(axis=(2, 4)).astype(x.dtype).reshape(B, -1, D)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _pool(x, side, pool, out):
+@Divided
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pool(start, stop, x, side, pool, out):
     across = side // pool
-    for token in prange(out.shape[0] * out.shape[1]):
+    for token in range(start, stop):
         b, r, c = token // out.shape[1], token % out.shape[1] // across, token % across
         total = np.zeros(x.shape[2], np.float64)
         for i in range(pool):
@@ -66,5 +69,5 @@ def average_pool_jit(x: np.ndarray, pool: int) -> np.ndarray:
     """Kernel of `average_pool`: one float64 sum a value, row by row of its square."""
     side = int(x.shape[1] ** 0.5)
     out = np.empty((x.shape[0], (side // pool) ** 2, x.shape[2]), x.dtype)
-    _pool(np.ascontiguousarray(x), side, pool, out)
+    _pool(out.shape[0] * out.shape[1], 8, np.ascontiguousarray(x), side, pool, out)
     return out

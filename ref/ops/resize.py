@@ -8,7 +8,9 @@ how they round: Pillow to whole levels twice, after the first and after the seco
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+
+from ref.ops.team import Divided
 
 FRACTION_BITS = 22  # of Pillow's weights: 32, less 8 of the pixel, less 2 spare
 LONGEST_SIDE = 2**24  # Pillow holds sides in float32, which counts no further
@@ -126,17 +128,20 @@ def _weigh_bytes(weights, image, axis):
     return np.minimum(levels, 255).astype(np.uint8)  # the rounded weights of a long run may sum to more than 1
 
 
+LINES = 8  # that a thread takes at once
+
+
 @njit(cache=True, nogil=True)
 def _fixed(weights):
     # a sum of 255 * weight stays below 2^31: rounding up at most doubles a weight, and their sum from 1
     return (0.5 + weights * 2**FRACTION_BITS).astype(np.int32)
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _weigh_columns(image, taps, out):
+@Divided
+@njit(cache=True, nogil=True)
+def _weigh_columns(start, stop, image, taps, weights, out):
     channels = image.shape[2]
-    weights = _fixed(taps.weights)
-    for y in prange(image.shape[0]):
+    for y in range(start, stop):
         for x in range(out.shape[1]):
             first = taps.first[x]
             for c in range(channels):
@@ -144,13 +149,12 @@ def _weigh_columns(image, taps, out):
                 for t in range(taps.count[x]):
                     total += weights[x, t] * image[y, first + t, c]
                 out[y, x, c] = min(total >> FRACTION_BITS, 255)
-    return out
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _weigh_rows(image, taps, out):
-    weights = _fixed(taps.weights)
-    for y in prange(out.shape[0]):
+@Divided
+@njit(cache=True, nogil=True)
+def _weigh_rows(start, stop, image, taps, weights, out):
+    for y in range(start, stop):
         total = np.full(image.shape[1], 1 << (FRACTION_BITS - 1), np.int32)
         for t in range(taps.count[y]):
             weight, row = weights[y, t], image[taps.first[y] + t]
@@ -158,7 +162,6 @@ def _weigh_rows(image, taps, out):
                 total[e] += weight * row[e]
         for e in range(total.size):
             out[y, e] = min(total[e] >> FRACTION_BITS, 255)
-    return out
 
 
 def resize_pillow_jit(
@@ -170,10 +173,12 @@ def resize_pillow_jit(
     for axis in _order(first, image.shape, (height, width)):
         (Y, X, C), side = image.shape, (height, width)[axis]
         if axis == 0 and side != Y:
-            image = _weigh_rows(image.reshape(Y, X * C), taps_of(Y, side), np.empty((side, X * C), np.uint8))
-            image = image.reshape(side, X, C)
+            taps, lines = taps_of(Y, side), np.empty((side, X * C), np.uint8)
+            _weigh_rows(side, LINES, image.reshape(Y, X * C), taps, _fixed(taps.weights), lines)
+            image = lines.reshape(side, X, C)
         if axis == 1 and side != X:
-            image = _weigh_columns(image, taps_of(X, side), np.empty((Y, side, C), np.uint8))
+            taps, given, image = taps_of(X, side), image, np.empty((Y, side, C), np.uint8)
+            _weigh_columns(Y, LINES, given, taps, _fixed(taps.weights), image)
     return np.array(image)
 
 
@@ -200,9 +205,10 @@ def resize_float(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.einsum("oi,ixc->oxc", rows, wide).astype(dtype)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _weigh_floats(image, rows, columns, channels, out):
-    for y in prange(out.shape[0]):
+@Divided
+@njit(cache=True, nogil=True, error_model="numpy")
+def _weigh_floats(start, stop, image, rows, columns, channels, out):
+    for y in range(start, stop):
         line = np.zeros(image.shape[1])
         for t in range(rows.count[y]):
             weight, row = rows.weights[y, t], image[rows.first[y] + t]
@@ -221,7 +227,8 @@ def resize_float_jit(image: np.ndarray, height: int, width: int) -> np.ndarray:
     dtype = _check(image, height, width, ("uint8", "float32", "float64"))
     Y, X, C = image.shape
     out = np.empty((height, width * C), dtype)
-    _weigh_floats(np.ascontiguousarray(image).reshape(Y, X * C), taps_of(Y, height), taps_of(X, width), C, out)
+    rows, columns = taps_of(Y, height), taps_of(X, width)
+    _weigh_floats(height, LINES, np.ascontiguousarray(image).reshape(Y, X * C), rows, columns, C, out)
     return out.reshape(height, width, C)
 
 

@@ -1,8 +1,10 @@
 """Rotary position embedding: tables of cosines and sines, and the rotation."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import DTypeLike
+
+from ref.ops.team import Divided
 
 
 def rope_table(
@@ -67,15 +69,13 @@ def _rotate_token(x, cos, sin, out):
             out[n, j + half] = high * c + low * s
 
 
+PIECE = 16_384  # numbers that a thread takes at once
+
+
+@Divided
 @njit(cache=True, nogil=True, error_model="numpy")
-def _rotate_serial(x, cos, sin, out):
-    for token in range(x.shape[0]):
-        _rotate_token(x[token], cos[token], sin[token], out[token])
-
-
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _rotate_parallel(x, cos, sin, out):
-    for token in prange(x.shape[0]):
+def _rotate_tokens(start, stop, x, cos, sin, out):
+    for token in range(start, stop):
         _rotate_token(x[token], cos[token], sin[token], out[token])
 
 
@@ -83,6 +83,6 @@ def rotate_jit(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     """Kernel of `rotate`: one pair at a time, float64 inside."""
     tokens = np.ascontiguousarray(x).reshape(-1, *x.shape[2:])
     out = np.empty_like(tokens)
-    drive = _rotate_serial if tokens.size < 16_384 else _rotate_parallel
-    drive(tokens, cos.reshape(-1, cos.shape[-1]), sin.reshape(-1, sin.shape[-1]), out)
+    piece = max(1, PIECE * len(tokens) // max(1, tokens.size))
+    _rotate_tokens(len(tokens), piece, tokens, cos.reshape(-1, cos.shape[-1]), sin.reshape(-1, sin.shape[-1]), out)
     return out.reshape(x.shape)

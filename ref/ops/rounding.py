@@ -1,7 +1,9 @@
 """Number formats that NumPy lacks: bfloat16 held as its 16 bits."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+
+from ref.ops.team import Divided
 
 
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
@@ -40,11 +42,13 @@ def round_bfloat16(x: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), ((u >> 16) | 0x40).astype(np.uint16), rounded)
 
 
-PART = 65_536  # values a thread takes at once, and below which one thread is enough
+PART = 32_768  # values a thread takes at once
 
 
+@Divided
 @njit(cache=True, nogil=True, error_model="numpy")
-def _round_values(u, out):
+def _round_values(start, stop, given, result):
+    u, out = given[start:stop], result[start:stop]
     for i in range(u.size):
         bits = u[i]
         if bits & np.uint32(0x7FFFFFFF) > np.uint32(0x7F800000):
@@ -52,12 +56,6 @@ def _round_values(u, out):
         else:
             lowest = (bits >> np.uint32(16)) & np.uint32(1)
             out[i] = (bits + np.uint32(0x7FFF) + lowest) & np.uint32(0xFFFF0000)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _round_parts(u, out):
-    for part in prange((u.size + PART - 1) // PART):
-        _round_values(u[part * PART : (part + 1) * PART], out[part * PART : (part + 1) * PART])
 
 
 def bfloat16_values(x: np.ndarray) -> np.ndarray:
@@ -75,5 +73,5 @@ def bfloat16_values(x: np.ndarray) -> np.ndarray:
     """
     u = np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint32)
     out = np.empty_like(u)
-    (_round_values if u.size <= PART else _round_parts)(u, out)
+    _round_values(u.size, PART, u, out)
     return out.view(np.float32).reshape(np.shape(x))

@@ -1,6 +1,7 @@
 """From a file's tensors to `TextParams`: every tensor used or accounted for, every shape checked, nothing folded."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -50,7 +51,7 @@ Params = TypeVar("Params", TextParams, VisionParams)
 
 
 class LazyLayers(Sequence[Layer]):
-    """Layers that are built when they are asked for; nothing is kept."""
+    """Layers that are built when they are asked for; nothing is kept, unless `build` does."""
 
     def __init__(self, count: int, build: Callable[[int], Layer]):
         self._length, self._build = count, build
@@ -138,6 +139,7 @@ def build_params(
         array = source.array(name_of(field, layer))
         return gain(array, gguf_norms) if is_norm(field) else array
 
+    @cache  # views and gains: some kilobytes a layer, that each token would make anew
     def build(i: int) -> LayerParams:
         return LayerParams(**{field: get(field, i) for field in LAYER_NAMES})
 

@@ -1,7 +1,9 @@
 """Random draws by their place: any stretch of a sequence, without the draws before it."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+
+from ref.ops.team import Divided
 
 BLOCK = 16  # draws that one value of the counter gives
 SMALL = 2**14  # blocks; fewer do not pay for compiling the kernel or starting threads
@@ -56,12 +58,10 @@ def _fill(table, key, first, out):
             out[BLOCK * block + 12 + j] = table[(d >> shift) & bits]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _fill_parallel(table, key, first, out, chunk):
-    count = out.size // BLOCK
-    for piece in prange((count + chunk - 1) // chunk):
-        start = piece * chunk
-        _fill(table, key, first + start, out[BLOCK * start : BLOCK * min(count, start + chunk)])
+@Divided
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill_some(start, stop, table, key, first, out):
+    _fill(table, key, first + start, out[BLOCK * start : BLOCK * stop])
 
 
 def look_up_jit(table: np.ndarray, key: np.ndarray, first: int, blocks: int) -> np.ndarray:
@@ -69,5 +69,5 @@ def look_up_jit(table: np.ndarray, key: np.ndarray, first: int, blocks: int) -> 
     if blocks < SMALL:
         return look_up(table, key, first, blocks)
     out = np.empty(BLOCK * blocks, table.dtype)
-    _fill_parallel(table, key, first, out, SMALL)
+    _fill_some(blocks, SMALL, table, key, first, out)
     return out
