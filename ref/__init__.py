@@ -31,10 +31,6 @@ Importing `ref` imports and compiles nothing; the names below load on first use.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ref.kernel_cache import provide_kernel_cache
-
-provide_kernel_cache()  # before Numba is loaded, too
-
 if TYPE_CHECKING:  # what type checkers and readers see; at run time `__getattr__` loads each on first use
     from ref.config import SIZES as SIZES
     from ref.config import TextConfig as TextConfig

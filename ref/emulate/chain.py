@@ -5,15 +5,15 @@ partial sums: their error hardly grows with the length of the sum, that of a cha
 """
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.simd import BYTES, aligned, like, load, spread, store
 
 LANES = BYTES // 4  # outputs that are summed side by side, each in a lane of its own
 TOKENS = 4  # rows at once: with so many, a vector of weights is used four times
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _pack(b, order, first, panel):
     # outputs first .. first + LANES side by side for each input, in an order; those beyond the last are 0
     for lane in range(LANES):
@@ -22,7 +22,7 @@ def _pack(b, order, first, panel):
             panel[i * LANES + lane] = b[o, order[i]] if o < b.shape[0] else np.float32(0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _four_rows(a, panel, out):
     # a [4, I], out [4 * LANES]: products and sums are rounded apart, as without fused multiply-add
     a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
@@ -39,7 +39,7 @@ def _four_rows(a, panel, out):
     store(out, 3 * LANES, s3)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _chains(a, b, order, panel, some, out):
     for first in range(0, b.shape[0], LANES):
         _pack(b, order, first, panel)

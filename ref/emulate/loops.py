@@ -1,12 +1,12 @@
 """Sums as plain loops add them: one term after the other."""
 
 import numpy as np
-from numba import njit
 
 from ref.emulate.chain import chain_product
+from ref.ops.jit import kernel
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _plain_sums(rows, order):
     # one value after the other, as a plain loop does; NumPy adds in pairs, which errs least
     out = np.empty(rows.shape[0], np.float32)

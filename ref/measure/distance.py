@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ref.model.taps import row_of
+from ref.ops.jit import kernel
 
 PART = 64  # tokens a thread sums at once
 
@@ -25,7 +26,7 @@ class Sums(NamedTuple):
         return self.count // max(1, len(self.channels))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _row(y, t, errors, truths):
     # sums in vector lanes; each channel's are added to those of the tokens before
     error = truth = cross = square = 0.0
@@ -40,7 +41,7 @@ def _row(y, t, errors, truths):
     return error, truth, cross, square
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@kernel(parallel=True)
 def _sums(y, t, valid, tokens, channels, extra):
     P, T, Q = y.shape
     for part in prange(channels.shape[0]):

@@ -1,12 +1,14 @@
 """Projections: how much of one difference is in another, and how sure that is."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from ref.ops.jit import kernel
 
 VALUES = 2**16  # values a thread multiplies at once
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _dots(y, t, w):
     rd = rr = dd = 0.0
     for i in range(y.size):
@@ -17,7 +19,7 @@ def _dots(y, t, w):
     return rd, rr, dd
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@kernel(parallel=True)
 def _part_dots(y, t, w):
     out = np.zeros((-(-y.size // VALUES), 3))
     for part in prange(out.shape[0]):
@@ -44,7 +46,7 @@ def dots_of(value: np.ndarray, truth: np.ndarray, other: np.ndarray) -> tuple[fl
     return float(a), float(b), float(c)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _spread(y, t, w, c, square):
     total = 0.0
     for i in range(y.size):
@@ -55,7 +57,7 @@ def _spread(y, t, w, c, square):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+@kernel(parallel=True)
 def _part_spreads(y, t, w, c, square):
     out = np.zeros(-(-y.size // VALUES))
     for part in prange(out.size):

@@ -3,16 +3,16 @@
 from math import erf, sqrt
 
 import numpy as np
-from numba import njit
 
 from ref.emulate.text_rules import LAYER
 from ref.mutants.base import TapMutant
 from ref.mutants.needs import Needs
+from ref.ops.jit import kernel
 
 ACT = LAYER + "ffn.act"
 
 
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def _erf(x, out):
     for i in range(x.size):
         out[i] = erf(x[i])

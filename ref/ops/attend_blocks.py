@@ -9,8 +9,9 @@ beside a query nor the number of threads change any of its bits.
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit
+from numba import get_num_threads
 
+from ref.ops.jit import kernel
 from ref.ops.product import four_rows
 from ref.ops.simd import BYTES, aligned_like, exp, fma, larger, like, load, store
 from ref.ops.team import Divided
@@ -44,7 +45,7 @@ class _Tile(NamedTuple):
     few: np.ndarray  # [2 * L]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _score(queries, keys, begin, end, scale, scores):
     L = BYTES // scores.itemsize
     W, factor = queries.size // L, like(load(queries, 0), scale)
@@ -56,7 +57,7 @@ def _score(queries, keys, begin, end, scale, scores):
         store(scores, (j + 3) * L, y3 * factor)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _hide(scores, first, begin, end, start, stop):
     for j in range(begin, end):
         row = scores[j * start.size : (j + 1) * start.size]
@@ -65,7 +66,7 @@ def _hide(scores, first, begin, end, start, stop):
             row[i] = row[i] if visible else -np.inf
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _exponentiate(scores, begin, end, largest, total, few):
     # online softmax: scores become weights, and few[0] what older weights have to be multiplied by
     L = total.size
@@ -87,7 +88,7 @@ def _exponentiate(scores, begin, end, largest, total, few):
             total[i] += np.float64(few[L + i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _mix(weights, values, begin, end, shrink, sums):
     L = BYTES // sums.itemsize
     W, older = sums.size // L, load(shrink, 0)
@@ -99,7 +100,7 @@ def _mix(weights, values, begin, end, shrink, sums):
         store(sums, (h + 3) * L, fma(load(sums, (h + 3) * L), older, y3))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _copy_keys(k, kv, slot, begin, end, out):
     # keys begin .. end of a tile, the first from `slot`, on around the ring; zeros in front and behind
     W = out.size // KEYS
@@ -111,7 +112,7 @@ def _copy_keys(k, kv, slot, begin, end, out):
         slot = slot + 1 if slot + 1 < k.shape[0] else 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _gather(given, b, kv, row, some):
     # rows from `row` on, as many as the blocks have columns; those past the last repeat it
     T, G, L = given.q.shape[1], given.q.shape[2] // given.k.shape[2], some.total.shape[1]
@@ -124,7 +125,7 @@ def _gather(given, b, kv, row, some):
             some.queries[i // L, h * L + i % L] = given.q[b, t, kv * G + g, h]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _scatter(some, b, kv, row, G, out):
     L = some.total.shape[1]
     for i in range(min(some.total.size, out.shape[1] * G - row)):
@@ -134,7 +135,7 @@ def _scatter(some, b, kv, row, G, out):
             out[b, t, kv * G + g, h] = some.sums[i // L, h * L + i % L] / total if total != 0 else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _ends(start, stop):
     # the first key that a query of the block sees, one past the last that one sees; the last start, the first stop
     low, high, last_start, first_stop = stop.max(), 0, start.max(), stop.min()
@@ -144,7 +145,7 @@ def _ends(start, stop):
     return low, high, last_start, first_stop
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _visit(some, block, tile, first, scale):
     # one block and one tile; of its keys, those that some query of the block sees, in eights
     start, stop, L = some.start[block], some.stop[block], some.total.shape[1]
@@ -158,7 +159,7 @@ def _visit(some, block, tile, first, scale):
         _mix(tile.scores[begin * L :], tile.v, begin, end, tile.few, some.sums[block])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _attend_some(given, some, tile, b, kv, row, out):
     k, v = given.k[b], given.v[b]
     tile.k[:], tile.v[:] = 0, 0  # where W is more than H
@@ -175,7 +176,7 @@ def _attend_some(given, some, tile, b, kv, row, out):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _attend_pieces(start, stop, q, k, v, visible, scale, origin, blocks, out):
     # the last rows of all heads first: they see most and take longest. Arrays come one by one: Numba takes a tenth of
     # a millisecond to look through a named tuple

@@ -7,16 +7,16 @@ beside a query change any bit.
 """
 
 import numpy as np
-from numba import njit
 
 from ref.ops.dots import dot
+from ref.ops.jit import kernel
 from ref.ops.simd import exp, fma, like, load_16, store, zeros_16
 from ref.ops.team import Divided
 
 CHUNK = 128  # keys of a piece of work
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _weigh(q, keys, places, scale, weights):
     # scores of a chunk become weights; return the largest score and the sum of weights
     largest, total = -np.inf, 0.0
@@ -30,7 +30,7 @@ def _weigh(q, keys, places, scale, weights):
     return largest, total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _mix(weights, values, places, out):
     # 64 numbers of a head at a time, so that four sums are under way; then what is left of it
     h = 0
@@ -56,7 +56,7 @@ def _mix(weights, values, places, out):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _attend_chunks(start, stop, q, k, v, visible, scale, origin, largest, total, sums):
     # largest and total [B, T, chunks, N], sums [B, T, chunks, N, H]: of a chunk's weights, relative to its largest
     (S, K, H), (T, chunks, N) = k.shape[1:], total.shape[1:]
@@ -75,7 +75,7 @@ def _attend_chunks(start, stop, q, k, v, visible, scale, origin, largest, total,
             _mix(weights, values, places[:count], sums[cell])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _join(largest, total, sums, out):
     # chunks relative to the largest score of all; zeros where no key is seen
     most, whole = largest.max(), 0.0
@@ -90,7 +90,7 @@ def _join(largest, total, sums, out):
             out[h] += sums[chunk, h] * share
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _join_all(largest, total, sums, out):
     B, T, N, _ = out.shape
     for b in range(B):

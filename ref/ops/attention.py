@@ -5,8 +5,8 @@ Keys and values arrive in *slots* 0 .. S-1 of an array. `origin` is the key inde
 """
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.team import Divided
 
 
@@ -107,7 +107,7 @@ def mix(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
 ROWS = 4  # queries of a head that a thread takes at once
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _dot(x, y):
     # sums in vector lanes of the input's dtype
     total = x.dtype.type(0)
@@ -117,7 +117,7 @@ def _dot(x, y):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _scores(start, stop, q, k, scale, out):
     T, N, G = q.shape[1], q.shape[2], q.shape[2] // k.shape[2]
     for row in range(start, stop):
@@ -134,7 +134,7 @@ def scores_jit(q: np.ndarray, k: np.ndarray, scale: float) -> np.ndarray:
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _softmax(start, stop, scores, visible, out):
     _, N, T, S = scores.shape
     for row in range(start, stop):
@@ -161,14 +161,14 @@ def softmax_jit(scores: np.ndarray, visible: np.ndarray, origin: int = 0) -> np.
 MIXED = 64  # keys whose values are added up before the sum joins the others: 4,096 in a row would lose three bits
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _add(out, p, v):
     for h in range(out.size):
         out[h] += p * v[h]
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _mix(start, stop, probs, v, out):
     N, T, G = probs.shape[1], probs.shape[2], probs.shape[1] // v.shape[2]
     for row in range(start, stop):

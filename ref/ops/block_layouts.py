@@ -5,7 +5,8 @@ sub-blocks, whose scales are small integers too. All numbers are little-endian.
 """
 
 import numpy as np
-from numba import njit
+
+from ref.ops.jit import kernel
 
 
 def _half(data):
@@ -16,7 +17,7 @@ def _nibbles(data):  # [..., bytes] -> [..., 2, bytes]: low halves, then high ha
     return np.stack([data & 15, data >> 4], axis=-2)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def widen_half(low: int, high: int) -> np.float32:
     """Turn the two bytes of a float16 into a float32."""
     # Numba has no float16. Below 0x400 a half is subnormal, an integer times 2^-24; from 0x7C00 on it is no
@@ -41,7 +42,7 @@ def decode_q8_0(block: np.ndarray) -> np.ndarray:
     return _half(block[:, :2]) * block[:, 2:].view(np.int8).astype(np.float32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def row_q8_0(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_q8_0`, one row."""
     for b in range(row.shape[0]):
@@ -56,7 +57,7 @@ def decode_q4_0(block: np.ndarray) -> np.ndarray:
     return _half(block[:, :2]) * (q.astype(np.float32) - 8)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def row_q4_0(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_q4_0`, one row."""
     for b in range(row.shape[0]):
@@ -74,7 +75,7 @@ def decode_q5_0(block: np.ndarray) -> np.ndarray:
     return _half(block[:, :2]) * (q.astype(np.float32) - 16)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def row_q5_0(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_q5_0`, one row."""
     for b in range(row.shape[0]):
@@ -103,7 +104,7 @@ def _affine_k(block, q):  # q [blocks, 8, 32]: each sub-block has its own scale 
     return (step[..., None] * q.astype(np.float32) - floor[..., None]).reshape(-1, 256)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _scale_k(row, b, part, d, dmin):
     if part < 4:
         scale, minimum = row[b, 4 + part] & 63, row[b, 8 + part] & 63
@@ -122,7 +123,7 @@ def decode_q4_k(block: np.ndarray) -> np.ndarray:
     return _affine_k(block, _nibbles(block[:, 16:].reshape(-1, 4, 32)).reshape(-1, 8, 32))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def row_q4_k(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_q4_k`, one row."""
     for b in range(row.shape[0]):
@@ -143,7 +144,7 @@ def decode_q5_k(block: np.ndarray) -> np.ndarray:
     return _affine_k(block, q + 16 * fifth)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def row_q5_k(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_q5_k`, one row."""
     for b in range(row.shape[0]):
@@ -172,7 +173,7 @@ def decode_q6_k(block: np.ndarray) -> np.ndarray:
     return (step[..., None] * ((q + 16 * upper).reshape(-1, 16, 16).astype(np.float32) - 32)).reshape(-1, 256)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def row_q6_k(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_q6_k`, one row."""
     for b in range(row.shape[0]):

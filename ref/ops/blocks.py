@@ -6,7 +6,6 @@ A row is cut into blocks. What the bytes of a block mean stands in `ref.ops.bloc
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ref.ops.block_layouts import (
     decode_q4_0,
@@ -25,6 +24,7 @@ from ref.ops.block_layouts import (
 from ref.ops.codes import decode_int4, decode_sfp8, row_int4, row_sfp8
 from ref.ops.dot_blocks import DOTS
 from ref.ops.dots import PIECES, dot, piece_of
+from ref.ops.jit import kernel
 from ref.ops.team import Divided, frozen, in_pieces
 
 
@@ -115,7 +115,7 @@ def _unscaled(values, blocks):
     return values if blocks.scale is None else np.divide(values, blocks.scale[:, None], out=values)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _decode_row(type_id, row, out):
     if type_id == 8:
         row_q8_0(row, out)
@@ -136,14 +136,14 @@ def _decode_row(type_id, row, out):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _decode_rows(start, stop, type_id, data, out):
     for r in range(start, stop):
         _decode_row(type_id, data[r], out[r])
 
 
 @in_pieces(PIECES)
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _linear_rows(start, stop, type_id, data, x, parts, run, out):
     scratch = np.empty((data.shape[1], parts, run), np.float32)
     flat, flat_x = scratch.reshape(-1), x.reshape(-1)

@@ -4,7 +4,8 @@ The scale is what the channel was multiplied by before it was rounded; decoding 
 """
 
 import numpy as np
-from numba import njit
+
+from ref.ops.jit import kernel
 
 
 def decode_sfp8(codes: np.ndarray) -> np.ndarray:
@@ -48,7 +49,7 @@ def decode_int4(packed: np.ndarray) -> np.ndarray:
 # rows as `ref.ops.blocks` cuts them: row[block, byte of the block], out[block, part, value of the part]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def row_sfp8(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_sfp8`, one row."""
     flat, values = row.reshape(-1), out.reshape(-1)
@@ -61,7 +62,7 @@ def row_sfp8(row: np.ndarray, out: np.ndarray) -> None:
         values[i] = np.uint32(bits << np.uint32(16)).view(np.float32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def row_int4(row: np.ndarray, out: np.ndarray) -> None:
     """Kernel of `decode_int4`, one row."""
     flat, values = row.reshape(-1), out.reshape(-1)

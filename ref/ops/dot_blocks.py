@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ref.ops.dots import PIECES
+from ref.ops.jit import kernel
 from ref.ops.simd import fma, like, load_16, zeros_16
 from ref.ops.simd_bytes import half_to_float32, load_word, prefetch, signed, to_float32, total, where_bits
 from ref.ops.team import Divided, in_pieces, specialised
@@ -18,7 +18,7 @@ from ref.ops.team import Divided, in_pieces, specialised
 SIX_BITS, FOUR_BITS, UPPER_BITS = np.uint32(0x3F3F3F3F), np.uint32(0x0F0F0F0F), np.uint32(0x30303030)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _add_q8_0(w, at, x, j, y):
     # y + the products of one block of 32 with x[j ..]
     scale = half_to_float32(load_word(w, at))
@@ -26,14 +26,14 @@ def _add_q8_0(w, at, x, j, y):
     return fma(fma(to_float32(signed(load_16(w, at + 18))), load_16(x, j + 16), first), like(y, scale), y)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _add_q4_0(w, at, x, j, y):
     scale, q, minus = half_to_float32(load_word(w, at)), load_16(w, at + 2), like(y, -8.0)
     first = (to_float32(q & 15) + minus) * load_16(x, j)
     return fma(fma(to_float32(q >> 4) + minus, load_16(x, j + 16), first), like(y, scale), y)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _add_q5_0(w, at, x, j, y):
     # q + 16 h - 16, h the fifth bit, is the byte q, or where h is not set q | 240 read as signed
     scale, fifth, q = half_to_float32(load_word(w, at)), load_word(w, at + 2), load_16(w, at + 6)
@@ -65,7 +65,7 @@ def _dot_of_32s(w, at, end, x):
 
 
 def _dot_of(name, add, size):
-    return njit(cache=True, nogil=True, error_model="numpy")(specialised(_dot_of_32s, name, _add_32=add, SIZE=size))
+    return kernel(specialised(_dot_of_32s, name, _add_32=add, SIZE=size))
 
 
 _dot_q8_0 = _dot_of("_dot_q8_0", _add_q8_0, 34)
@@ -73,13 +73,13 @@ _dot_q4_0 = _dot_of("_dot_q4_0", _add_q4_0, 18)
 _dot_q5_0 = _dot_of("_dot_q5_0", _add_q5_0, 22)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _add(q, scale, offset, x, j, y):
     # y + (scale * q + offset) * x[j ..]
     return fma(fma(to_float32(q), like(y, scale), like(y, offset)), load_16(x, j), y)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _scales_k(w, at):
     # of a block's 8 parts: scales of the first four, of the last four, minima of these and of those, a byte each
     first, second, low = load_word(w, at), load_word(w, at + 4), load_word(w, at + 8)
@@ -88,7 +88,7 @@ def _scales_k(w, at):
     return first & SIX_BITS, last_scales, second & SIX_BITS, last_minima
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _scale_k(both, words, part):
     # the scale and the offset of one part
     shift = np.uint32(8 * (part % 4))
@@ -98,7 +98,7 @@ def _scale_k(both, words, part):
     return d * factors[0], -d_minimum * factors[1]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _dot_q4_k(w, at, end, x):
     y0 = y1 = zeros_16(x)
     for j in range(0, x.size, 256):
@@ -115,7 +115,7 @@ def _dot_q4_k(w, at, end, x):
     return total(y0 + y1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _dot_q5_k(w, at, end, x):
     y0 = y1 = zeros_16(x)
     for j in range(0, x.size, 256):
@@ -132,7 +132,7 @@ def _dot_q5_k(w, at, end, x):
     return total(y0 + y1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _dot_q6_k(w, at, end, x):
     y0 = y1 = zeros_16(x)
     for j in range(0, x.size, 256):
@@ -162,7 +162,7 @@ def _dots(start, stop, matrix, rows, out):
 
 def _dots_of(name: str, dot: Callable) -> Divided:
     made = specialised(_dots, f"dots_{name}", _dot=dot)
-    return in_pieces(PIECES)(njit(cache=True, nogil=True, error_model="numpy")(made))
+    return in_pieces(PIECES)(kernel(made))
 
 
 # out[0, r] = decode(matrix)[r] @ rows[0], r = start .. stop; matrix [O, bytes] uint8, rows [1, I] float32

@@ -7,8 +7,8 @@ at a time, more than one sum under way, and memory asked for before it is needed
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.simd import fma, load_16, zeros_16
 from ref.ops.simd_bytes import prefetch_64, total, widen_bits
 from ref.ops.team import in_pieces
@@ -22,7 +22,7 @@ def piece_of(inputs: int) -> int:
     return max(1, LEAST // inputs)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def dot(w: np.ndarray, at: int, end: int, x: np.ndarray, xat: int) -> Any:
     """Return the sum of w[at + i] * x[xat + i], i up to `end - at`; `w` of x's dtype or bfloat16 bits."""
     y0 = y1 = y2 = y3 = zeros_16(x)
@@ -44,7 +44,7 @@ def dot(w: np.ndarray, at: int, end: int, x: np.ndarray, xat: int) -> Any:
 
 
 @in_pieces(PIECES)
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def dot_rows(start: int, stop: int, matrix: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
     """Fill out[t, r] = w[r] @ x[t] for rows start .. stop; w [O, I] and x [T, I]."""
     w, x, inputs = matrix.reshape(-1), rows.reshape(-1), matrix.shape[1]

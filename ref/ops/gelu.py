@@ -1,8 +1,8 @@
 """GeGLU: the gated activation of the feed-forward block, with the tanh form of GELU."""
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.simd import exp, fma, like, where_less
 from ref.ops.team import Divided
 
@@ -52,7 +52,7 @@ def geglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
 PIECE = 8_192  # elements a thread takes at once
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _gelu(x):
     # 1 + tanh(u) = 2 / (1 + exp(-2u)), and with e = exp(-2|u|) nothing overflows: x / (1 + e), below 0 x e / (1 + e).
     # All in x's dtype; in float32 that is within 2 ulp above 0 and within 5.1e-8 below, where 1 + tanh(u) would cancel
@@ -63,7 +63,7 @@ def _gelu(x):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _gelu_part(start, stop, x, out):
     some, place = x[start:stop], out[start:stop]
     for i in range(some.size):
@@ -79,7 +79,7 @@ def gelu_tanh_jit(x: np.ndarray) -> np.ndarray:
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _geglu_part(start, stop, gate, up, out):
     g, u, place = gate[start:stop], up[start:stop], out[start:stop]
     for i in range(g.size):

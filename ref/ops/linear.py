@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numba import njit
 from numpy.typing import DTypeLike
 
 from ref.ops.blocks import Blocks, decode, decode_jit, linear_blocks_jit
 from ref.ops.dots import dot_rows, piece_of
+from ref.ops.jit import kernel
 from ref.ops.product import OUTPUTS, multiply, panels_of
 from ref.ops.rounding import widen_bfloat16
 from ref.ops.simd import aligned
@@ -128,7 +128,7 @@ def _few(x, weight):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _widen_rows(start, stop, bits, out):
     for r in range(start, stop):
         for c in range(bits.shape[1]):

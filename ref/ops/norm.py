@@ -1,8 +1,8 @@
 """RMSNorm with Gemma's zero-centred gain, and the LayerNorm of the vision tower."""
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.team import Divided, frozen
 
 
@@ -29,7 +29,7 @@ def rms_norm(x: np.ndarray, scale: np.ndarray, eps: float) -> np.ndarray:
     return (wide / np.sqrt(mean_square + eps) * (1.0 + scale.astype(np.float64))).astype(x.dtype)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _norm_row(x, scale, eps, out):
     # float64 accumulator; `reassoc` lets the sum run in vector lanes (6x faster at D = 640)
     total = 0.0
@@ -44,7 +44,7 @@ PIECE = 16_384  # numbers that a thread takes at once: some microseconds
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _norm_rows(start, stop, x, scale, eps, out):
     for row in range(start, stop):
         _norm_row(x[row], scale, eps, out[row])
@@ -88,7 +88,7 @@ def layer_norm(x: np.ndarray, gain: np.ndarray, bias: np.ndarray, eps: float) ->
     return (centred / np.sqrt(variance + eps) * gain.astype(np.float64) + bias.astype(np.float64)).astype(x.dtype)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _layer_norm_row(x, gain, bias, eps, out):
     # float64 accumulators in vector lanes; the mean first, so that a row far from 0 keeps its digits
     total = squares = 0.0
@@ -103,7 +103,7 @@ def _layer_norm_row(x, gain, bias, eps, out):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _layer_norm_rows(start, stop, x, gain, bias, eps, out):
     for row in range(start, stop):
         _layer_norm_row(x[row], gain, bias, eps, out[row])

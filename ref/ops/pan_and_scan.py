@@ -1,10 +1,11 @@
 """Pan & Scan: into which strips an elongated image is cut, each then seen at full resolution beside the whole."""
 
 import numpy as np
-from numba import njit
+
+from ref.ops.jit import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def count_crops(longer: int, shorter: int, min_ratio: float, min_crop: int, max_crops: int) -> int:
     """Return into how many strips the longer side is cut; 0: the image is seen whole only.
 
@@ -29,7 +30,7 @@ def count_crops(longer: int, shorter: int, min_ratio: float, min_crop: int, max_
     return 0 if min((longer + count - 1) // count, shorter) < min_crop else count
 
 
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def crop_boxes(height: int, width: int, min_ratio: float, min_crop: int, max_crops: int, clip: bool) -> np.ndarray:
     """Return the boxes of an image's crops, in reading order; the whole image is not one of them.
 

@@ -1,8 +1,8 @@
 """Images to patches and patches to soft tokens: the two ends of the vision tower."""
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.team import Divided
 
 
@@ -51,7 +51,7 @@ def average_pool(x: np.ndarray, pool: int) -> np.ndarray:
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _pool(start, stop, x, side, pool, out):
     across = side // pool
     for token in range(start, stop):

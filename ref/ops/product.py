@@ -15,8 +15,8 @@ in which thread, changes no bit: each sum runs from its first to its last produc
 """
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.simd import BYTES, aligned, aligned_like, fma, like, load, spread, store
 from ref.ops.team import IN_PYTHON, Divided
 
@@ -26,7 +26,7 @@ ROWS = 512  # of x in a piece of work
 BLOCK = 16  # numbers that are turned at a time, so that the lines written to stay in the nearest cache
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def four_rows(a, at, row, step, b, depth):
     """Return y_i = sum_d a[at + i * row + d * step] * b[d], i = 0 .. 3, from the first d to the last; b[d] a vector."""
     L = BYTES // a.itemsize
@@ -41,7 +41,7 @@ def four_rows(a, at, row, step, b, depth):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _turn(start, stop, x, panels):
     # panels[p, i * L + j] = x[p * L + j, i]; zeros behind the last row
     L, (T, inputs) = BYTES // x.itemsize, x.shape
@@ -56,7 +56,7 @@ def _turn(start, stop, x, panels):
                     place[i * L] = some[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _add_four(w, at, row, panel, depth, part, tile):
     # tile[4, L] = or, of a later part of the sum, +=
     L = BYTES // w.itemsize
@@ -69,7 +69,7 @@ def _add_four(w, at, row, panel, depth, part, tile):
     store(tile, 3 * L, y3)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _multiply_panel(w, inputs, start, stop, panel, tiles):
     # outputs start .. stop of one panel, four at a time, the last few one by one
     L, output = BYTES // w.itemsize, start
@@ -82,7 +82,7 @@ def _multiply_panel(w, inputs, start, stop, panel, tiles):
         output += 4 if several else 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _turn_back(tiles, rows, out):
     # out[t, o] = tiles[o * L + t]
     L = BYTES // tiles.itemsize
@@ -93,7 +93,7 @@ def _turn_back(tiles, rows, out):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _multiply(start, stop, panels, w, inputs, out):
     # piece g * pieces + c: outputs from c * OUTPUTS on, rows of x from g * ROWS on
     L, (T, outputs) = BYTES // w.itemsize, out.shape

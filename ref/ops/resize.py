@@ -8,8 +8,8 @@ how they round: Pillow to whole levels twice, after the first and after the seco
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.team import Divided
 
 FRACTION_BITS = 22  # of Pillow's weights: 32, less 8 of the pixel, less 2 spare
@@ -50,7 +50,7 @@ class Taps(NamedTuple):
     weights: np.ndarray  # [O, longest run]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def taps_of(inputs: int, outputs: int) -> Taps:
     """Kernel of `triangle_weights`: the weights that are not zero, each row summed in order."""
     scale = inputs / outputs
@@ -131,14 +131,14 @@ def _weigh_bytes(weights, image, axis):
 LINES = 8  # that a thread takes at once
 
 
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def _fixed(weights):
     # a sum of 255 * weight stays below 2^31: rounding up at most doubles a weight, and their sum from 1
     return (0.5 + weights * 2**FRACTION_BITS).astype(np.int32)
 
 
 @Divided
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def _weigh_columns(start, stop, image, taps, weights, out):
     channels = image.shape[2]
     for y in range(start, stop):
@@ -152,7 +152,7 @@ def _weigh_columns(start, stop, image, taps, weights, out):
 
 
 @Divided
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def _weigh_rows(start, stop, image, taps, weights, out):
     for y in range(start, stop):
         total = np.full(image.shape[1], 1 << (FRACTION_BITS - 1), np.int32)
@@ -206,7 +206,7 @@ def resize_float(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _weigh_floats(start, stop, image, rows, columns, channels, out):
     for y in range(start, stop):
         line = np.zeros(image.shape[1])

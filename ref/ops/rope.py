@@ -1,9 +1,9 @@
 """Rotary position embedding: tables of cosines and sines, and the rotation."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import DTypeLike
 
+from ref.ops.jit import kernel
 from ref.ops.team import Divided
 
 
@@ -58,7 +58,7 @@ def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     return np.concatenate([low * c - high * s, high * c + low * s], axis=-1).astype(x.dtype)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _rotate_token(x, cos, sin, out):
     half = cos.size
     for n in range(x.shape[0]):
@@ -73,7 +73,7 @@ PIECE = 16_384  # numbers that a thread takes at once
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _rotate_tokens(start, stop, x, cos, sin, out):
     for token in range(start, stop):
         _rotate_token(x[token], cos[token], sin[token], out[token])

@@ -1,8 +1,8 @@
 """Number formats that NumPy lacks: bfloat16 held as its 16 bits."""
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.team import Divided
 
 
@@ -46,7 +46,7 @@ PART = 32_768  # values a thread takes at once
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _round_values(start, stop, given, result):
     u, out = given[start:stop], result[start:stop]
     for i in range(u.size):

@@ -1,7 +1,8 @@
 """From logits to the next token: temperature, top-k, top-p, and one uniform number."""
 
 import numpy as np
-from numba import njit
+
+from ref.ops.jit import kernel
 
 
 def filtered_probs(logits: np.ndarray, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
@@ -40,7 +41,7 @@ def filtered_probs(logits: np.ndarray, temperature: float = 1.0, top_k: int = 0,
     return probs
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _filtered(wide, top_k, top_p):
     floor = -np.inf
     if 0 < top_k < wide.size:

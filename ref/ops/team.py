@@ -24,10 +24,12 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from numba import config, types
 from numba.core.cgutils import alloca_once_value, get_or_insert_function
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, register_jitable
+
+from ref.ops.jit import kernel
 
 LINE = 16  # numbers of 64 bits: two cache lines, which is how much processors fetch at once
 OPEN, NEXT, INSIDE, SEATS, BUSY, JOB = range(0, 6 * LINE, LINE)  # no two on one line
@@ -119,15 +121,15 @@ def _take_pieces(builder, state, call):
     builder.ret_void()
 
 
-def _code_of(kernel):
+def _code_of(compiled):
     """Return an intrinsic: from a tuple of arguments to the addresses of code that runs a kernel, and of the tuple."""
 
     @intrinsic
     def code_of(typing, arguments):
-        signature = types.Dispatcher(kernel).get_call_type(typing, (types.intp, types.intp, *arguments), {})
+        signature = types.Dispatcher(compiled).get_call_type(typing, (types.intp, types.intp, *arguments), {})
 
         def write(context, builder, own, args):
-            made = kernel.overloads[signature.args]
+            made = compiled.overloads[signature.args]
             context.active_code_library.add_linking_library(made.library)
             kind = ir.FunctionType(ir.VoidType(), [INT64.as_pointer(), args[0].type.as_pointer()])
             name = builder.module.get_unique_name(f"pieces_of_{made.fndesc.mangled_name}")
@@ -155,7 +157,7 @@ def _code_of(kernel):
     return code_of
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _serve(state, patience, last):
     # take part in jobs until there was none for a while; return the number of the last
     idle = 0
@@ -262,11 +264,11 @@ def specialised(function: Any, name: str, like: Any = None, **names: Any) -> Any
 class Divided:
     """A kernel of the rows start .. stop, and its call that divides all rows among threads; a decorator."""
 
-    def __init__(self, kernel: Any, pieces: int | None = None):
-        rows = getattr(kernel, "py_func", kernel)
-        self.kernel, self.pieces, self.__name__ = kernel, pieces, rows.__name__
+    def __init__(self, compiled: Any, pieces: int | None = None):
+        rows = getattr(compiled, "py_func", compiled)
+        self.kernel, self.pieces, self.__name__ = compiled, pieces, rows.__name__
         update_wrapper(self, rows)
-        self.drive: Any = None if IN_PYTHON else _drive_of(kernel, rows)
+        self.drive: Any = None if IN_PYTHON else _drive_of(compiled, rows)
 
     def __call__(self, size: int, step: int, *arguments: Any) -> None:
         """Run the kernel on all of 0 .. size, `step` rows at a time or, made by `in_pieces`, at least so many.
@@ -289,9 +291,9 @@ class Divided:
 
 def in_pieces(pieces: int) -> Callable[[Any], Divided]:
     """Return the decorator `Divided` for kernels of which a thread takes few large pieces, not many small ones."""
-    return lambda kernel: Divided(kernel, pieces)
+    return lambda compiled: Divided(compiled, pieces)
 
 
-def _drive_of(kernel, rows):
-    drive = specialised(_drive, f"{rows.__name__}_divided", like=rows, _code=_code_of(kernel))
-    return njit(cache=True, nogil=True, error_model="numpy")(drive)
+def _drive_of(compiled, rows):
+    drive = specialised(_drive, f"{rows.__name__}_divided", like=rows, _code=_code_of(compiled))
+    return kernel(drive)

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numba import njit
+
+from ref.ops.jit import kernel
 
 Composition = Literal["current", "before_46850", "two_sided"]
 COMPOSITIONS: tuple[Composition, ...] = ("current", "before_46850", "two_sided")
 _BEFORE_46850, _TWO_SIDED = 1, 2
 
 
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def visible_keys(
     index: int, first: int, window: int, block_start: int = -1, block_stop: int = -1, composition: int = 0
 ) -> tuple[int, int]:
@@ -63,7 +64,7 @@ def visible_keys(
     return start, stop
 
 
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def _fill(first, start, window, blocks, composition, out):
     for b in range(out.shape[0]):
         for t in range(out.shape[1]):
@@ -101,7 +102,7 @@ def visible_ranges(
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel(error_model="python")
 def _fill_blocks(soft, first, start, out):
     T = soft.shape[1]
     for b in range(soft.shape[0]):

@@ -1,8 +1,8 @@
 """Random draws by their place: any stretch of a sequence, without the draws before it."""
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.team import Divided
 
 BLOCK = 16  # draws that one value of the counter gives
@@ -29,7 +29,7 @@ def look_up(table: np.ndarray, key: np.ndarray, first: int, blocks: int) -> np.n
     return table[words.astype("<u8", copy=False).view("<u2")]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _upper(a, b):
     # Of the product of two 64-bit numbers, out of four of 32-bit halves. LLVM knows the pattern and makes one
     # multiplication of it; with inline="always" it does not (5 times slower).
@@ -39,7 +39,7 @@ def _upper(a, b):
     return (a >> half) * (b >> half) + (cross >> half) + (other >> half)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _fill(table, key, first, out):
     bits, key_0, key_1 = np.uint64(0xFFFF), key[0], key[1]
     for block in range(out.size // BLOCK):
@@ -59,7 +59,7 @@ def _fill(table, key, first, out):
 
 
 @Divided
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _fill_some(start, stop, table, key, first, out):
     _fill(table, key, first + start, out[BLOCK * start : BLOCK * stop])
 
