@@ -4,57 +4,39 @@ import argparse
 import io
 import os
 import sys
-import traceback
+from collections.abc import Sequence
+from importlib import import_module
 
-from ref.commands import (
-    BAD_INPUT,
-    FAILED,
-    capture,
-    check_rule,
-    compare,
-    crops,
-    doctor,
-    explore,
-    generate,
-    golden,
-    memory,
-    params,
-    preprocess,
-    quantize,
-    report,
-    tokens,
-    trace,
-    verify,
-)
+from ref.commands import BAD_INPUT, FAILED
 from ref.commands.about import exit_codes
 from ref.commands.parser import OneLineParser
 from ref.errors import BadInput, one_line
 
 COMMANDS = (
-    compare,
-    capture,
-    report,
-    verify,
-    check_rule,
-    generate,
-    tokens,
-    explore,
-    trace,
-    crops,
-    preprocess,
-    params,
-    memory,
-    quantize,
-    golden,
-    doctor,
+    "compare",
+    "capture",
+    "report",
+    "verify",
+    "check-rule",
+    "generate",
+    "tokens",
+    "explore",
+    "trace",
+    "crops",
+    "preprocess",
+    "params",
+    "memory",
+    "quantize",
+    "golden",
+    "doctor",
 )
 
 
 MOST_SAID = 300  # characters of a message that is not ours
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Declare every command."""
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Declare commands; all of them, or only the one that will run, whose module alone is then imported."""
     import ref
 
     parser = OneLineParser(
@@ -66,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gemma3-ref {ref.__version__}")
     parser.set_defaults(debug=False)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=OneLineParser)
-    for command in COMMANDS:
-        command.add(subparsers)
+    for command in commands:
+        import_module(f"ref.commands.{command.replace('-', '_')}").add(subparsers)
     return parser
 
 
@@ -80,7 +62,9 @@ def main(argv: list[str] | None = None) -> int:
     Source: README, "What else it does".
     Differs: Python itself exits with 1 after an exception, which here only ever means that a bug was found.
     """
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    named = argv[:1] if argv and argv[0] in COMMANDS else COMMANDS
+    args = build_parser(named).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):  # a pipe that is not UTF-8 gets \u escapes instead of a traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -96,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception as error:  # the last resort: Python's own exit code would be 1, a bug found
         if args.debug:
+            import traceback
+
             traceback.print_exc()
         print(f"gemma3-ref {args.command}: {_failure(error, args.debug)}", file=sys.stderr)
         return FAILED
