@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ class Loaded(NamedTuple):
     held_as: str
     params: TextParams
     report: Report
-    tokenizer: Callable[[], Tokenizer]  # made when first asked for; refuses where the weights have none
+    tokenizer: Callable[[], Tokenizer]  # made when first asked for, then kept; refuses where the weights have none
     instruction_tuned: bool
     vision: VisionParams | None = None  # where the weights can see
     files: tuple[Any, ...] = ()  # what they lie in, each with `has(name)` and `raw(name)`; none of made-up ones
@@ -131,7 +132,7 @@ def _load_gguf(path: Path, name: str) -> Loaded:
     params = build_params(file, config, gguf_name, gguf_norms=True, untied=untied)
     tuned = "it" in str(file.metadata.get("general.finetune", file.metadata.get("general.name", ""))).lower().split()
     tuned = tuned or _says_tuned(path.name)
-    return Loaded(name, "file", params, report, lambda: _gguf_tokenizer(file, path), tuned, files=(file,))
+    return Loaded(name, "file", params, report, cache(lambda: _gguf_tokenizer(file, path)), tuned, files=(file,))
 
 
 def _says_tuned(name: str) -> bool:
@@ -180,7 +181,9 @@ def _load_folder(folder: Path) -> Loaded:
     params = build_params(files, config, name_of, untied=untied)
     vision = build_vision(files, see, vision_name_of) if see and vision_name_of else None
     tuned = _stops_at_turns(folder)
-    return Loaded(str(folder), "file", params, report, lambda: _folder_tokenizer(folder), tuned, vision, (shards,))
+    return Loaded(
+        str(folder), "file", params, report, cache(lambda: _folder_tokenizer(folder)), tuned, vision, (shards,)
+    )
 
 
 def _is_untied(files: Any, content: dict[str, Any], embedding: str, head: str | None, folder: Path) -> bool:
@@ -245,7 +248,7 @@ def _make(name: str, size_and_seed: str) -> Loaded:
     vision = synthetic_vision(see, config.width, number, bfloat16=released) if see else None
     count = len(wanted_shapes(config, hugging_face_name))
     count += len(wanted_vision_shapes(see, config.width, vision_name)) if see else 0
-    tokenizer = _no_tokenizer if config.name == "tiny" else lambda: default_tokenizer(name)
+    tokenizer = _no_tokenizer if config.name == "tiny" else cache(lambda: default_tokenizer(name))
     return Loaded(name, "file", params, Report(count, count, ()), tokenizer, False, vision)
 
 
