@@ -14,6 +14,8 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ref.errors import wanted
 from ref.ops.blocks import FORMATS
 from ref.untrusted import quoted
@@ -55,7 +57,7 @@ class TensorInfo(NamedTuple):
 class Cursor:
     """Reads forward and never past the end."""
 
-    def __init__(self, data: mmap, path: Path):
+    def __init__(self, data: mmap | bytes, path: Path):
         self.data, self.path, self.at, self.end = data, path, 0, len(data)
 
     def need(self, count: int, what: str) -> None:
@@ -90,14 +92,30 @@ class Cursor:
 
     def skip_strings(self, count: int, what: str) -> None:
         """Go past so many strings."""
-        # the only long loop of opening a file (262,144 pieces), hence the local names
+        passed = self._skip_pieces(count)
         data, last, length, at = self.data, self.end - 8, struct.Struct("<Q").unpack_from, self.at
-        for index in range(count):
+        for index in range(passed, count):
             if at > last:
                 raise wanted(f"string {index} of {what}", self.path, f"to lie in {self.end} bytes", f"offset {at}")
             at += 8 + length(data, at)[0]
         self.at = at
         self.need(0, f"the last string of {what}")
+
+    def _skip_pieces(self, count: int) -> int:
+        """Go past strings of 1 to 255 bytes, none of them zero, as pieces of a vocabulary are; return how many.
+
+        Among them only a length has zeros, seven side by side: so 262,144 lengths are found at once, not one by one.
+        """
+        bytes_ = np.frombuffer(self.data, np.uint8, min(24 * count, self.end - self.at), self.at)
+        zeros = np.flatnonzero(bytes_ == 0)[: 7 * count]
+        zeros = zeros[: zeros.size // 7 * 7].reshape(-1, 7)
+        starts = zeros[:, 0] - 1  # of a length's eight bytes, if this is one
+        if not starts.size or starts[0] != 0:
+            return 0
+        follows = (zeros[:-1, 6] == starts[:-1] + 7) & (starts[1:] == starts[:-1] + 8 + bytes_[starts[:-1]])
+        passed = follows.size if follows.all() else int(np.argmin(follows))
+        self.at += int(starts[passed])
+        return passed
 
 
 def _read_value(cursor: Cursor, kind: int, key: str):
