@@ -3,7 +3,7 @@
 A row is cut into blocks. What the bytes of a block mean stands in `ref.ops.block_layouts` and `ref.ops.codes`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from ref.ops.codes import decode_int4, decode_sfp8, row_int4, row_sfp8
 from ref.ops.dot_blocks import DOTS
 from ref.ops.dots import PIECES, dot, piece_of
 from ref.ops.jit import kernel
-from ref.ops.team import Divided, frozen, in_pieces
+from ref.ops.team import Divided, frozen, specialised
 
 
 class Format(NamedTuple):
@@ -115,42 +115,43 @@ def _unscaled(values, blocks):
     return values if blocks.scale is None else np.divide(values, blocks.scale[:, None], out=values)
 
 
-@kernel
-def _decode_row(type_id, row, out):
-    if type_id == 8:
-        row_q8_0(row, out)
-    elif type_id == 2:
-        row_q4_0(row, out)
-    elif type_id == 6:
-        row_q5_0(row, out)
-    elif type_id == 12:
-        row_q4_k(row, out)
-    elif type_id == 13:
-        row_q5_k(row, out)
-    elif type_id == 14:
-        row_q6_k(row, out)
-    elif type_id == -1:
-        row_sfp8(row, out)
-    else:
-        row_int4(row, out)
+_decode_row: Any = None  # in the copies of the next two: of one format
 
 
-@Divided
-@kernel
-def _decode_rows(start, stop, type_id, data, out):
+def _decode_rows(start, stop, data, out):
     for r in range(start, stop):
-        _decode_row(type_id, data[r], out[r])
+        _decode_row(data[r], out[r])
 
 
-@in_pieces(PIECES)
-@kernel
-def _linear_rows(start, stop, type_id, data, x, parts, run, out):
+def _linear_rows(start, stop, data, x, parts, run, out):
     scratch = np.empty((data.shape[1], parts, run), np.float32)
     flat, flat_x = scratch.reshape(-1), x.reshape(-1)
     for r in range(start, stop):
-        _decode_row(type_id, data[r], scratch)
+        _decode_row(data[r], scratch)
         for t in range(out.shape[0]):
             out[t, r] = dot(flat, 0, flat.size, flat_x, t * flat.size)
+
+
+_ROWS = {
+    "Q8_0": row_q8_0,
+    "Q4_0": row_q4_0,
+    "Q5_0": row_q5_0,
+    "Q4_K": row_q4_k,
+    "Q5_K": row_q5_k,
+    "Q6_K": row_q6_k,
+    "SFP8": row_sfp8,
+    "INT4": row_int4,
+}
+
+
+def _each(template, pieces=None):
+    """Return a kernel for each format; it is compiled when it is first needed."""
+    names = {name: f"{template.__name__}_{name.lower()}" for name in _ROWS}
+    copies = {name: specialised(template, names[name], _decode_row=row) for name, row in _ROWS.items()}
+    return {name: Divided(kernel(copy), pieces) for name, copy in copies.items()}
+
+
+DECODERS, LINEARS = _each(_decode_rows), _each(_linear_rows, PIECES)
 
 
 def _cut(blocks):
@@ -164,7 +165,7 @@ def decode_jit(blocks: Blocks) -> np.ndarray:
     form, data, parts = _cut(blocks)
     out = np.empty(blocks.shape, np.float32)
     cells = out.reshape(blocks.rows, data.shape[1], parts, form.run)
-    _decode_rows(blocks.rows, piece_of(blocks.columns), form.type_id, data, cells)
+    DECODERS[blocks.format](blocks.rows, piece_of(blocks.columns), data, cells)
     return _unscaled(out, blocks)
 
 
@@ -195,5 +196,5 @@ def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
         DOTS[blocks.format](rows, piece, frozen(blocks.data), x, out)
     else:
         form, data, parts = _cut(blocks)
-        _linear_rows(rows, piece, form.type_id, data, x, parts, form.run, out)
+        LINEARS[blocks.format](rows, piece, data, x, parts, form.run, out)
     return out if blocks.scale is None else np.divide(out, blocks.scale, out=out)

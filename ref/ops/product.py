@@ -17,13 +17,12 @@ in which thread, changes no bit: each sum runs from its first to its last produc
 import numpy as np
 
 from ref.ops.jit import kernel
-from ref.ops.simd import BYTES, aligned, aligned_like, fma, like, load, spread, store
+from ref.ops.simd import BYTES, aligned, aligned_like, fma, like, load, spread, store, turn_16
 from ref.ops.team import IN_PYTHON, Divided
 
 DEPTH = 256  # products added up before the sum joins the others: a row of 2,048 would lose two bits
 OUTPUTS = 32  # of a piece of work
 ROWS = 512  # of x in a piece of work
-BLOCK = 16  # numbers that are turned at a time, so that the lines written to stay in the nearest cache
 
 
 @kernel(inline="always")
@@ -40,20 +39,29 @@ def four_rows(a, at, row, step, b, depth):
     return y0, y1, y2, y3
 
 
+@kernel
+def _turn_into(x, panel, row):
+    # panel[i * L + row + j] = x[row + j, i], j up to 16
+    L, (rows, inputs), flat = BYTES // x.itemsize, x.shape, x.reshape(-1)
+    whole = inputs // 16 * 16 if row + 16 <= rows else 0
+    for i in range(0, whole, 16):
+        turn_16(flat, row * inputs + i, inputs, panel, i * L + row, L)
+    for j in range(row, min(row + 16, rows)):
+        for i in range(whole, inputs):
+            panel[i * L + j] = x[j, i]
+
+
 @Divided
 @kernel
 def _turn(start, stop, x, panels):
     # panels[p, i * L + j] = x[p * L + j, i]; zeros behind the last row
-    L, (T, inputs) = BYTES // x.itemsize, x.shape
+    L = BYTES // x.itemsize
     for p in range(start, stop):
-        panel, rows = panels[p], min(L, T - p * L)
-        if rows < L:
-            panel[:] = 0
-        for first in range(0, inputs, BLOCK):
-            for j in range(rows):
-                some, place = x[p * L + j, first : first + BLOCK], panel[first * L + j :]
-                for i in range(some.size):
-                    place[i * L] = some[i]
+        rows = x[p * L : (p + 1) * L]
+        if len(rows) < L:
+            panels[p, :] = 0
+        for row in range(0, len(rows), 16):
+            _turn_into(rows, panels[p], row)
 
 
 @kernel
@@ -83,13 +91,16 @@ def _multiply_panel(w, inputs, start, stop, panel, tiles):
 
 
 @kernel
-def _turn_back(tiles, rows, out):
+def _turn_back(tiles, out):
     # out[t, o] = tiles[o * L + t]
-    L = BYTES // tiles.itemsize
-    for t in range(rows):
-        row, column = out[t], tiles[t:]
-        for o in range(row.size):
-            row[o] = column[o * L]
+    L, (rows, columns), step = BYTES // tiles.itemsize, out.shape, out.strides[0] // tiles.itemsize
+    for t in range(0, rows, 16):
+        whole = columns // 16 * 16 if t + 16 <= rows else 0
+        for o in range(0, whole, 16):
+            turn_16(tiles, o * L + t, L, out[t], o, step)
+        for o in range(whole, columns):
+            for i in range(t, min(t + 16, rows)):
+                out[i, o] = tiles[o * L + i]
 
 
 @Divided
@@ -103,7 +114,7 @@ def _multiply(start, stop, panels, w, inputs, out):
         last = min(first + OUTPUTS, outputs)
         for t in range(group, min(group + ROWS, T), L):
             _multiply_panel(w, inputs, first, last, panels[t // L], tiles)
-            _turn_back(tiles, min(L, T - t), out[t : t + L, first:last])
+            _turn_back(tiles, out[t : t + L, first:last])
 
 
 def panels_of(x: np.ndarray) -> np.ndarray:

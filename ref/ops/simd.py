@@ -6,7 +6,7 @@ to. All of it is generic LLVM IR: a processor with narrow registers computes the
 
 import math
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -59,6 +59,12 @@ def _address(context, builder, signature, args):
     return builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
 
 
+class _Part(NamedTuple):
+    """The types of some arguments, where a signature is asked for."""
+
+    args: Any
+
+
 def _spread(builder, number, count):
     nothing = ir.Constant(ir.VectorType(number.type, count), ir.Undefined)
     first = builder.insert_element(nothing, number, ir.IntType(32)(0))
@@ -102,6 +108,41 @@ def store(a: np.ndarray, i: int, x: Any) -> None:
 def _(context, builder, signature, args):
     place = builder.bitcast(_address(context, builder, signature, args), args[2].type.as_pointer())
     builder.store(args[2], place, align=signature.args[0].dtype.bitwidth // 8)
+    return context.get_dummy_value()
+
+
+def turn_16(a: np.ndarray, i: int, row: int, b: np.ndarray, j: int, step: int) -> None:
+    """Turn 16 x 16 numbers: b[j + n * step + m] = a[i + m * row + n]."""
+    for n in range(16):
+        for m in range(16):
+            b[j + n * step + m] = a[i + m * row + n]
+
+
+@_lowered(
+    turn_16,
+    lambda a, i, row, b, j, step: types.void(a, types.intp, types.intp, b, types.intp, types.intp),
+    *(types.Array, types.Integer, types.Integer) * 2,
+)
+def _(context, builder, signature, args):
+    number = context.get_value_type(signature.args[0].dtype)
+    kind, align = ir.VectorType(number, 16), signature.args[0].dtype.bitwidth // 8
+
+    def place(which, n):
+        begin = _address(context, builder, _Part(signature.args[which : which + 2]), args[which : which + 2])
+        at = builder.mul(args[which + 2], ir.Constant(args[which + 2].type, n))
+        return builder.bitcast(builder.gep(begin, [at]), kind.as_pointer())
+
+    rows = [builder.load(place(0, n), align=align) for n in range(16)]
+    low, high = ([n + side + 16 * from_b for n in range(8) for from_b in (0, 1)] for side in (0, 8))
+    for _ in range(4):  # each time the numbers of two rows that are 8 apart are laid one beside the other
+        pairs = list(zip(rows[:8], rows[8:], strict=True))
+        rows = [
+            builder.shuffle_vector(x, y, ir.VectorType(ir.IntType(32), 16)(places))
+            for x, y in pairs
+            for places in (low, high)
+        ]
+    for n, numbers in enumerate(rows):
+        builder.store(numbers, place(3, n), align=align)
     return context.get_dummy_value()
 
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import config
 
-from ref.ops import blocks as blocks_file
 from ref.ops import dots
-from ref.ops.blocks import FORMATS, Blocks, decode, decode_jit, linear_blocks_jit
+from ref.ops.blocks import DECODERS, FORMATS, LINEARS, Blocks, decode, decode_jit, linear_blocks_jit
+from ref.ops.dot_blocks import DOTS
 
 witness = pytest.importorskip("gguf", reason="the gguf package, the witness of the formats, is not installed")
 
@@ -137,13 +137,13 @@ def test_linear_refuses_what_does_not_fit():
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled with the JIT off")
 def test_maps_and_arrays_share_one_compiled_kernel():
     blocks = make_blocks("Q4_0", 3, 64, np.random.default_rng(9))
-    x = np.ones((1, 64), np.float32)
     for writeable in (True, False):
-        blocks.data.flags.writeable = x.flags.writeable = writeable
+        blocks.data.flags.writeable = writeable
         decode_jit(blocks)
-        linear_blocks_jit(x, blocks)
-    assert len(blocks_file._decode_rows.kernel.signatures) == 1
-    assert len(blocks_file._linear_rows.kernel.signatures) == 1
+        for rows in (1, 2):
+            linear_blocks_jit(np.ones((rows, 64), np.float32), blocks)
+    for kernels in (DECODERS, LINEARS, DOTS):
+        assert len(kernels["Q4_0"].kernel.signatures) == 1
 
 
 @pytest.mark.weights

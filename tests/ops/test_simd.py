@@ -7,7 +7,20 @@ import pytest
 from numba import njit
 
 from ref.ops import simd
-from ref.ops.simd import BYTES, CACHE_LINE, add_to_exponent, aligned, exp, fma, larger, like, load, spread, store
+from ref.ops.simd import (
+    BYTES,
+    CACHE_LINE,
+    add_to_exponent,
+    aligned,
+    exp,
+    fma,
+    larger,
+    like,
+    load,
+    spread,
+    store,
+    turn_16,
+)
 from ref.ops.simd import where_less as choose
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -126,3 +139,18 @@ def test_vectors_of_other_lengths_are_other_types():
     assert float32 != float64
     assert float32 != simd.Vector(simd.types.float32, float32.count // 2)
     assert (float32.count, float64.count) == (BYTES // 4, BYTES // 8)
+
+
+def _turned(a, b):
+    turn_16(a, 5, 23, b, 3, 19)
+
+
+@DTYPES
+def test_a_square_is_turned(dtype):
+    a, i = np.arange(400, dtype=dtype), np.arange(16)
+    wanted = np.zeros(320, dtype)
+    wanted[3 + 19 * i[:, None] + i] = a[5 + 23 * i + i[:, None]]
+    for run in (_turned, njit(_turned)):
+        b = np.zeros(320, dtype)
+        run(a, b)
+        np.testing.assert_array_equal(b, wanted)
