@@ -116,7 +116,7 @@ def _blocks(places, cached):
 
 
 def _model(loaded, vision):
-    dtype = loaded.held_as if loaded.held_as != "file" else "as in the file"
+    dtype = "as in the file" if loaded.held_as in ("file", "memory") else loaded.held_as
     weights = {"name": loaded.name, "dtype": dtype, "sha256": None}
     return {"config": as_fields(loaded.params.config, vision), "weights": weights}
 

@@ -46,13 +46,15 @@ def empty_cache(config: TextConfig, left_pads: np.ndarray, context: int, dtype: 
     Source: Gemma 3 report section 2 (the memory argument for 5:1).
     Differs: transformers keeps W - 1 keys in local layers; google-deepmind/gemma keeps all in all layers.
     """
-    first = np.asarray(left_pads, np.int64)
-    layers = []
-    for i in range(config.layers):
-        slots = min(config.window_of(i) or context, context)
-        shape = (len(first), slots, config.kv_heads, config.head_dim)
-        positions = np.full(shape[:2], -1, np.int64)
-        layers.append(LayerCache(np.zeros(shape, dtype), np.zeros(shape, dtype), positions, 0))
+    first, layers = np.asarray(left_pads, np.int64), []
+    slots = [min(config.window_of(i) or context, context) for i in range(config.layers)]
+    # one array for all, of which large pages of memory can be made; a global layer's part is touched as it fills
+    whole, begin = np.zeros((2, sum(slots) * len(first), config.kv_heads, config.head_dim), dtype), 0
+    for count in slots:
+        here, shape = slice(begin, begin + count * len(first)), (len(first), count, *whole.shape[2:])
+        k, v = whole[0, here].reshape(shape), whole[1, here].reshape(shape)
+        layers.append(LayerCache(k, v, np.full(shape[:2], -1, np.int64), 0))
+        begin = here.stop
     return Cache(tuple(layers), first, np.zeros(1, np.int64), np.zeros(len(first), bool))
 
 

@@ -11,16 +11,19 @@ import numpy as np
 from ref.ops.dots import dot
 from ref.ops.jit import kernel
 from ref.ops.simd import exp, fma, like, load_16, store, zeros_16
+from ref.ops.simd_bytes import fetch_64
 from ref.ops.team import Divided
 
 CHUNK = 128  # keys of a piece of work
 
 
 @kernel
-def _weigh(q, keys, places, scale, weights):
-    # scores of a chunk become weights; return the largest score and the sum of weights
+def _weigh(q, keys, values, places, scale, weights):
+    # scores of a chunk become weights; return the largest score and the sum of weights. The values are asked for
     largest, total = -np.inf, 0.0
     for j in range(places.size):
+        for h in range(0, q.size, 64):
+            fetch_64(values, places[j] + h)
         weights[j] = dot(keys, places[j], places[j] + q.size, q, 0) * scale
         largest = max(largest, np.float64(weights[j]))
     for j in range(places.size):
@@ -71,7 +74,7 @@ def _attend_chunks(start, stop, q, k, v, visible, scale, origin, largest, total,
             places[j] = ((b * S + (first + j - origin) % S) * K + kv) * H
         for n in range(kv * G, (kv + 1) * G):
             cell = b, t, chunk, n
-            largest[cell], total[cell] = _weigh(q[b, t, n], keys, places[:count], scale, weights)
+            largest[cell], total[cell] = _weigh(q[b, t, n], keys, values, places[:count], scale, weights)
             _mix(weights, values, places[:count], sums[cell])
 
 

@@ -157,27 +157,33 @@ def linear_jit(x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) ->
 
 def _product(x, weight):
     rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
-    outputs, inputs = weight.shape
-    few = rows.shape[0] <= FEW
-    as_x = isinstance(weight, np.ndarray) and weight.dtype == x.dtype
-    if few and (as_x or (x.dtype == np.float32 and _narrow(weight))):
-        return _few(rows, weight).reshape(*x.shape[:-1], outputs)
-    out = aligned((rows.shape[0], outputs), x.dtype)  # threads that write beside each other share no cache line
+    few = len(rows) <= FEW
+    if few and _is_read_as_it_lies(weight, x.dtype):
+        y = _few(rows, weight)
+        return y.reshape((*x.shape[:-1], y.shape[1]))
+    return _by_tiles(rows, weight, few).reshape((*x.shape[:-1], weight.shape[0]))
+
+
+def _is_read_as_it_lies(weight, dtype):
+    if isinstance(weight, np.ndarray):
+        return weight.dtype == dtype or (weight.dtype == np.uint16 and dtype == np.float32)
+    return isinstance(weight, Blocks) and dtype == np.float32
+
+
+def _by_tiles(rows, weight, few):
+    (outputs, inputs), as_x = weight.shape, isinstance(weight, np.ndarray) and weight.dtype == rows.dtype
+    out = aligned((len(rows), outputs), rows.dtype)  # threads that write beside each other share no cache line
     panels = None if few else panels_of(rows)
     step = outputs if as_x else max(1, TILE // inputs // OUTPUTS) * OUTPUTS
     for start in range(0, outputs, step):
         stop = min(start + step, outputs)
         tile = weight.take_rows(slice(start, stop)) if isinstance(weight, ByRows) else weight
-        tile = _tile(tile, *((0, stop - start) if tile is not weight else (start, stop)), x.dtype)
+        tile = _tile(tile, *((0, stop - start) if tile is not weight else (start, stop)), rows.dtype)
         if panels is None:
             out[:, start:stop] = _few(rows, tile)
         else:
             multiply(panels, frozen(tile), out[:, start:stop])
-    return out.reshape(*x.shape[:-1], outputs)
-
-
-def _narrow(weight):
-    return isinstance(weight, Blocks) or (isinstance(weight, np.ndarray) and weight.dtype == np.uint16)
+    return out
 
 
 def embed_jit(ids: np.ndarray, table: Weight, scale: float, dtype: DTypeLike) -> np.ndarray:

@@ -28,19 +28,24 @@ def prefetch_64(a: np.ndarray, i: int) -> None:
     """Ask for the cache lines AHEAD of the 64 numbers from a[i] on."""
 
 
-def _lowered_prefetch(function, lines_of):
+def fetch_64(a: np.ndarray, i: int) -> None:
+    """Ask for the cache lines of the 64 numbers from a[i] on themselves."""
+
+
+def _lowered_prefetch(function, ahead, lines_of):
     @_lowered(function, lambda a, i: types.void(a, types.intp), types.Array, types.Integer)
     def _(context, builder, signature, args):
         place = builder.bitcast(_address(context, builder, signature, args), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
         ask, read, keep, data = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), I32(0), I32(3), I32(1)
         for line in range(lines_of(signature.args[0])):
-            builder.call(ask, [builder.gep(place, [I32(AHEAD + CACHE_LINE * line)]), read, keep, data])
+            builder.call(ask, [builder.gep(place, [I32(ahead + CACHE_LINE * line)]), read, keep, data])
         return context.get_dummy_value()
 
 
-_lowered_prefetch(prefetch, lambda array: 1)
-_lowered_prefetch(prefetch_64, lambda array: array.dtype.bitwidth * 64 // 8 // CACHE_LINE)
+_lowered_prefetch(prefetch, AHEAD, lambda array: 1)
+_lowered_prefetch(prefetch_64, AHEAD, lambda array: array.dtype.bitwidth * 64 // 8 // CACHE_LINE)
+_lowered_prefetch(fetch_64, 0, lambda array: array.dtype.bitwidth * 64 // 8 // CACHE_LINE)
 
 
 def load_word(a: np.ndarray, i: int) -> Any:

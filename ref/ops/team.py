@@ -32,8 +32,9 @@ from numba.extending import intrinsic, register_jitable
 from ref.ops.jit import kernel
 
 LINE = 16  # numbers of 64 bits: two cache lines, which is how much processors fetch at once
-OPEN, NEXT, INSIDE, SEATS, BUSY, JOB = range(0, 6 * LINE, LINE)  # no two on one line
-CODE, ARGUMENTS, SIZE, STEP, FAILED = range(JOB + 1, JOB + 6)
+OPEN, NEXT, INSIDE, BUSY = range(0, 4 * LINE, LINE)  # no two on one line, but what is read or written together
+CODE, ARGUMENTS, SIZE, STEP = range(OPEN + 1, OPEN + 5)
+SEATS, FAILED, JOB = INSIDE + 1, INSIDE + 2, BUSY + 1
 PATIENCE = 20_000  # looks at OPEN before a thread sleeps: a fraction of a millisecond
 INT64 = ir.IntType(64)
 IN_PYTHON = bool(getattr(config, "DISABLE_JIT", False))  # kernels run as they are written, and nothing is divided
@@ -206,7 +207,7 @@ class Team:
     """Threads that take part in jobs."""
 
     def __init__(self, others: int):
-        self.state = np.zeros(6 * LINE, np.int64)
+        self.state = np.zeros(4 * LINE, np.int64)
         self.calls = self.asleep = 0
         self.bed = threading.Semaphore(0)
         for _ in range(others):

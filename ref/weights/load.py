@@ -1,5 +1,6 @@
 """From a file's tensors to `TextParams`: every tensor used or accounted for, every shape checked, nothing folded."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -11,10 +12,12 @@ from ref.config import TextConfig
 from ref.errors import wanted
 from ref.model.params import LayerParams, TextParams, VisionParams
 from ref.ops.blocks import FORMATS, Blocks
-from ref.ops.linear import take_rows, widen, widen_jit
+from ref.ops.linear import ByRows, take_rows, widen, widen_jit
 from ref.ops.rounding import round_bfloat16
+from ref.ops.simd import CACHE_LINE
 from ref.weights.names import EMBEDDING, FINAL_NORM, HEAD, LAYER_NAMES, MATRICES, is_norm, text_shapes
 
+HELD_AS = ("file", "memory", "float32", "bfloat16")
 HELD = ("F64", "F32", "F16", "BF16", *FORMATS)  # types of safetensors and GGUF that are Weights
 
 
@@ -188,9 +191,9 @@ def hold_as(params: Params, held_as: str) -> Params:
 
     Args:
         params: as loaded, of the text model or of a vision tower.
-        held_as: `file` leaves them as they are in the file; `float32` widens (exact, unless the file holds float64);
-            `bfloat16` rounds to nearest even what is not bfloat16 already. Norms, biases and positions stay as they
-            are.
+        held_as: `file` leaves them where and as they are in the file; `memory` copies them as they are, so that reading
+            them is a quarter faster (`Room`); `float32` widens (exact, unless the file holds float64); `bfloat16`
+            rounds to nearest even what is not bfloat16 already. Norms, biases and positions stay as they are.
 
     Returns:
         The same parameters, converted once and kept unless `file`.
@@ -200,27 +203,56 @@ def hold_as(params: Params, held_as: str) -> Params:
     """
     if held_as == "file":
         return params
-    if held_as not in ("float32", "bfloat16"):
-        raise wanted("held-as", "weights", "file, float32 or bfloat16", held_as)
+    if held_as not in HELD_AS:
+        raise wanted("held-as", "weights", f"{', '.join(HELD_AS[:-1])} or {HELD_AS[-1]}", held_as)
+    room = Room()
 
     def converted(some: NamedTuple) -> dict[str, Any]:
-        dtype = np.uint16 if held_as == "bfloat16" else np.float32
         matrices = {field: weight for field, weight in some._asdict().items() if field in MATRICES}
-        return {field: _convert(weight, dtype) for field, weight in matrices.items() if weight is not None}
+        return {field: _convert(weight, held_as, room) for field, weight in matrices.items() if weight is not None}
 
     layers = tqdm(params.layers, desc=f"weights to {held_as}", disable=None, delay=1, leave=False)
     held: Any = [layer._replace(**converted(layer)) for layer in layers]
     return params._replace(layers=held, **converted(params))
 
 
+class Room:
+    """Memory for many matrices in pieces of many megabytes, which the system may give out in pages of two.
+
+    A file is mapped in pages of 4 KB. Looking up where each lies takes a quarter of the time of reading it.
+    """
+
+    PIECE, PAGE = 64 * 2**20, 2 * 2**20  # bytes
+
+    def __init__(self) -> None:
+        self.free = np.empty(0, np.uint8)
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an array of whatever numbers, which begins with a cache line."""
+        size = math.prod(shape) * dtype.itemsize
+        if size > self.free.size:
+            whole = np.empty(max(self.PIECE, size) + self.PAGE, np.uint8)
+            self.free = whole[-whole.ctypes.data % self.PAGE :]
+        taken, self.free = self.free[:size], self.free[-(-size // CACHE_LINE) * CACHE_LINE :]
+        return taken.view(dtype).reshape(shape)
+
+
 ROWS_AT_A_TIME = 2_048  # bounds the scratch memory of a conversion
 
 
-def _convert(weight, dtype):
-    """Widen or round a matrix, some rows at a time."""
+def _convert(weight, held_as, room):
+    """Copy, widen or round a matrix, some rows at a time."""
+    if isinstance(weight, Blocks) and held_as == "memory":
+        return weight._replace(data=_convert(weight.data, held_as, room))
+    dtype = {"bfloat16": np.dtype(np.uint16), "float32": np.dtype(np.float32)}.get(held_as)
+    if dtype is None:
+        weight = weight.take_rows(slice(None)) if isinstance(weight, ByRows) else weight
+        out = room.take(weight.shape, weight.dtype)
+        out[...] = weight
+        return out
     if isinstance(weight, np.ndarray) and weight.dtype == dtype:
         return weight
-    out = np.empty(weight.shape, dtype)
+    out = room.take(weight.shape, dtype)
     for start in range(0, weight.shape[0], ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
         part = take_rows(weight, rows)

@@ -57,7 +57,7 @@ def load(weights: str = "270m", held_as: str = "file", mmproj: str | None = None
     Args:
         weights: `270m` (the extra [weights]), a `.gguf` file, a Hugging Face folder, `synthetic:SIZE[:SEED]`, `tiny`
             or `tiny-long` (whose images have more soft tokens than the window).
-        held_as: `file`, `float32` or `bfloat16`; see `hold_as`.
+        held_as: `file`, `memory`, `float32` or `bfloat16`; see `hold_as`.
         mmproj: the file with the vision tower of a `.gguf` file; other weights hold their own.
 
     Raises:

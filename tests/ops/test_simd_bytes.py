@@ -7,6 +7,7 @@ from numba import config, njit
 from ref.ops import simd_bytes
 from ref.ops.simd import like, load_16, store, zeros_16
 from ref.ops.simd_bytes import (
+    fetch_64,
     half_to_float32,
     load_word,
     prefetch,
@@ -25,6 +26,7 @@ def _bytes(a, out):
     x, y = load_16(a, 3), load_16(a, 20)
     prefetch(a, 10_000)  # far behind the end
     prefetch_64(a, 0)
+    fetch_64(a, 10_000)
     store(out, 0, to_float32(x))
     store(out, 16, to_float32(signed(x)))
     store(out, 32, to_float32(x & 15))

@@ -155,7 +155,7 @@ def test_how_weights_are_held(bfloat16, held_as):
             wide = wide.astype(ml_dtypes.bfloat16).astype(np.float32)
         np.testing.assert_array_equal(widen(got), wide)
     assert hold_as(params, "file") is params
-    with pytest.raises(BadInput, match="held-as: wanted file, float32 or bfloat16, got float16"):
+    with pytest.raises(BadInput, match="held-as: wanted file, memory, float32 or bfloat16, got float16"):
         hold_as(params, "float16")
 
 
