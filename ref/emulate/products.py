@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ref.emulate.chain import chain_product
+from ref.emulate.chain import Panels, chain_product, packed
 from ref.emulate.loops import in_chains, plain_sum
 from ref.emulate.operands import OPERANDS, ROUND, as_it_is, kind_of, narrow_product, rounded_for
 from ref.emulate.policy import RUNS, Policy
@@ -45,7 +45,8 @@ class Products:
         self.fine = self.product if policy.attention == "steps" else as_it_is
         self.operand = OPERANDS[policy.attention_operands]
         self.keep = self.round if policy.keys == "stored" else ROUND[policy.keys]
-        self.ready: dict[tuple[int, str], tuple[Any, np.ndarray]] = {}
+        self.in_chains = order >= PLAIN and policy.sums == "float32"  # how products are summed
+        self.ready: dict[tuple[int, str], tuple[Any, np.ndarray | Panels]] = {}
 
     def shuffle(self, length: int) -> np.ndarray | None:
         """Return the order in which an axis is summed, None as it lies: in the last run too, but in a row."""
@@ -53,14 +54,20 @@ class Products:
             return None
         return np.random.default_rng([self.order, length]).permutation(length)
 
-    def shuffled(self, weight: Weight, order: np.ndarray | None, operand: str) -> np.ndarray:
-        """Return a weight's operands with its inputs in an order; those of the newest few weights are kept."""
+    def shuffled(self, weight: Weight, order: np.ndarray | None, operand: str) -> np.ndarray | Panels:
+        """Return a weight's operands with its inputs in an order; those of the newest few weights are kept.
+
+        Where sums are chains they are packed for them.
+        """
         key = id(weight), operand
         kept = self.ready.get(key)  # once: another thread may push it out
         if kept:
             return kept[1]
         values = OPERANDS[operand](widen_jit(weight).astype(np.float32, copy=False))
-        values = values if order is None else np.take(values, order, axis=1)
+        if self.in_chains:
+            values = packed(values, order)
+        elif order is not None:
+            values = np.take(values, order, axis=1)
         if values.size <= MOST_KEPT and not isinstance(weight, ByRows):  # the head is another object each time
             if len(self.ready) >= WEIGHTS_KEPT:
                 self.ready.pop(next(iter(self.ready.copy())), None)
@@ -104,7 +111,8 @@ class Products:
         else:
             rows = rows if order is None else np.take(rows, order, axis=1)
             rows = rounded_for(rows, kind_of(weight)) if self.policy.by_weight else rows
-            y = self.multiply(rows, self.shuffled(weight, order, operand).T)
+            ready = self.shuffled(weight, order, operand)
+            y = chain_product(rows, ready) if isinstance(ready, Panels) else self.multiply(rows, ready.T)
         y = y if bias is None else y + widen(bias).astype(np.float32, copy=False)
         return self.product(y).reshape(*x.shape[:-1], -1)
 
@@ -116,7 +124,7 @@ class Products:
         """Multiply with a weight that is too large to be permuted for each run: the sum is split in three instead."""
         if self.policy.sums != "float32":
             return narrow_product(rows, weight.T, self.policy.sums)
-        if self.order >= PLAIN:
+        if self.in_chains:
             return chain_product(rows, weight, order)
         cuts = [0, *sorted(order[:2].tolist()), len(order)]
         parts = (rows[:, a:b] @ weight[:, a:b].T for a, b in itertools.pairwise(cuts))
@@ -126,4 +134,4 @@ class Products:
         """Multiply [..., T, I] by [..., I, O] with the sums of the policy and of the order."""
         if self.policy.sums != "float32":
             return narrow_product(a, b, self.policy.sums)
-        return in_chains(a, b) if self.order >= PLAIN else a @ b
+        return in_chains(a, b) if self.in_chains else a @ b

@@ -247,7 +247,7 @@ def _convert(weight, held_as, room):
     dtype = {"bfloat16": np.dtype(np.uint16), "float32": np.dtype(np.float32)}.get(held_as)
     if dtype is None:
         weight = weight.take_rows(slice(None)) if isinstance(weight, ByRows) else weight
-        out = room.take(weight.shape, weight.dtype)
+        out = room.take(weight.shape, weight.dtype)  # type: ignore[attr-defined]
         out[...] = weight
         return out
     if isinstance(weight, np.ndarray) and weight.dtype == dtype:
