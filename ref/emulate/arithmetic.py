@@ -43,6 +43,7 @@ class Arithmetic(NamedTuple):
     round: Callable  # any value to the format between operations
     stored: str = "float64"  # the format of values between operations
     rounding: tuple[str, ...] = ()  # how it rounds inside operations: runs that have it in common err alike
+    in_chains: bool = False  # each output of a product is one chain of float32 sums
     formats: Mapping[str, str] = MappingProxyType({})  # tap group -> its format, where that is not `stored`
 
 
@@ -119,5 +120,6 @@ def emulate(policy: Policy, order: int) -> Arithmetic:
         round=made.round,
         stored=policy.stored,
         rounding=rounding,
+        in_chains=made.in_chains and not policy.by_weight and policy.ranks == 1,
         formats=formats,
     )

@@ -7,6 +7,7 @@ import numpy as np
 from ref.emulate.operands import ROUND
 from ref.golden_files.sampled import LIMIT as LIMIT
 from ref.measure.distance import Distance, Errors, errors_of, sums_of
+from ref.measure.scans import moments
 from ref.model.taps import row_of
 
 STEP = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # of neighbours, relative
@@ -65,9 +66,8 @@ def least(truth: np.ndarray, stored: str, tokens: int) -> float:
     """
     if stored == "float64":
         return FLOAT64
-    square = truth.reshape(-1) ** 2
-    fourth = float(square @ square)
-    share = float(np.sqrt(fourth)) / float(square.sum()) if fourth > 0 and np.isfinite(fourth) else 0.0
+    second, fourth = moments(truth)
+    share = float(np.sqrt(fourth)) / second if fourth > 0 and np.isfinite(fourth) else 0.0
     shared = tokens**-0.5 if stored not in ("bfloat16", "float16") else 0.0
     return STEP.get(stored, STEP["float32"]) * min(1.0, max(share, shared))
 

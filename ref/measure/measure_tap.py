@@ -1,17 +1,20 @@
 """One tap of one pass: its two errors, each in multiples of its noise floor, and the verdict."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.emulate.context import as_seen
+from ref.emulate.graph import NARROW, Run
 from ref.emulate.one_pass import OnePass, Unknown
 from ref.measure.distance import Sums, by_token, errors_of, metrics_of, profile, sums_of
 from ref.measure.floor import LIMIT, Floor, floor_of
-from ref.measure.overflow import blanked, described, overflow_of, why_hidden
+from ref.measure.overflow import blanked, described, is_within, overflow_of, why_hidden
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
+from ref.measure.scans import all_below, largest_difference
 from ref.measure.tap_finding import FirstNonfinite, FiveDistances, TapFinding
 from ref.model.taps import row_of
 
@@ -65,10 +68,34 @@ def _known(make, tap: str):
 
 
 def _measure_floats(pass_runs: PassRuns, blank: TapFinding, value, truth, own_truth, valid) -> Measured:
+    """Measure a value with the runs that decide its floor, and where these do not settle it with all.
+
+    A floor is the largest of the runs': with more of them it can only rise, and what matches still matches.
+    """
+    few = deciding(pass_runs, blank)
+    if few and is_within(value, truth, blank.dtype):
+        found = _measured_with(few, pass_runs, blank, value, truth, own_truth, valid)
+        if found.finding.verdict == "match":
+            return found
+    return _measured_with(pass_runs.locals, pass_runs, blank, value, truth, own_truth, valid)
+
+
+def deciding(pass_runs: PassRuns, blank: TapFinding) -> list[Run]:
+    """List the runs whose error decides the floor of a product on the dump's own inputs; none where all may.
+
+    Chains err most of all orders of a float32 sum. Where the sum is then rounded to 8 or 11 bits all orders err alike.
+    """
+    if row_of(blank.tap).op != "linear" or blank.tap == "text.logits" or blank.span:
+        return []
+    chains = [run for run in pass_runs.locals if run.arithmetic.in_chains]
+    return chains[-1:] if all(run.arithmetic.stored in NARROW for run in chains) else chains
+
+
+def _measured_with(locals_: Sequence[Run], pass_runs: PassRuns, blank, value, truth, own_truth, valid) -> Measured:
     """Measure a value against the truth on its own inputs, and where it is known against that from the prompt."""
     tap, beyond, why = blank.tap, None, ""
     with np.errstate(all="ignore"):
-        runs = side_by_side(lambda run: fit_tail(tap, run.recompute(tap)[0], value), pass_runs.locals)
+        runs = side_by_side(lambda run: fit_tail(tap, run.recompute(tap)[0], value), locals_)
         owns = (
             [] if own_truth is None else side_by_side(lambda run: fit_tail(tap, run.value(tap), value), pass_runs.owns)
         )
@@ -119,15 +146,12 @@ def _compared(sums: Sums, truth, runs, blank: TapFinding, valid) -> _Compared:
 
 def largest_error(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> float:
     """Return the largest absolute error of tokens that are no padding."""
-    error = value - truth
-    error = by_token(np.abs(error, out=error), tap)
-    return float((error if valid.all() else error[:, valid]).max(initial=0))
+    return largest_difference(by_token(value, tap), by_token(truth, tap), valid)
 
 
 def conclude(finding: TapFinding, truth: np.ndarray) -> TapFinding:
     """Return a finding with the verdict that its numbers give."""
-    inputs_finite = bool(np.isfinite(truth).all())
-    if not inputs_finite:
+    if not all_below(truth):
         return replace(finding, verdict="undetermined", why="its inputs are not finite")
     if finding.nonfinite:
         return replace(finding, verdict="bug", why=f"not finite at token {finding.nonfinite.token}")
@@ -196,7 +220,7 @@ def fitted(one_pass: OnePass, tap: str, value: np.ndarray, *truths: np.ndarray) 
 
 def first_nonfinite(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> FirstNonfinite | None:
     """Find the first value that is NaN or infinite; padding does not count."""
-    if np.isfinite(value).all():
+    if all_below(value):
         return None
     bad = ~np.isfinite(by_token(value, tap)) & valid[None, :, None]
     if not bad.any():

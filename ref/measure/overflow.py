@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ref.measure.distance import by_token
+from ref.measure.scans import all_below
 from ref.measure.tap_finding import Beyond
 
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.4028234663852886e38}
@@ -23,6 +24,11 @@ class Overflow(NamedTuple):
         return self.format | self.inputs
 
 
+def is_within(value: np.ndarray, truth: np.ndarray, dtype: str) -> bool:
+    """Tell whether all of a value and of its truth is finite, and the value below the largest of its format."""
+    return all_below(value, LARGEST.get(dtype, np.inf)) and all_below(truth)
+
+
 def overflow_of(value: np.ndarray, truth: np.ndarray, runs: list[np.ndarray], dtype: str) -> Overflow | None:
     """Find values that the format cannot hold, and values made of such; None where there is nothing of the kind.
 
@@ -36,9 +42,9 @@ def overflow_of(value: np.ndarray, truth: np.ndarray, runs: list[np.ndarray], dt
     Differs: a scan for NaN blames the operation at which the first appears.
     """
     most = LARGEST.get(dtype, np.inf)
-    large = np.abs(value) >= most
-    if not large.any() and np.isfinite(value).all() and np.isfinite(truth).all():
+    if is_within(value, truth, dtype):
         return None
+    large = np.abs(value) >= most
     over = np.abs(truth) > most
     for run in runs:
         over |= ~np.isfinite(run)
