@@ -102,6 +102,18 @@ def map_file(path: Path) -> mmap.mmap:
             raise wanted("file", path, "a file that can be read", error.strerror or error) from None
 
 
+def let_go(view: object) -> None:
+    """Hand back the memory that a mapped file takes: what is looked at again is read again.
+
+    Args:
+        view: an array; one that lies in no mapped file is left alone.
+    """
+    while view is not None and not isinstance(view, mmap.mmap):
+        view = view.obj if isinstance(view, memoryview) else getattr(view, "base", None)
+    if view is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        view.madvise(mmap.MADV_DONTNEED)
+
+
 def is_integer(value: object, least: int = 0, most: int = LARGEST) -> bool:
     """Tell whether a value is an integer in a range: True and 1.0 are none, whatever Python says."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= int(value) <= most

@@ -8,6 +8,7 @@ import ref
 from ref import compare
 from ref.measure import measure_logits as logits
 from ref.measure.distance import Sums, errors_of, profile, sums_of
+from ref.measure.distributions import joined, part_of
 from ref.measure.measure_tap import largest_error
 from ref.measure.projection import dots_of
 
@@ -60,8 +61,8 @@ def test_figures_of_logits_are_of_all_columns(sampled):
 def test_equal_logits_have_the_arg_max_that_numpy_takes(sampled):
     both = np.zeros((2, 6, 97), np.float32)
     both[:, np.arange(6), [3, 39, 40, 41, 80, 96]] = both[:, np.arange(6), [60, 60, 60, 90, 96, 95]] = 5
-    parts = [logits._part(both[0, :, i : i + 40], both[1, :, i : i + 40], i) for i in (0, 40, 80)]
-    first = logits._joined(logits._joined(parts[0], parts[1]), parts[2]).first
+    parts = [part_of(both[0, :, i : i + 40], both[1, :, i : i + 40], i) for i in (0, 40, 80)]
+    first = joined(joined(parts[0], parts[1]), parts[2]).ids[..., 0]
     np.testing.assert_array_equal(first, both.argmax(-1))
 
 
