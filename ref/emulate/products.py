@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ def added(parts: list[np.ndarray], between: Callable, last: Callable) -> np.ndar
     return last(total)
 
 
+@lru_cache(maxsize=64)
+def _permutation(order: int, length: int) -> np.ndarray:
+    """Return the permutation of a run; all who ask share it, and nobody may write into it."""
+    return np.random.default_rng([order, length]).permutation(length)
+
+
 class Products:
     """The products of one policy in one order; `round` rounds to the format between operations."""
 
@@ -52,7 +59,7 @@ class Products:
         """Return the order in which an axis is summed, None as it lies: in the last run too, but in a row."""
         if self.order in (0, RUNS - 1):  # a large value early makes every later sum round more
             return None
-        return np.random.default_rng([self.order, length]).permutation(length)
+        return _permutation(self.order, length)
 
     def shuffled(self, weight: Weight, order: np.ndarray | None, operand: str) -> np.ndarray | Panels:
         """Return a weight's operands with its inputs in an order; those of the newest few weights are kept.
