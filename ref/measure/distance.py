@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from ref.model.taps import row_of
 from ref.ops.jit import kernel
+from ref.ops.team import Divided
 
 PART = 64  # tokens a thread sums at once
 
@@ -41,10 +41,11 @@ def _row(y, t, errors, truths):
     return error, truth, cross, square
 
 
-@kernel(parallel=True)
-def _sums(y, t, valid, tokens, channels, extra):
+@Divided
+@kernel
+def _sums(start, stop, y, t, valid, tokens, channels, extra):
     P, T, Q = y.shape
-    for part in prange(channels.shape[0]):
+    for part in range(start, stop):
         errors, truths = np.zeros(Q), np.zeros(Q)
         for row in range(part * PART, min(T, (part + 1) * PART)):
             if not valid[row]:
@@ -91,7 +92,7 @@ def sums_of(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray | 
     valid = np.ones(y.shape[1], np.bool_) if valid is None else valid
     parts, width = -(-y.shape[1] // PART), y.shape[2] if y.shape[0] == 1 else y.shape[0]
     tokens, channels, extra = np.zeros((y.shape[1], 2)), np.zeros((parts, width, 2)), np.zeros((parts, 2))
-    _sums(y, t, valid, tokens, channels, extra)
+    _sums(len(channels), 1, y, t, valid, tokens, channels, extra)
     count = y.size // max(1, y.shape[1]) * int(valid.sum())
     return Sums(tokens, channels.sum(0), float(extra[:, 0].sum()), float(extra[:, 1].sum()), count)
 

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ref.ops.jit import kernel
 from ref.ops.simd import exp
 
 TOP = 5
@@ -19,7 +19,7 @@ class Part(NamedTuple):
     ids: np.ndarray  # [2, rows, TOP] their columns
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _largest_few(x, values, ids):
     # NaN is the largest, as NumPy sorts it
     values[:] = -np.inf
@@ -37,13 +37,13 @@ def _largest_few(x, values, ids):
         filled = min(filled + 1, last + 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _weights(x, largest, out):
     for c in range(x.size):
         out[c] = exp(x[c] - largest)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _sum(weights):
     total = 0.0
     for weight in weights:
@@ -51,7 +51,7 @@ def _sum(weights):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _cross(weights, truth, value):
     total = 0.0
     for c in range(weights.size):
@@ -59,7 +59,7 @@ def _cross(weights, truth, value):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _reduced(truth, value, total, cross, values, ids):
     weights = np.empty(truth.shape[1], np.float32)
     for row in range(truth.shape[0]):

@@ -11,8 +11,6 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ref.ops.rounding import PART, bfloat16_values
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MOST = 6  # at once: as many as there are valid runs, so that memory does not grow with the cores
@@ -60,22 +58,12 @@ if hasattr(os, "register_at_fork"):  # Windows has none
 
 def at_once() -> int:
     """Return how many calls `side_by_side` makes at one time."""
-    return min(_threads(), MOST)
+    return min(numba.get_num_threads(), MOST)
 
 
 @contextmanager
 def blas_for_runs() -> Iterator[None]:
     """Share the cores among runs side by side: products that each want all of them wait for each other."""
-    bfloat16_values(np.zeros(2 * PART, np.float32))  # Numba tells its thread pool only once a parallel kernel has run
-    threads = _threads()
+    threads = numba.get_num_threads()
     with threadpool_limits(max(1, threads // MOST) if threads > 1 else None, "blas"):
         yield
-
-
-def _threads() -> int:
-    """Return Numba's number of threads; 1 where its kernels may not be called from several: its own pool dies of it."""
-    try:
-        layer = numba.threading_layer()  # type: ignore[reportPrivateImportUsage]
-    except ValueError:  # no parallel kernel has run yet
-        return 1
-    return 1 if layer == "workqueue" else numba.get_num_threads()

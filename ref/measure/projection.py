@@ -1,9 +1,9 @@
 """Projections: how much of one difference is in another, and how sure that is."""
 
 import numpy as np
-from numba import prange
 
 from ref.ops.jit import kernel
+from ref.ops.team import Divided
 
 VALUES = 2**16  # values a thread multiplies at once
 
@@ -19,13 +19,12 @@ def _dots(y, t, w):
     return rd, rr, dd
 
 
-@kernel(parallel=True)
-def _part_dots(y, t, w):
-    out = np.zeros((-(-y.size // VALUES), 3))
-    for part in prange(out.shape[0]):
+@Divided
+@kernel
+def _part_dots(start, stop, y, t, w, out):
+    for part in range(start, stop):
         here = slice(part * VALUES, (part + 1) * VALUES)
         out[part] = _dots(y[here], t[here], w[here])
-    return out
 
 
 def dots_of(value: np.ndarray, truth: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
@@ -41,8 +40,10 @@ def dots_of(value: np.ndarray, truth: np.ndarray, other: np.ndarray) -> tuple[fl
     """
     if not value.shape == truth.shape == other.shape:
         raise ValueError(f"shapes: wanted the same, got {value.shape}, {truth.shape} and {other.shape}")
-    flat = (np.ascontiguousarray(x).reshape(-1) for x in (value, truth, other))
-    a, b, c = _part_dots(*flat).sum(0)
+    flat = [np.ascontiguousarray(x).reshape(-1) for x in (value, truth, other)]
+    out = np.zeros((-(-value.size // VALUES), 3))
+    _part_dots(len(out), 1, *flat, out)
+    a, b, c = out.sum(0)
     return float(a), float(b), float(c)
 
 
@@ -57,13 +58,12 @@ def _spread(y, t, w, c, square):
     return total
 
 
-@kernel(parallel=True)
-def _part_spreads(y, t, w, c, square):
-    out = np.zeros(-(-y.size // VALUES))
-    for part in prange(out.size):
+@Divided
+@kernel
+def _part_spreads(start, stop, y, t, w, c, square, out):
+    for part in range(start, stop):
         here = slice(part * VALUES, (part + 1) * VALUES)
         out[part] = _spread(y[here], t[here], w[here], c, square)
-    return out
 
 
 def spread_of(value: np.ndarray, truth: np.ndarray, other: np.ndarray, c: float, square: float) -> float:
@@ -82,4 +82,6 @@ def spread_of(value: np.ndarray, truth: np.ndarray, other: np.ndarray, c: float,
     Differs: one variance for all values is ten times too small where few channels are large, as in Gemma's norms.
     """
     y, t, w = (np.ascontiguousarray(x).reshape(-1) for x in (value, truth, other))
-    return float(np.sqrt(_part_spreads(y, t, w, c, square).sum()) / square)
+    out = np.zeros(-(-y.size // VALUES))
+    _part_spreads(len(out), 1, y, t, w, c, square, out)
+    return float(np.sqrt(out.sum()) / square)

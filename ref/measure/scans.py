@@ -1,12 +1,13 @@
 """Figures of a whole tap, each read off in one pass over its values."""
 
 import numpy as np
-from numba import njit
+
+from ref.ops.jit import kernel
 
 PART = 1024  # values whose outcome is asked for at once, so that the loop over them is made of vectors
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _all_below(x, most):
     for start in range(0, x.size, PART):
         beyond = 0
@@ -25,7 +26,7 @@ def all_below(x: np.ndarray, most: float = np.inf) -> bool:
     return bool(_all_below(flat, flat.dtype.type(most)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _largest_of_row(y, t):
     largest, strange = 0.0, 0
     for q in range(y.size):
@@ -35,7 +36,7 @@ def _largest_of_row(y, t):
     return np.nan if strange else largest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _largest(y, t, valid):
     largest = 0.0
     for p in range(y.shape[0]):
@@ -60,7 +61,7 @@ def largest_difference(value: np.ndarray, truth: np.ndarray, valid: np.ndarray) 
     return float(_largest(np.ascontiguousarray(value), np.ascontiguousarray(truth), valid))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(fastmath={"contract", "reassoc"})
 def _moments(t):
     second = fourth = 0.0
     for value in t:
