@@ -70,6 +70,6 @@ def test_arguments_are_the_tools(sessions):
     session = Session("none", "-k", "norm")
     sessions["tests"](session)
     assert session.commands[-1][-2:] == ("-k", "norm")
-    session = Session("none", "tower.py", "--fast")
+    session = Session("none", "formats.py", "64")
     sessions["bench"](session)
-    assert session.commands == [("python", "tests/bench/tower.py", "--fast")]
+    assert session.commands == [("python", "tests/bench/formats.py", "64")]

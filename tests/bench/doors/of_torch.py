@@ -73,9 +73,8 @@ def inductor(ids: list[int], planted: bool) -> None:
 
 def litgpt(ids: list[int], planted: bool) -> None:
     """Capture LitGPT; planted: epsilon is what its own rows of Gemma 3 leave it at."""
-    from bench.field.of_litgpt import build
-
     import ref
+    from bench.field.of_litgpt import build
 
     loaded = ref.load("270m")
     if planted:
