@@ -60,30 +60,34 @@ def _mix(weights, values, places, out):
 
 @Divided
 @kernel
-def _attend_chunks(start, stop, q, k, v, visible, scale, origin, largest, total, sums):
+def _attend_chunks(start, stop, q, k, v, visible, scale, origin, scratch, weights, largest, total, sums):
     # largest and total [B, T, chunks, N], sums [B, T, chunks, N, H]: of a chunk's weights, relative to its largest
     (S, K, H), (T, chunks, N) = k.shape[1:], total.shape[1:]
     keys, values, G = k.reshape(-1), v.reshape(-1), N // K
-    places, weights = np.empty(CHUNK, np.int64), np.empty(CHUNK, q.dtype)
     for piece in range(start, stop):
         row, chunk, kv = piece // (chunks * K), piece // K % chunks, piece % K
         b, t = divmod(row, T)
         first = visible[b, t, 0] + chunk * CHUNK
         count = min(max(visible[b, t, 1] - first, 0), CHUNK)
+        places = scratch[piece, :count]
         for j in range(count):
             places[j] = ((b * S + (first + j - origin) % S) * K + kv) * H
         for n in range(kv * G, (kv + 1) * G):
             cell = b, t, chunk, n
-            largest[cell], total[cell] = _weigh(q[b, t, n], keys, values, places[:count], scale, weights)
-            _mix(weights, values, places[:count], sums[cell])
+            largest[cell], total[cell] = _weigh(q[b, t, n], keys, values, places, scale, weights[piece])
+            _mix(weights[piece], values, places, sums[cell])
 
 
 @kernel
 def _join(largest, total, sums, out):
     # chunks relative to the largest score of all; zeros where no key is seen
-    most, whole = largest.max(), 0.0
+    # (loops, since loading Numba's own sums costs a warm start a quarter of a second)
+    most, seen, whole = -np.inf, 0.0, 0.0
+    for chunk in range(total.size):
+        seen += total[chunk]
+        most = max(most, largest[chunk])
     out[:] = 0
-    if total.sum() == 0:
+    if seen == 0:
         return
     for chunk in range(total.size):
         whole += total[chunk] * np.exp(largest[chunk] - most)
@@ -117,5 +121,7 @@ def attend_few(
     chunks = max(1, -(-int((visible[..., 1] - visible[..., 0]).max(initial=0)) // CHUNK))
     shape = B, T, chunks, N
     largest, total, sums = np.empty(shape), np.empty(shape), np.empty((*shape, H), q.dtype)
-    _attend_chunks(B * T * chunks * K, 1, q, k, v, visible, scale, origin, largest, total, sums)
+    pieces = B * T * chunks * K  # what they need is made here: loading NumPy's part of Numba takes 20 ms
+    scratch, weights = np.empty((pieces, CHUNK), np.int64), np.empty((pieces, CHUNK), q.dtype)
+    _attend_chunks(pieces, 1, q, k, v, visible, scale, origin, scratch, weights, largest, total, sums)
     _join_all(largest, total, sums, out)

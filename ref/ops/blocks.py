@@ -23,7 +23,7 @@ from ref.ops.block_layouts import (
 )
 from ref.ops.codes import decode_int4, decode_sfp8, row_int4, row_sfp8
 from ref.ops.dot_blocks import DOTS
-from ref.ops.dots import PIECES, dot, piece_of
+from ref.ops.dots import dot_rows, piece_of
 from ref.ops.jit import kernel
 from ref.ops.team import Divided, frozen, specialised
 
@@ -115,21 +115,12 @@ def _unscaled(values, blocks):
     return values if blocks.scale is None else np.divide(values, blocks.scale[:, None], out=values)
 
 
-_decode_row: Any = None  # in the copies of the next two: of one format
+_decode_row: Any = None  # in the copies of the next: of one format
 
 
 def _decode_rows(start, stop, data, out):
     for r in range(start, stop):
         _decode_row(data[r], out[r])
-
-
-def _linear_rows(start, stop, data, x, parts, run, out):
-    scratch = np.empty((data.shape[1], parts, run), np.float32)
-    flat, flat_x = scratch.reshape(-1), x.reshape(-1)
-    for r in range(start, stop):
-        _decode_row(data[r], scratch)
-        for t in range(out.shape[0]):
-            out[t, r] = dot(flat, 0, flat.size, flat_x, t * flat.size)
 
 
 _ROWS = {
@@ -144,28 +135,20 @@ _ROWS = {
 }
 
 
-def _each(template, pieces=None):
-    """Return a kernel for each format; it is compiled when it is first needed."""
-    names = {name: f"{template.__name__}_{name.lower()}" for name in _ROWS}
-    copies = {name: specialised(template, names[name], _decode_row=row) for name, row in _ROWS.items()}
-    return {name: Divided(kernel(copy), pieces) for name, copy in copies.items()}
+def _decoder(name, row):
+    return Divided(kernel(specialised(_decode_rows, f"decode_rows_{name.lower()}", _decode_row=row)))
 
 
-DECODERS, LINEARS = _each(_decode_rows), _each(_linear_rows, PIECES)
-
-
-def _cut(blocks):
-    form = FORMATS[blocks.format]
-    data = frozen(blocks.data).reshape(blocks.rows, blocks.columns // form.length, form.size)
-    return form, data, form.length // form.run
+DECODERS = {name: _decoder(name, row) for name, row in _ROWS.items()}  # each is compiled when it is first needed
 
 
 def decode_jit(blocks: Blocks) -> np.ndarray:
     """Kernel of `decode`, row by row."""
-    form, data, parts = _cut(blocks)
-    out = np.empty(blocks.shape, np.float32)
-    cells = out.reshape(blocks.rows, data.shape[1], parts, form.run)
-    DECODERS[blocks.format](blocks.rows, piece_of(blocks.columns), data, cells)
+    form, (rows, columns) = FORMATS[blocks.format], blocks.shape
+    out = np.empty((rows, columns), np.float32)
+    data = frozen(blocks.data).reshape(rows, columns // form.length, form.size)
+    cells = out.reshape(rows, data.shape[1], form.length // form.run, form.run)
+    DECODERS[blocks.format](rows, piece_of(columns), data, cells)
     return _unscaled(out, blocks)
 
 
@@ -175,15 +158,15 @@ def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
         y[t, r] = sum_d x[t, d] * decode(blocks)[r, d]
 
     Args:
-        x: [T, columns] float32; made for T <= 32: a row of weights is decoded once for all of them.
+        x: [T, columns] float32; made for few rows: a block is read from memory once, and decoded for each of them.
         blocks: quantised matrix, [rows, columns].
 
     Returns:
-        [T, rows] float32, bit-equal whatever the number of threads.
+        [T, rows] float32, bit-equal whatever the number of threads and of other rows of x.
 
-    Rounding: float32 products and sums in vector lanes, in one order. T = 1 multiplies by a block's scale after
-        summing its products in Q8_0, Q4_0 and Q5_0, and fuses the two steps of decoding in the K formats; SFP8 and
-        INT4 divide by theirs after summing a row.
+    Rounding: float32 products and sums in vector lanes, in one order. Q8_0, Q4_0 and Q5_0 multiply by a block's scale
+        after summing its products, the K formats fuse the two steps of decoding; SFP8 and INT4 divide by theirs after
+        summing a row.
     Raises: ValueError: x is not [T, columns] float32.
     Source: `decode`; the definition is `x @ decode(blocks).T`.
     Differs: llama.cpp also rounds x to 8 bits a block (Q8_0, Q8_K) before the product.
@@ -191,10 +174,9 @@ def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
     rows, columns = blocks.shape
     if x.ndim != 2 or x.shape[1] != columns or x.dtype != np.float32:
         raise ValueError(f"x: wanted float32 (T, {columns}), got {x.dtype} {x.shape}")
-    x, out, piece = np.ascontiguousarray(x), np.empty((len(x), rows), np.float32), piece_of(columns)
-    if len(x) == 1 and blocks.format in DOTS:
-        DOTS[blocks.format](rows, piece, frozen(blocks.data), x, out)
+    x, out = np.ascontiguousarray(x), np.empty((len(x), rows), np.float32)
+    if blocks.format in DOTS:
+        DOTS[blocks.format](rows, piece_of(columns), frozen(blocks.data), x, out)
     else:
-        form, data, parts = _cut(blocks)
-        LINEARS[blocks.format](rows, piece, data, x, parts, form.run, out)
+        dot_rows(rows, piece_of(columns), frozen(decode_jit(blocks._replace(scale=None))), x, out)
     return out if blocks.scale is None else np.divide(out, blocks.scale, out=out)

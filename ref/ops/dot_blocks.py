@@ -155,9 +155,10 @@ _dot: Any = None  # in the copies below: of one format
 
 
 def _dots(start, stop, matrix, rows, out):
-    w, x, size = matrix.reshape(-1), rows.reshape(-1), matrix.shape[1]
+    w, size = matrix.reshape(-1), matrix.shape[1]
     for r in range(start, stop):
-        out[0, r] = _dot(w, r * size, (r + 1) * size, x)
+        for t in range(out.shape[0]):
+            out[t, r] = _dot(w, r * size, (r + 1) * size, rows[t])
 
 
 def _dots_of(name: str, dot: Callable) -> Divided:
@@ -165,7 +166,7 @@ def _dots_of(name: str, dot: Callable) -> Divided:
     return in_pieces(PIECES)(kernel(made))
 
 
-# out[0, r] = decode(matrix)[r] @ rows[0], r = start .. stop; matrix [O, bytes] uint8, rows [1, I] float32
+# out[t, r] = decode(matrix)[r] @ rows[t], r = start .. stop; matrix [O, bytes] uint8, rows [T, I] float32
 DOTS = {
     "Q8_0": _dots_of("q8_0", _dot_q8_0),
     "Q4_0": _dots_of("q4_0", _dot_q4_0),

@@ -115,7 +115,7 @@ def embed(ids: np.ndarray, table: Weight, scale: float, dtype: DTypeLike) -> np.
     return (rows.astype(np.float64) * scale).astype(dtype)[place.reshape(ids.shape)]
 
 
-FEW = 32  # up to so many rows of x each row of the weight is read once; more are the work of tiles
+FEW = 8  # up to so many rows of x each row of the weight is read as it lies; more are the work of tiles
 TILE = 2**20  # numbers widened at a time: 4 MB of float32 stay in the last-level cache
 
 
