@@ -20,7 +20,9 @@ from numpy.typing import DTypeLike
 # Bytes of a vector: four registers of 512 bits, or else two of 256. Four vectors, one more and a number spread out fit
 # into the registers of either; such a step of a matrix product keeps the multipliers busy.
 _asked: str | None = getattr(config, "CPU_FEATURES", None)
-FEATURES = (_asked or get_host_cpu_features()).split(",")  # of the processor that Numba compiles for
+FEATURES = (get_host_cpu_features() if _asked is None else _asked).split(
+    ","
+)  # of the processor that Numba compiles for
 BYTES = 256 if "+avx512f" in FEATURES else 64
 CACHE_LINE = 64  # bytes; a load that straddles two lines takes twice as long
 

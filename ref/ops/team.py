@@ -15,6 +15,7 @@ A piece is taken by adding to NEXT, so no two threads have the same.
 """
 
 import os
+import platform
 import threading
 from collections.abc import Callable
 from functools import cache, update_wrapper
@@ -26,7 +27,6 @@ import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.core.cgutils import alloca_once_value, get_or_insert_function
-from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, register_jitable
 
 from ref.ops.jit import kernel
@@ -37,6 +37,7 @@ CODE, ARGUMENTS, SIZE, STEP = range(OPEN + 1, OPEN + 5)
 SEATS, FAILED, JOB = INSIDE + 1, INSIDE + 2, BUSY + 1
 PATIENCE = 20_000  # looks at OPEN before a thread sleeps: a fraction of a millisecond
 INT64 = ir.IntType(64)
+X86 = platform.machine().lower() in ("x86_64", "amd64")
 IN_PYTHON = bool(getattr(config, "DISABLE_JIT", False))  # kernels run as they are written, and nothing is divided
 
 
@@ -83,7 +84,7 @@ def _pause(typing):
     """Tell a processor that this thread only waits."""
 
     def write(context, builder, signature, args):
-        if "+sse2" in get_host_cpu_features():
+        if X86:
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
         return context.get_dummy_value()
