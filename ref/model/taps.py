@@ -39,18 +39,26 @@ class Silence:
 SILENCE = Silence()
 
 
+def _read_only(_name: str, value: np.ndarray) -> np.ndarray:
+    """Return a view that cannot be written through: no op writes into what it was given, so a copy is not needed."""
+    view = np.asarray(value).view()
+    view.flags.writeable = False
+    return view
+
+
 class Recorder:
-    """Keep a copy of every value whose name matches one of the patterns (`*` matches dots too).
+    """Keep every value whose name matches one of the patterns (`*` matches dots too).
 
     Args:
         patterns: shell patterns of tap names, such as `text.layer.5.*` or `*.attn.probs`.
-        keep: what to store of a value; a copy by default. Lets a caller keep slices of large values only.
+        keep: what to store of a value; itself by default, read-only. Lets a caller keep slices of large values only,
+            and must copy where the values are not this model's, whose ops make new arrays.
     """
 
     def __init__(self, *patterns: str, keep: Callable[[str, np.ndarray], Any] | None = None):
         self.patterns = [one for one in patterns or ("*",) if set(one) & set("*?[")]
         self.names = frozenset(patterns)  # plain names: a long list of them costs no more than one
-        self.keep = keep or (lambda name, value: np.array(value))
+        self.keep = keep or _read_only
         self.values: dict[str, Any] = {}
 
     def wants(self, name: str) -> bool:

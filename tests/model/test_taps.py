@@ -149,3 +149,18 @@ def test_every_tap_of_a_layer_is_what_scalar_oracles_make_of_the_tap_before(laye
     assert set(at) - set(wanted) == {"in", "attn.visible", "attn.scores", "attn.probs"}
     for name, value in wanted.items():
         assert_close(at[name][PADS:], np.reshape(value, at[name][PADS:].shape))
+
+
+@pytest.mark.parametrize("ops", [DEFINITION, KERNEL])
+def test_what_is_kept_without_a_copy_is_what_was_reported(ops):
+    weights = params()
+    copied, kept = Recorder(keep=lambda _, value: np.array(value)), Recorder()
+    for heard in (copied, kept):
+        cache = empty_cache(weights.config, np.zeros(1), 12, np.float32)
+        for ids in ([5, 6, 7, 8, 9], [4]):  # in place, where anything is: the cache
+            heard.values.clear()
+            _, cache = forward(weights, [ids], How(ops, taps=heard), cache)
+    assert copied.values.keys() == kept.values.keys()
+    for name, value in kept.values.items():
+        assert not value.flags.writeable
+        np.testing.assert_array_equal(value, copied.values[name])
