@@ -165,3 +165,24 @@ def test_layers_are_built_when_asked_for_and_only_those_that_exist():
     for index in (7, -8):
         with pytest.raises(IndexError):
             layers[index]
+
+
+@pytest.mark.weights
+def test_weights_in_memory_are_those_of_the_file_at_another_place():
+    in_file, in_memory = load("270m"), load("270m", "memory")
+    assert in_memory.held_as == "memory"
+    pairs = [(in_file.params.embedding, in_memory.params.embedding)]
+    for a, b in zip(in_file.params.layers, in_memory.params.layers, strict=True):
+        pairs += [(getattr(a, name), getattr(b, name)) for name in ("q", "v", "attn_out", "gate", "down")]
+        np.testing.assert_array_equal(a.q_norm, b.q_norm)
+    for a, b in pairs:
+        assert a.format == b.format
+        np.testing.assert_array_equal(a.data, b.data)
+        assert not np.shares_memory(a.data, b.data)
+        assert b.data.ctypes.data % 64 == 0
+
+
+def test_made_up_rows_come_to_memory_whole():
+    made, held = load("synthetic:270m"), load("synthetic:270m", "memory")
+    np.testing.assert_array_equal(held.params.embedding[7:9], made.params.embedding.take_rows(slice(7, 9)))
+    np.testing.assert_array_equal(held.params.layers[3].up, made.params.layers[3].up)
