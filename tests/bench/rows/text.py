@@ -6,7 +6,7 @@ from typing import Literal
 from ..drawn import tokens
 from ..row import LLAMA, TRANSFORMERS, Entry, Job, Options, Row
 
-PREFILLS = (128, 512, 2_048, 8_192)
+PREFILLS = (128, 512, 2_048, 4_096, 8_192)
 CACHED = (0, 512, 4_096)
 STEPS = 16  # tokens of a timing of decoding
 TRANSFORMERS_RUNS = {"file": ["sdpa"], "float32": ["sdpa", "eager"]}  # it decodes a file's weights to float32
@@ -33,6 +33,8 @@ def _in_each_form(name: str, what: str, amount: int, options: Options, job: str,
 def _entries(model: str, form: str, job: str, **given) -> Iterator[Entry]:
     ours = {"weights": "file:gguf-q8_0", "held_as": "file"} if form == "q8_0" else {"weights": model, "held_as": form}
     yield Entry("ref", f"rows.text:{job}", ours | given)
+    if ours["held_as"] == "file":
+        yield Entry("ref in memory", f"rows.text:{job}", ours | given | {"held_as": "memory"})
     yield Entry("llama.cpp", f"peers.of_llama_cpp:{job}", {"file": f"file:gguf-{form}", **given}, LLAMA)
     for attention in TRANSFORMERS_RUNS.get(form, ()):
         theirs = {"folder": "file:folder", "attention": attention, **given}
