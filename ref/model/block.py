@@ -10,7 +10,7 @@ from ref.model.params import LayerParams
 from ref.model.taps import SILENCE, Taps
 from ref.ops import Ops
 
-MOST_TOKENS = 4096  # in the wide middle of the feed-forward network at a time: at 131,072 it would be 5 GB thrice
+MOST_TOKENS = 1024  # in the wide middle of the feed-forward network at a time: what it holds then stays in the cache
 FFN_INSIDE = ("ffn.gate", "ffn.up", "ffn.act")
 
 
