@@ -8,6 +8,7 @@ import numpy as np
 
 from ref.ops.jit import kernel
 from ref.ops.team import Divided
+from ref.ops.wide_attention import mix_is_wide, scores_are_wide, wide_mix, wide_scores
 
 
 def scores(q: np.ndarray, k: np.ndarray, scale: float) -> np.ndarray:
@@ -127,7 +128,9 @@ def _scores(start, stop, q, k, scale, out):
 
 
 def scores_jit(q: np.ndarray, k: np.ndarray, scale: float) -> np.ndarray:
-    """Kernel of `scores`: one dot product a cell, in vector lanes."""
+    """Kernel of `scores`: one dot product a cell, in vector lanes; of many float64 queries matrix products."""
+    if scores_are_wide(q):
+        return wide_scores(q, k.astype(q.dtype, copy=False), scale)
     out = np.empty((q.shape[0], q.shape[2], q.shape[1], k.shape[1]), q.dtype)
     _scores(out[..., 0].size, ROWS, np.ascontiguousarray(q), np.ascontiguousarray(k), q.dtype.type(scale), out)
     return out
@@ -183,7 +186,9 @@ def _mix(start, stop, probs, v, out):
 
 
 def mix_jit(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Kernel of `mix`: adds the values key by key, from the first to the last, in sums of 64 and then those sums."""
+    """Kernel of `mix`: adds the values key by key, in sums of 64 and then those sums; in float64 matrix products."""
+    if mix_is_wide(probs, v):
+        return wide_mix(probs, v)
     out = np.zeros((probs.shape[0], probs.shape[2], probs.shape[1], v.shape[3]), v.dtype)
     _mix(out[..., 0].size, ROWS, np.ascontiguousarray(probs), np.ascontiguousarray(v), out)
     return out
