@@ -16,6 +16,7 @@ from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
 from ref.measure.scans import all_below
 from ref.measure.tap_finding import FirstNonfinite
+from ref.ops import KERNEL
 from ref.untrusted import let_go
 
 COLUMNS = 8_192  # of the vocabulary for which valid runs are made; a smaller one is taken whole
@@ -97,13 +98,13 @@ def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], FirstNonf
         own = np.full(local.shape, np.nan, np.float32)
 
     def tile(start: int) -> tuple[Sums, float, FirstNonfinite | None, Part]:
-        weight = head.take_rows(slice(start, start + TILE)).T.astype(np.float32, copy=False)
+        weight = head.take_rows(slice(start, start + TILE)).astype(np.float32, copy=False)
         value = values_of(_some_of(stored, slice(start, start + TILE)))
         truth = _true_logits(local, weight, pass_runs.stored[tap].dtype)
         sums, bad = sums_of(value, truth, tap, valid), first_nonfinite(value, truth, tap, valid)
         bad = bad and replace(bad, channel=bad.channel + start)
         largest = largest_error(value, truth, tap, valid)
-        part = part_of((own @ weight)[0], value[0].astype(np.float32, copy=False), start)
+        part = part_of(KERNEL.linear(own, weight)[0], value[0].astype(np.float32, copy=False), start)
         return sums, largest, bad, part
 
     tiles = side_by_side(tile, range(0, head.shape[0], TILE))
@@ -126,7 +127,7 @@ def _true_logits(x: np.ndarray, weight: np.ndarray, stored: str) -> np.ndarray:
     It errs by about 2^-22 of a logit, each of these by 2^-9 or 2^-12: distances change by a millionth of themselves.
     """
     if stored in NARROW:
-        truth = x.astype(np.float32) @ weight
+        truth = KERNEL.linear(x.astype(np.float32), weight)
         if all_below(truth):
             return truth
-    return x @ weight.astype(np.float64)
+    return KERNEL.linear(x, weight.astype(np.float64))
