@@ -87,13 +87,14 @@ class BelowFloor:
             return None
         if floor.ratio(distance_of(wrong, truth, tap, valid)) > 2 * LIMIT:
             return None  # with it the tap would not have matched
+        change = wrong - truth
         by_rounding: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         for like, run in zip(pass_runs.locals, found.runs, strict=True):
             own = fitted(pass_runs.one_pass, tap, value, run)[1]
-            by_rounding.setdefault(like.arithmetic.rounding, []).append(project(value, own, own + (wrong - truth)))
+            by_rounding.setdefault(like.arithmetic.rounding, []).append(project(value, own, own + change))
         alone = project(value, truth, wrong)[1]
         seen = {key: _mean(pairs, alone) for key, pairs in by_rounding.items()}
-        return Projection(tap, pass_runs.number, seen, _carried_by(wrong - truth))
+        return Projection(tap, pass_runs.number, seen, _carried_by(change))
 
     def found(self) -> list[dict[str, Any]]:
         """Return a row of the report for each mutant that is there: in one tap, or in all taps together."""
