@@ -14,6 +14,8 @@ of work is some outputs with some panels; both stay in the cache of one core. Wh
 in which thread, changes no bit: each sum runs from its first to its last product.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ref.ops.jit import kernel
@@ -26,7 +28,7 @@ ROWS = 512  # of x in a piece of work
 
 
 @kernel(inline="always")
-def four_rows(a, at, row, step, b, depth):
+def four_rows(a: np.ndarray, at: int, row: int, step: int, b: np.ndarray, depth: int) -> tuple[Any, Any, Any, Any]:
     """Return y_i = sum_d a[at + i * row + d * step] * b[d], i = 0 .. 3, from the first d to the last; b[d] a vector."""
     L = BYTES // a.itemsize
     y0 = y1 = y2 = y3 = like(load(b, 0), 0.0)
