@@ -79,6 +79,11 @@ def _attend_chunks(start, stop, q, k, v, visible, scale, origin, scratch, weight
 
 
 @kernel
+def _relative(largest, most):
+    return np.exp(largest - most) if largest != most else 1.0  # where both are -infinity, too
+
+
+@kernel
 def _join(largest, total, sums, out):
     # chunks relative to the largest score of all; zeros where no key is seen
     # (loops, since loading Numba's own sums costs a warm start a quarter of a second)
@@ -90,9 +95,9 @@ def _join(largest, total, sums, out):
     if seen == 0:
         return
     for chunk in range(total.size):
-        whole += total[chunk] * np.exp(largest[chunk] - most)
+        whole += total[chunk] * _relative(largest[chunk], most)
     for chunk in range(total.size):
-        share = np.exp(largest[chunk] - most) / whole
+        share = _relative(largest[chunk], most) / whole
         for h in range(out.size):
             out[h] += sums[chunk, h] * share
 
