@@ -31,7 +31,7 @@ def weights_flags() -> argparse.ArgumentParser:
         "--held-as",
         choices=("file", "memory", "float32", "bfloat16"),
         default="file",
-        help="how weights lie: in the file, as there but copied to memory (decoding a quarter faster), or widened",
+        help="how weights lie: in the file, as there but copied to memory (tokens come sooner), or widened",
     )
     group.add_argument("--dtype", choices=DTYPES, default="float32", help="of the arithmetic; float64 is the truth run")
     group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
@@ -88,11 +88,8 @@ def load_weights(args):
     from ref.weights.adapter import read_adapter, with_adapter
     from ref.weights.load import hold_as
 
-    loaded, held = (
-        load(args.weights, "file", args.mmproj),
-        args.held_as if args.held_as in ("float32", "bfloat16") else "float32",
-    )
-    loaded = with_adapter(loaded, read_adapter(args.adapter))
+    held = args.held_as if args.held_as in ("float32", "bfloat16") else "float32"
+    loaded = with_adapter(load(args.weights, "file", args.mmproj), read_adapter(args.adapter))
     vision = hold_as(loaded.vision, held) if loaded.vision else None
     return loaded._replace(params=hold_as(loaded.params, held), vision=vision, held_as=held)
 

@@ -178,8 +178,8 @@ def _attend_some(given, some, tile, b, kv, row, out):
 @Divided
 @kernel
 def _attend_pieces(start, stop, q, k, v, visible, scale, origin, blocks, out):
-    # the last rows of all heads first: they see most and take longest. Arrays come one by one: Numba takes a tenth of
-    # a millisecond to look through a named tuple
+    # the last rows of all heads first: they see most and take longest. Arrays come one by one: Numba looks
+    # through a named tuple in Python, at each call
     given = _Given(q, k, v, visible, scale, origin)
     (B, T, N, H), K, L = given.q.shape, given.k.shape[2], BYTES // given.q.itemsize
     W, rows = (H + 3) // 4 * 4, T * N // K

@@ -22,7 +22,7 @@ from ref.ops.jit import kernel
 from ref.ops.simd import BYTES, aligned, aligned_like, fma, like, load, spread, store, turn_16
 from ref.ops.team import IN_PYTHON, Divided
 
-DEPTH = 256  # products added up before the sum joins the others: a row of 2,048 would lose two bits
+DEPTH = 256  # products added up before the sum joins the others: one chain of 2,048 would lose bits
 OUTPUTS = 32  # of a piece of work
 ROWS = 512  # of x in a piece of work
 

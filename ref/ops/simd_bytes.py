@@ -15,7 +15,7 @@ from numba.extending import overload
 from ref.ops.block_layouts import widen_half
 from ref.ops.simd import CACHE_LINE, FEATURES, Vector, _address, _lowered, _spread
 
-AHEAD = 8192  # bytes: memory that far ahead is asked for, which a core that reads 20 GB/s reaches in 400 ns
+AHEAD = 8192  # bytes: memory that far ahead is asked for; it takes as long to come as these to be read
 CONVERTS_HALVES = any(name in FEATURES for name in ("+f16c", "+fp16", "+neon"))  # in hardware
 I16, I32 = ir.IntType(16), ir.IntType(32)
 

@@ -1,4 +1,4 @@
-"""Threads for kernels: a team that is there already, so that a kernel is divided among them within a microsecond.
+"""Threads for kernels: a team that is there already, so that dividing a kernel among them costs microseconds.
 
     a kernel k(start, stop, ...)  ->  k(0, 64, ...), k(64, 128, ...), ... each by whichever thread comes first
 

@@ -191,8 +191,8 @@ def hold_as(params: Params, held_as: str) -> Params:
 
     Args:
         params: as loaded, of the text model or of a vision tower.
-        held_as: `file` leaves them where and as they are in the file; `memory` copies them as they are, so that reading
-            them is a quarter faster (`Room`); `float32` widens (exact, unless the file holds float64); `bfloat16`
+        held_as: `file` leaves them where and as they are in the file; `memory` copies them as they are, so that they
+            are read faster (`Room`); `float32` widens (exact, unless the file holds float64); `bfloat16`
             rounds to nearest even what is not bfloat16 already. Norms, biases and positions stay as they are.
 
     Returns:
@@ -219,7 +219,8 @@ def hold_as(params: Params, held_as: str) -> Params:
 class Room:
     """Memory for many matrices in pieces of many megabytes, which the system may give out in pages of two.
 
-    A file is mapped in pages of 4 KB. Looking up where each lies takes a quarter of the time of reading it.
+    A file is mapped in pages of 4 KB, and where each lies is looked up while it is read: `python -m tests.bench
+    decode-512/file` has both.
     """
 
     PIECE, PAGE = 64 * 2**20, 2 * 2**20  # bytes

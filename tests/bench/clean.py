@@ -17,10 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import ref  # isort: skip  # noqa: F401, E402  before torch: it sets how threads wait
 from bench.field.all_rows import all_rows  # noqa: E402
 from bench.field.row import Missing, Row  # noqa: E402
-
 from ref import compare  # noqa: E402
 
 

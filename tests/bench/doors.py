@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import ref  # isort: skip  # noqa: F401, E402  before torch: it sets how threads wait
 from bench.clean import judged  # noqa: E402
 from bench.doors.all_doors import DOORS  # noqa: E402
 from bench.doors.door import Door  # noqa: E402

@@ -21,7 +21,6 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import ref  # isort: skip  # noqa: F401, E402  before torch: it sets how threads wait
 from bench.field_cases.all_cases import CASES, TWINS  # noqa: E402
 from bench.field_cases.run import Line, run_case, run_three, run_twin  # noqa: E402
 from bench.field_cases.subject import Subject, subject  # noqa: E402
