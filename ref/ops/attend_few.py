@@ -8,51 +8,83 @@ beside a query change any bit.
 
 import numpy as np
 
-from ref.ops.dots import dot
 from ref.ops.jit import kernel
 from ref.ops.simd import exp, fma, like, load_16, store, zeros_16
-from ref.ops.simd_bytes import fetch_64
+from ref.ops.simd_bytes import fetch_64, total
 from ref.ops.team import Divided
 
 CHUNK = 128  # keys of a piece of work
 
 
 @kernel
-def _weigh(q, keys, values, places, scale, weights):
-    # scores of a chunk become weights; return the largest score and the sum of weights. The values are asked for
-    largest, total = -np.inf, 0.0
-    for j in range(places.size):
-        for h in range(0, q.size, 64):
-            fetch_64(values, places[j] + h)
-        weights[j] = dot(keys, places[j], places[j] + q.size, q, 0) * scale
-        largest = max(largest, np.float64(weights[j]))
-    for j in range(places.size):
-        weights[j] = exp(weights[j] - q.dtype.type(largest))
-    for j in range(places.size):
-        total += np.float64(weights[j])
-    return largest, total
+def _dot_pair(keys, at, q, pair, size):
+    # a key's products with two queries, which begin at the two places of `pair`
+    first, second = pair
+    y0 = y1 = z0 = z1 = zeros_16(q)
+    h = 0
+    while h + 32 <= size:
+        k0, k1 = load_16(keys, at + h), load_16(keys, at + h + 16)
+        y0, y1 = fma(k0, load_16(q, first + h), y0), fma(k1, load_16(q, first + h + 16), y1)
+        z0, z1 = fma(k0, load_16(q, second + h), z0), fma(k1, load_16(q, second + h + 16), z1)
+        h += 32
+    y, z = total(y0 + y1), total(z0 + z1)
+    while h < size:
+        y += keys[at + h] * q[first + h]
+        z += keys[at + h] * q[second + h]
+        h += 1
+    return y, z
 
 
 @kernel
-def _mix(weights, values, places, out):
-    # 64 numbers of a head at a time, so that four sums are under way; then what is left of it
+def _weigh(weights):
+    # scores of a chunk become weights; return the largest score and the sum of weights
+    largest, whole, j = -np.inf, 0.0, 0
+    for i in range(weights.size):
+        largest = max(largest, np.float64(weights[i]))
+    most = weights.dtype.type(largest)
+    while j + 16 <= weights.size:
+        store(weights, j, exp(load_16(weights, j) - like(load_16(weights, j), most)))
+        j += 16
+    for i in range(j, weights.size):
+        weights[i] = exp(weights[i] - most)
+    for i in range(weights.size):
+        whole += np.float64(weights[i])
+    return largest, whole
+
+
+@kernel
+def _mix_pair(first, second, values, places, out, other):
+    # values weighed for two queries, 64 numbers of a head at a time: eight sums are under way; then what is left of it
     h = 0
     while h + 64 <= out.size:
-        y0 = y1 = y2 = y3 = zeros_16(out)
+        y0 = y1 = y2 = y3 = z0 = z1 = z2 = z3 = zeros_16(out)
         for j in range(places.size):
-            w, at = like(y0, weights[j]), places[j] + h
-            y0, y1 = fma(w, load_16(values, at), y0), fma(w, load_16(values, at + 16), y1)
-            y2, y3 = fma(w, load_16(values, at + 32), y2), fma(w, load_16(values, at + 48), y3)
+            at = places[j] + h
+            v0, v1, v2, v3 = (
+                load_16(values, at),
+                load_16(values, at + 16),
+                load_16(values, at + 32),
+                load_16(values, at + 48),
+            )
+            w = like(v0, first[j])
+            y0, y1, y2, y3 = fma(w, v0, y0), fma(w, v1, y1), fma(w, v2, y2), fma(w, v3, y3)
+            w = like(v0, second[j])
+            z0, z1, z2, z3 = fma(w, v0, z0), fma(w, v1, z1), fma(w, v2, z2), fma(w, v3, z3)
         store(out, h, y0)
         store(out, h + 16, y1)
         store(out, h + 32, y2)
         store(out, h + 48, y3)
+        store(other, h, z0)
+        store(other, h + 16, z1)
+        store(other, h + 32, z2)
+        store(other, h + 48, z3)
         h += 64
     for i in range(h, out.size):
-        y = out.dtype.type(0)
+        y = z = out.dtype.type(0)
         for j in range(places.size):
-            y += weights[j] * values[places[j] + i]
-        out[i] = y
+            y += first[j] * values[places[j] + i]
+            z += second[j] * values[places[j] + i]
+        out[i], other[i] = y, z
 
 
 # arrays are handed over one by one: Numba looks through a named tuple in Python, at each call
@@ -63,19 +95,28 @@ def _mix(weights, values, places, out):
 def _attend_chunks(start, stop, q, k, v, visible, scale, origin, scratch, weights, largest, total, sums):
     # largest and total [B, T, chunks, N], sums [B, T, chunks, N, H]: of a chunk's weights, relative to its largest
     (S, K, H), (T, chunks, N) = k.shape[1:], total.shape[1:]
-    keys, values, G = k.reshape(-1), v.reshape(-1), N // K
+    queries, keys, values, G = q.reshape(-1), k.reshape(-1), v.reshape(-1), N // K
     for piece in range(start, stop):
         row, chunk, kv = piece // (chunks * K), piece // K % chunks, piece % K
         b, t = divmod(row, T)
         first = visible[b, t, 0] + chunk * CHUNK
         count = min(max(visible[b, t, 1] - first, 0), CHUNK)
-        places = scratch[piece, :count]
+        places, weigh, begin = scratch[piece, :count], weights[piece, :, :count], row * N + kv * G
         for j in range(count):
             places[j] = ((b * S + (first + j - origin) % S) * K + kv) * H
-        for n in range(kv * G, (kv + 1) * G):
-            cell = b, t, chunk, n
-            largest[cell], total[cell] = _weigh(q[b, t, n], keys, values, places, scale, weights[piece])
-            _mix(weights[piece], values, places, sums[cell])
+            for h in range(0, H, 64):
+                fetch_64(values, places[j] + h)
+            for g in range(0, G, 2):
+                last = min(g + 1, G - 1)  # of an odd number the last is paired with itself
+                pair = (begin + g) * H, (begin + last) * H
+                products = _dot_pair(keys, places[j], queries, pair, H)
+                weigh[g, j], weigh[last, j] = products[0] * scale, products[1] * scale
+        for g in range(G):
+            n = kv * G + g
+            largest[b, t, chunk, n], total[b, t, chunk, n] = _weigh(weigh[g])
+        for g in range(0, G, 2):
+            last, out = min(g + 1, G - 1), sums[b, t, chunk, kv * G : (kv + 1) * G]
+            _mix_pair(weigh[g], weigh[last], values, places, out[g], out[last])
 
 
 @kernel
@@ -123,10 +164,11 @@ def attend_few(
     Source: Milakov & Gimelshein 2018 (online softmax), over chunks of keys.
     """
     (B, T, N, H), K = q.shape, k.shape[2]
-    chunks = max(1, -(-int((visible[..., 1] - visible[..., 0]).max(initial=0)) // CHUNK))
+    longest = max((stop - start for start, stop in visible.reshape(-1, 2).tolist()), default=0)
+    chunks = max(1, -(-longest // CHUNK))
     shape = B, T, chunks, N
     largest, total, sums = np.empty(shape), np.empty(shape), np.empty((*shape, H), q.dtype)
     pieces = B * T * chunks * K  # what they need is made here: kernels without arrays of their own load sooner
-    scratch, weights = np.empty((pieces, CHUNK), np.int64), np.empty((pieces, CHUNK), q.dtype)
+    scratch, weights = np.empty((pieces, CHUNK), np.int64), np.empty((pieces, N // K, CHUNK), q.dtype)
     _attend_chunks(pieces, 1, q, k, v, visible, scale, origin, scratch, weights, largest, total, sums)
     _join_all(largest, total, sums, out)

@@ -23,7 +23,7 @@ from ref.ops.block_layouts import (
 )
 from ref.ops.codes import decode_int4, decode_sfp8, row_int4, row_sfp8
 from ref.ops.dot_blocks import DOTS
-from ref.ops.dots import dot_rows, piece_of
+from ref.ops.dots import dot_rows, lined_up, piece_of
 from ref.ops.jit import kernel
 from ref.ops.team import Divided, frozen, specialised
 
@@ -174,7 +174,7 @@ def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
     rows, columns = blocks.shape
     if x.ndim != 2 or x.shape[1] != columns or x.dtype != np.float32:
         raise ValueError(f"x: wanted float32 (T, {columns}), got {x.dtype} {x.shape}")
-    x, out = np.ascontiguousarray(x), np.empty((len(x), rows), np.float32)
+    x, out = lined_up(x), np.empty((len(x), rows), np.float32)
     if blocks.format in DOTS:
         DOTS[blocks.format](rows, piece_of(columns), frozen(blocks.data), x, out)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ref.ops.jit import kernel
-from ref.ops.simd import fma, load_16, zeros_16
+from ref.ops.simd import CACHE_LINE, fma, load_16, zeros_16
 from ref.ops.simd_bytes import prefetch_64, total, widen_bits
 from ref.ops.team import in_pieces
 
@@ -20,6 +20,21 @@ PIECES = 4  # a thread takes, where there is more: at the start of each it waits
 def piece_of(inputs: int) -> int:
     """Return how many rows of a weight a thread takes at once at least."""
     return max(1, LEAST // inputs)
+
+
+@kernel
+def _line_up(x, room):
+    begin = -room.ctypes.data % CACHE_LINE // x.itemsize
+    for i in range(x.size):
+        room[begin + i] = x[i]
+    return begin
+
+
+def lined_up(x: np.ndarray) -> np.ndarray:
+    """Return a contiguous copy of x that begins with a cache line: anywhere else each vector lies in two of them."""
+    room = np.empty(x.size + CACHE_LINE // x.itemsize, x.dtype)
+    begin = _line_up(x.reshape(-1), room)
+    return room[begin : begin + x.size].reshape(x.shape)
 
 
 @kernel

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ref.ops.blocks import Blocks, decode, decode_jit, linear_blocks_jit
-from ref.ops.dots import dot_rows, piece_of
+from ref.ops.dots import dot_rows, lined_up, piece_of
 from ref.ops.jit import kernel
 from ref.ops.product import OUTPUTS, multiply, panels_of
 from ref.ops.rounding import widen_bfloat16
@@ -123,7 +123,7 @@ def _few(x, weight):
     if isinstance(weight, Blocks):
         return linear_blocks_jit(x, weight)
     out = np.empty((x.shape[0], weight.shape[0]), x.dtype)
-    dot_rows(weight.shape[0], piece_of(weight.shape[1]), frozen(weight), x, out)
+    dot_rows(weight.shape[0], piece_of(weight.shape[1]), frozen(weight), lined_up(x), out)
     return out
 
 
