@@ -22,7 +22,7 @@ from ref.ops.block_layouts import (
     row_q8_0,
 )
 from ref.ops.codes import decode_int4, decode_sfp8, row_int4, row_sfp8
-from ref.ops.dot_blocks import DOTS
+from ref.ops.dot_blocks import DOTS, HALVES
 from ref.ops.dots import dot_rows, lined_up, piece_of
 from ref.ops.jit import kernel
 from ref.ops.team import Divided, frozen, specialised
@@ -176,7 +176,7 @@ def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
         raise ValueError(f"x: wanted float32 (T, {columns}), got {x.dtype} {x.shape}")
     x, out = lined_up(x), np.empty((len(x), rows), np.float32)
     if blocks.format in DOTS:
-        DOTS[blocks.format](rows, piece_of(columns), frozen(blocks.data), x, out)
+        DOTS[blocks.format](rows, piece_of(columns), frozen(blocks.data), HALVES, x, out)
     else:
         dot_rows(rows, piece_of(columns), frozen(decode_jit(blocks._replace(scale=None))), x, out)
     return out if blocks.scale is None else np.divide(out, blocks.scale, out=out)

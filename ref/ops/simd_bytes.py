@@ -10,13 +10,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
-from numba.extending import overload
 
-from ref.ops.block_layouts import widen_half
-from ref.ops.simd import CACHE_LINE, FEATURES, Vector, _address, _lowered, _spread
+from ref.ops.simd import CACHE_LINE, Vector, _address, _lowered, _spread
 
 AHEAD = 8192  # bytes: memory that far ahead is asked for; it takes as long to come as these to be read
-CONVERTS_HALVES = any(name in FEATURES for name in ("+f16c", "+fp16", "+neon"))  # in hardware
 I16, I32 = ir.IntType(16), ir.IntType(32)
 
 
@@ -58,7 +55,12 @@ def _(context, builder, signature, args):
     return builder.load(builder.bitcast(_address(context, builder, signature, args), I32.as_pointer()), align=1)
 
 
-for _operator, _name in ((operator.and_, "and_"), (operator.rshift, "lshr"), (operator.lshift, "shl")):
+for _operator, _name in (
+    (operator.and_, "and_"),
+    (operator.sub, "sub"),
+    (operator.rshift, "lshr"),
+    (operator.lshift, "shl"),
+):
 
     @_lowered(
         _operator,
@@ -120,15 +122,38 @@ def _(context, builder, signature, args):
     return builder.bitcast(builder.shl(builder.zext(args[0], wide), by), result)
 
 
-def where_bits(bits: int, x: Any) -> Any:
-    """Return a vector of 16 numbers with 0 in place of x[i] where bit i of `bits` is set."""
-    return np.where(bits >> np.arange(16) & 1, x.dtype.type(0), x)
+def where_bits(bits: int, x: Any, y: Any) -> Any:
+    """Return a vector of 16 numbers: x[i] where bit i of `bits` is set, else y[i]."""
+    return np.where(bits >> np.arange(16) & 1, x, y)
 
 
-@_lowered(where_bits, lambda bits, x: x(bits, x), types.Integer, Vector)
+@_lowered(where_bits, lambda bits, x, y: x(bits, x, x), types.Integer, Vector, Vector)
 def _(context, builder, signature, args):
     mask = builder.bitcast(builder.trunc(args[0], I16), ir.VectorType(ir.IntType(1), 16))
-    return builder.select(mask, ir.Constant(args[1].type, None), args[1])
+    return builder.select(mask, *args[1:])
+
+
+def bytes_of(a: int, b: int, c: int, d: int) -> Any:
+    """Return the 16 bytes of four numbers of 32 bits, the lowest of each first."""
+    return np.array([a, b, c, d], np.uint32).view(np.uint8)
+
+
+@_lowered(bytes_of, lambda a, b, c, d: Vector(types.uint8, 16)(*(types.uint32,) * 4), *(types.Integer,) * 4)
+def _(context, builder, signature, args):
+    words = ir.Constant(ir.VectorType(I32, 4), ir.Undefined)
+    for i, word in enumerate(args):
+        words = builder.insert_element(words, word, I32(i))
+    return builder.bitcast(words, context.get_value_type(signature.return_type))
+
+
+def lane(x: Any, i: int) -> Any:
+    """Return a vector all of whose numbers are x[i]."""
+    return np.full_like(x, x[i])
+
+
+@_lowered(lane, lambda x, i: x(x, types.intp), Vector, types.Integer)
+def _(context, builder, signature, args):
+    return _spread(builder, builder.extract_element(args[0], args[1]), args[0].type.count)
 
 
 def total(x: Any) -> Any:
@@ -146,22 +171,3 @@ def _(context, builder, signature, args):
         low, high = (ir.Constant(ir.VectorType(I32, count), list(range(i, i + count))) for i in (0, count))
         x = builder.fadd(builder.shuffle_vector(x, x, low), builder.shuffle_vector(x, x, high))
     return builder.extract_element(x, I32(0))
-
-
-def half_to_float32(bits: int) -> Any:
-    """Return the float32 that the lowest 16 bits of a number stand for as a float16."""
-    return widen_half(int(bits) & 0xFF, int(bits) >> 8 & 0xFF)
-
-
-if CONVERTS_HALVES:
-
-    @_lowered(half_to_float32, lambda bits: types.float32(bits), types.Integer)
-    def _(context, builder, signature, args):
-        half = builder.bitcast(builder.trunc(args[0], I16), ir.HalfType())
-        return builder.fpext(half, ir.FloatType())
-
-else:  # LLVM would call a function that no library has to have
-
-    @overload(half_to_float32)
-    def _(bits):
-        return lambda bits: widen_half(bits & np.uint32(0xFF), bits >> np.uint32(8) & np.uint32(0xFF))

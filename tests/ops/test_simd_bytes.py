@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from numba import config, njit
+from numba import njit
 
-from ref.ops import simd_bytes
 from ref.ops.simd import like, load_16, store, zeros_16
 from ref.ops.simd_bytes import (
+    bytes_of,
     fetch_64,
-    half_to_float32,
+    lane,
     load_word,
     prefetch,
     prefetch_64,
@@ -33,19 +33,26 @@ def _bytes(a, out):
     store(out, 48, to_float32(x >> 4))
     store(out, 64, to_float32((x & 3) << 4))
     store(out, 80, to_float32(x | y))
-    store(out, 96, to_float32(where_bits(load_word(a, 40), x)))
-    store(out, 112, to_float32(signed(x & 15 | where_bits(load_word(a, 40) >> np.uint32(16), like(x, 240.0)))))
-    out[128] = load_word(a, 5)
+    store(out, 96, to_float32(where_bits(load_word(a, 40), x, y)))
+    upper = load_word(a, 40) >> np.uint32(16)
+    store(out, 112, to_float32(signed(x & 15 | where_bits(upper, like(x, 0.0), like(x, 240.0)))))
+    words = bytes_of(load_word(a, 8), load_word(a, 12), load_word(a, 24), load_word(a, 36))
+    store(out, 128, to_float32(words))
+    store(out, 144, to_float32(signed((x & 63) - 32)))
+    for i in range(2):
+        store(out, 160 + 16 * i, lane(to_float32(x), 7 + i))
+    out[192] = load_word(a, 5)
 
 
 def test_bytes_are_what_they_are_and_compiled_what_they_are_in_python():
     x, y, word = BYTES[3:19].astype(int), BYTES[20:36].astype(int), int(BYTES[40:44].view("<u4")[0])
     set_bits, upper_bits = ((word >> shift >> np.arange(16)) & 1 == 1 for shift in (0, 16))
     minus = np.where(upper_bits, x & 15, (x & 15) - 16)
-    parts = [x, BYTES[3:19].view(np.int8), x & 15, x >> 4, (x & 3) << 4, x | y, np.where(set_bits, 0, x), minus]
+    parts = [x, BYTES[3:19].view(np.int8), x & 15, x >> 4, (x & 3) << 4, x | y, np.where(set_bits, x, y), minus]
+    parts += [BYTES[[*range(8, 16), *range(24, 28), *range(36, 40)]], (x & 63) - 32, [x[7]] * 16, [x[8]] * 16]
     wanted = np.concatenate([*parts, [int(BYTES[5:9].view("<u4")[0])]])
     for run in (_bytes, njit(_bytes)):
-        out = np.zeros(129, np.float32)
+        out = np.zeros(193, np.float32)
         run(BYTES, out)
         np.testing.assert_array_equal(out, wanted.astype(np.float32))
 
@@ -78,31 +85,3 @@ def test_a_sum_adds_halves(dtype):
     while wanted.size > 1:
         wanted = wanted[: wanted.size // 2] + wanted[wanted.size // 2 :]
     assert run(x) == njit(run)(x) == wanted[0]
-
-
-def _halves(words, out):
-    for i in range(words.size):
-        out[i] = half_to_float32(words[i])
-
-
-@pytest.mark.parametrize("in_hardware", [True, False])
-def test_every_half_has_its_value(in_hardware, monkeypatch):
-    words = np.arange(2**16, dtype=np.uint32)
-    wanted = words.astype(np.uint16).view(np.float16).astype(np.float32)
-    run = njit(_halves)
-    if not in_hardware:
-        run = njit(_by_integers)
-    elif not simd_bytes.CONVERTS_HALVES and not config.DISABLE_JIT:
-        pytest.skip("this processor converts none")
-    out = np.zeros(2**16, np.float32)
-    run(words, out)
-    np.testing.assert_array_equal(out, wanted)
-    with np.errstate(all="ignore"):
-        run(words | np.uint32(0xABC00000), out)  # upper bits are another number's
-    np.testing.assert_array_equal(out, wanted)
-
-
-def _by_integers(words, out):
-    for i in range(words.size):
-        word = words[i]
-        out[i] = simd_bytes.widen_half(word & np.uint32(0xFF), word >> np.uint32(8) & np.uint32(0xFF))
