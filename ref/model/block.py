@@ -67,9 +67,8 @@ def attention(
     Source: transformers 5.23 `Gemma3Attention`.
     Differs: a norm after the rotation gives the same result only where its gain is constant in each rotated pair.
     """
-    q = tap("attn.q", _heads(ops.linear(x, p.q), c))
-    k = tap("attn.k", _heads(ops.linear(x, p.k), c))
-    v = tap("attn.v", _heads(ops.linear(x, p.v), c))
+    q, k, v = (_heads(y, c) for y in ops.linears(x, (p.q, p.k, p.v)))
+    q, k, v = tap("attn.q", q), tap("attn.k", k), tap("attn.v", v)
     q = tap("attn.q_norm", ops.rms_norm(q, p.q_norm, c.rms_eps))
     k = tap("attn.k_norm", ops.rms_norm(k, p.k_norm, c.rms_eps))
     q = tap("attn.q_rope", ops.rotate(q, place.cos, place.sin))
@@ -99,8 +98,8 @@ def feed_forward(x: np.ndarray, p: LayerParams, ops: Ops, tap: Taps) -> np.ndarr
         parts = [tokens[:, t : t + MOST_TOKENS] for t in range(0, tokens.shape[1], MOST_TOKENS)]
         out = np.concatenate([feed_forward(part, p, ops, SILENCE) for part in parts], axis=1)
         return tap("ffn.out", out.reshape(x.shape))
-    gate = tap("ffn.gate", ops.linear(x, p.gate))
-    up = tap("ffn.up", ops.linear(x, p.up))
+    gate, up = ops.linears(x, (p.gate, p.up))
+    gate, up = tap("ffn.gate", gate), tap("ffn.up", up)
     act = tap("ffn.act", ops.geglu(gate, up))
     return tap("ffn.out", ops.linear(act, p.down))
 

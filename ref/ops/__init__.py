@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ref.ops.attend import attend, attend_jit
 from ref.ops.attention import mix, mix_jit, scores, scores_jit, softmax, softmax_jit
 from ref.ops.gelu import geglu, geglu_jit, gelu_tanh, gelu_tanh_jit
-from ref.ops.linear import embed, embed_jit, linear, linear_jit
+from ref.ops.linear import embed, embed_jit, linear, linear_jit, linears, linears_jit
 from ref.ops.norm import layer_norm, layer_norm_jit, rms_norm, rms_norm_jit
 from ref.ops.patches import average_pool, average_pool_jit
 from ref.ops.rope import rotate, rotate_jit
@@ -19,6 +19,7 @@ class Ops(NamedTuple):
     embed: Callable
     rms_norm: Callable
     linear: Callable
+    linears: Callable
     rotate: Callable
     scores: Callable
     softmax: Callable
@@ -35,6 +36,7 @@ DEFINITION = Ops(
     embed=embed,
     rms_norm=rms_norm,
     linear=linear,
+    linears=linears,
     rotate=rotate,
     scores=scores,
     softmax=softmax,
@@ -50,6 +52,7 @@ KERNEL = Ops(
     embed=embed_jit,
     rms_norm=rms_norm_jit,
     linear=linear_jit,
+    linears=linears_jit,
     rotate=rotate_jit,
     scores=scores_jit,
     softmax=softmax_jit,

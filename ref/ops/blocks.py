@@ -25,7 +25,7 @@ from ref.ops.codes import decode_int4, decode_sfp8, row_int4, row_sfp8
 from ref.ops.dot_blocks import DOTS, HALVES
 from ref.ops.dots import dot_rows, lined_up, piece_of
 from ref.ops.jit import kernel
-from ref.ops.team import Divided, frozen, specialised
+from ref.ops.team import Divided, frozen, specialised, together
 
 
 class Format(NamedTuple):
@@ -174,9 +174,14 @@ def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
     rows, columns = blocks.shape
     if x.ndim != 2 or x.shape[1] != columns or x.dtype != np.float32:
         raise ValueError(f"x: wanted float32 (T, {columns}), got {x.dtype} {x.shape}")
-    x, out = lined_up(x), np.empty((len(x), rows), np.float32)
-    if blocks.format in DOTS:
-        DOTS[blocks.format](rows, piece_of(columns), frozen(blocks.data), HALVES, x, out)
-    else:
-        dot_rows(rows, piece_of(columns), frozen(decode_jit(blocks._replace(scale=None))), x, out)
+    out = np.empty((len(x), rows), np.float32)
+    together(job_of(lined_up(x), blocks, out))
     return out if blocks.scale is None else np.divide(out, blocks.scale, out=out)
+
+
+def job_of(x: np.ndarray, blocks: Blocks, out: np.ndarray) -> tuple:
+    """Return a job of `together` that fills `out` [T, rows] with products of x [T, columns], not divided by a scale."""
+    rows, columns = blocks.shape
+    if blocks.format in DOTS:
+        return DOTS[blocks.format], rows, piece_of(columns), frozen(blocks.data), HALVES, x, out
+    return dot_rows, rows, piece_of(columns), frozen(decode_jit(blocks._replace(scale=None))), x, out

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, ClassVar
 
 import llvmlite
@@ -14,7 +16,7 @@ from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, UserProvidedCacheLocator
 from numba.core.runtime.nrt import rtsys
 
-from ref.kernel_cache import kernel_folder
+from ref.kernel_cache import SOURCES, kernel_folder
 
 _CUT_SHORT = (EOFError, pickle.UnpicklingError)  # a file, when the machine went down
 
@@ -88,10 +90,12 @@ class _Locator(UserProvidedCacheLocator):
     def __init__(self, py_func, py_file):
         super().__init__(py_func, py_file)
         self._cache_path = str(kernel_folder(_machine()))
-        self._module = py_func.__module__
+        self._module, self._file = py_func.__module__, Path(py_file)
 
     def get_source_stamp(self):
-        return ""
+        if SOURCES in self._file.parents:
+            return ""  # the folder's name says it
+        return sha256(self._file.read_bytes()).hexdigest()
 
     def get_disambiguator(self):
         return f"{self._module}-{self._lineno}"

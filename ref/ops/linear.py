@@ -5,19 +5,19 @@
 O outputs and I inputs, as Hugging Face stores a linear layer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ref.ops.blocks import Blocks, decode, decode_jit, linear_blocks_jit
+from ref.ops.blocks import Blocks, decode, decode_jit, job_of
 from ref.ops.dots import dot_rows, lined_up, piece_of
 from ref.ops.jit import kernel
 from ref.ops.product import OUTPUTS, multiply, panels_of
 from ref.ops.rounding import widen_bfloat16
 from ref.ops.simd import aligned
-from ref.ops.team import Divided, frozen
+from ref.ops.team import MOST_JOBS, Divided, frozen, together
 
 
 class ByRows(NamedTuple):
@@ -91,6 +91,25 @@ def linear(x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.
     return y if bias is None else y + widen(bias).astype(x.dtype, copy=False)
 
 
+def linears(x: np.ndarray, weights: Sequence[Weight]) -> tuple[np.ndarray, ...]:
+    """Project by several weights that read the same numbers, such as those of queries, keys and values.
+
+        y_k[..., o] = sum_i x[..., i] * w_k[o, i]
+
+    Args:
+        x: [..., I] float.
+        weights: Weights [O_k, I].
+
+    Returns:
+        [..., O_k] x.dtype for each.
+
+    Rounding: as `linear`; kernels differ only in how often threads are started and x is read.
+    Source: `linear`.
+    Differs: google-deepmind/gemma and vLLM stack the weights, which gives other shapes and the same numbers.
+    """
+    return tuple(linear(x, weight) for weight in weights)
+
+
 def embed(ids: np.ndarray, table: Weight, scale: float, dtype: DTypeLike) -> np.ndarray:
     """Look up each token's row and scale it by the square root of the width.
 
@@ -119,12 +138,22 @@ FEW = 8  # up to so many rows of x each row of the weight is read as it lies; mo
 TILE = 2**20  # numbers widened at a time: 4 MB of float32 stay in the last-level cache
 
 
-def _few(x, weight):
+def _few(rows, weights):
+    # products with weights that are read as they lie; the threads are started once for some of them
+    x, outs = lined_up(rows), [np.empty((len(rows), weight.shape[0]), rows.dtype) for weight in weights]
+    jobs = [_job(x, weight, out) for weight, out in zip(weights, outs, strict=True)]
+    for first in range(0, len(jobs), MOST_JOBS):
+        together(*jobs[first : first + MOST_JOBS])
+    for weight, out in zip(weights, outs, strict=True):
+        if isinstance(weight, Blocks) and weight.scale is not None:
+            out /= weight.scale
+    return outs
+
+
+def _job(x, weight, out):
     if isinstance(weight, Blocks):
-        return linear_blocks_jit(x, weight)
-    out = np.empty((x.shape[0], weight.shape[0]), x.dtype)
-    dot_rows(weight.shape[0], piece_of(weight.shape[1]), frozen(weight), lined_up(x), out)
-    return out
+        return job_of(x, weight, out)
+    return dot_rows, weight.shape[0], piece_of(weight.shape[1]), frozen(weight), x, out
 
 
 @Divided
@@ -149,19 +178,22 @@ def _tile(weight, start, stop, dtype):
 
 def linear_jit(x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
     """Kernel of `linear`: few rows read the weight as it lies; many rows widen it tile by tile and multiply these."""
-    y = _product(x, weight)
+    [y] = linears_jit(x, (weight,))
     if bias is not None:
         y += widen(bias).astype(x.dtype, copy=False)
     return y
 
 
-def _product(x, weight):
+def linears_jit(x: np.ndarray, weights: Sequence[Weight]) -> tuple[np.ndarray, ...]:
+    """Kernel of `linears`: the threads are started once where few rows read weights as they lie."""
     rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
     few = len(rows) <= FEW
-    if few and _is_read_as_it_lies(weight, x.dtype):
-        y = _few(rows, weight)
-        return y.reshape((*x.shape[:-1], y.shape[1]))
-    return _by_tiles(rows, weight, few).reshape((*x.shape[:-1], weight.shape[0]))
+    if few and all(_is_read_as_it_lies(weight, x.dtype) for weight in weights):
+        outs = _few(rows, weights)
+    else:
+        panels = None if few else panels_of(rows)
+        outs = [_by_tiles(rows, weight, panels) for weight in weights]
+    return tuple(out.reshape((*x.shape[:-1], out.shape[1])) for out in outs)
 
 
 def _is_read_as_it_lies(weight, dtype):
@@ -170,17 +202,16 @@ def _is_read_as_it_lies(weight, dtype):
     return isinstance(weight, Blocks) and dtype == np.float32
 
 
-def _by_tiles(rows, weight, few):
+def _by_tiles(rows, weight, panels):
     (outputs, inputs), as_x = weight.shape, isinstance(weight, np.ndarray) and weight.dtype == rows.dtype
     out = aligned((len(rows), outputs), rows.dtype)  # threads that write beside each other share no cache line
-    panels = None if few else panels_of(rows)
     step = outputs if as_x else max(1, TILE // inputs // OUTPUTS) * OUTPUTS
     for start in range(0, outputs, step):
         stop = min(start + step, outputs)
         tile = weight.take_rows(slice(start, stop)) if isinstance(weight, ByRows) else weight
         tile = _tile(tile, *((0, stop - start) if tile is not weight else (start, stop)), rows.dtype)
         if panels is None:
-            out[:, start:stop] = _few(rows, tile)
+            [out[:, start:stop]] = _few(rows, (tile,))
         else:
             multiply(panels, frozen(tile), out[:, start:stop])
     return out

@@ -6,12 +6,13 @@ OpenMP's threads and those of a BLAS library wait for their own work by spinning
 for milliseconds at a time. Here there is one team, it spins for a fraction of a millisecond and then sleeps, and the
 caller takes part: it waits for nobody who has not begun. Whoever calls while the team is at work does all by itself.
 
-How a job passes, all in machine code and without Python's lock:
+How work passes, all in machine code and without Python's lock:
 
-    caller:  write job, OPEN = its number   take pieces ...   OPEN = 0   wait until INSIDE = 0
+    caller:  write jobs, OPEN = their number   take pieces ...   OPEN = 0   wait until INSIDE = 0
     others:  see OPEN   INSIDE + 1   still open? take pieces ...   INSIDE - 1
 
-A piece is taken by adding to NEXT, so no two threads have the same.
+A piece is taken by adding to a job's NEXT, so no two threads have the same. Whoever finds no more of one job goes on
+with the next: several kernels that do not need each other's results start the team once (`together`).
 """
 
 import os
@@ -26,15 +27,17 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import config, types
-from numba.core.cgutils import alloca_once_value, get_or_insert_function
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, register_jitable
 
 from ref.ops.jit import kernel
 
 LINE = 16  # numbers of 64 bits: two cache lines, which is how much processors fetch at once
-OPEN, NEXT, INSIDE, BUSY = range(0, 4 * LINE, LINE)  # no two on one line, but what is read or written together
-CODE, ARGUMENTS, SIZE, STEP = range(OPEN + 1, OPEN + 5)
-SEATS, FAILED, JOB = INSIDE + 1, INSIDE + 2, BUSY + 1
+OPEN, INSIDE, BUSY, FIRST_JOB = range(0, 4 * LINE, LINE)  # no two on one line, but what is read or written together
+JOBS, SEATS, NUMBER = OPEN + 1, INSIDE + 1, BUSY + 1
+# of a job, from its place on
+NEXT, CODE, SIZE, STEP, FAILED, ARGUMENTS = 0, LINE, LINE + 1, LINE + 2, LINE + 3, 2 * LINE
+MOST_JOBS, JOB = 3, 16 * LINE  # how many go together; from one's place to the next, its arguments included
 PATIENCE = 20_000  # looks at OPEN before a thread sleeps: a fraction of a millisecond
 INT64 = ir.IntType(64)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -93,21 +96,22 @@ def _pause(typing):
 
 
 @intrinsic
-def _run(typing, state, code, arguments):
-    """Call code at an address, which takes pieces of the job."""
+def _run(typing, state, job):
+    """Call the code of the job at a place, which takes pieces of it."""
 
     def write(context, builder, signature, args):
-        numbers = context.make_array(signature.args[0])(context, builder, args[0]).data
-        kind = ir.FunctionType(ir.VoidType(), [numbers.type, INT64])
-        builder.call(builder.inttoptr(args[1], kind.as_pointer()), [numbers, args[2]])
+        place = _cell(context, builder, signature, args)
+        kind = ir.FunctionType(ir.VoidType(), [place.type])
+        code = builder.load(builder.gep(place, [INT64(CODE)]))
+        builder.call(builder.inttoptr(code, kind.as_pointer()), [place])
         return context.get_dummy_value()
 
-    return types.void(state, types.int64, types.int64), write
+    return types.void(state, types.intp), write
 
 
-def _take_pieces(builder, state, call):
+def _take_pieces(builder, job, call):
     """Write a loop that takes pieces and calls `call(begin, end)`, which returns whether it failed."""
-    function, number = builder.function, lambda place: builder.gep(state, [INT64(place)])
+    function, number = builder.function, lambda place: builder.gep(job, [INT64(place)])
     size, step = builder.load(number(SIZE)), builder.load(number(STEP))
     again, work, done = (function.append_basic_block(name) for name in ("again", "work", "done"))
     builder.branch(again)
@@ -123,22 +127,40 @@ def _take_pieces(builder, state, call):
     builder.ret_void()
 
 
-def _code_of(compiled):
-    """Return an intrinsic: from a tuple of arguments to the addresses of code that runs a kernel, and of the tuple."""
+def _lent(context, builder, kind, value):
+    """Return an argument without the counts of who uses its memory: those end with the call that lays a job."""
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = ir.Constant(array.meminfo.type, None)
+        return array._getvalue()
+    if isinstance(kind, types.BaseTuple):
+        items = (builder.extract_value(value, i) for i in range(len(kind)))
+        lent = [_lent(context, builder, *item) for item in zip(list(kind), items, strict=True)]  # type: ignore[arg-type]
+        return context.make_tuple(builder, kind, lent)
+    if context.data_model_manager[kind].contains_nrt_meminfo():
+        raise TypeError(f"argument of a job: wanted arrays, numbers and tuples of them, got {kind}")
+    return value
+
+
+def _lay_of(compiled):
+    """Return an intrinsic that writes into a job's place what runs a kernel, and the arguments to run it with."""
 
     @intrinsic
-    def code_of(typing, arguments):
+    def lay(typing, state, job, arguments):
         signature = types.Dispatcher(compiled).get_call_type(typing, (types.intp, types.intp, *arguments), {})
 
         def write(context, builder, own, args):
             made = compiled.overloads[signature.args]
             context.active_code_library.add_linking_library(made.library)
-            kind = ir.FunctionType(ir.VoidType(), [INT64.as_pointer(), args[0].type.as_pointer()])
+            if context.get_abi_sizeof(args[2].type) > 8 * (JOB - ARGUMENTS):
+                raise ValueError(f"{made.fndesc.qualname}: more arguments than a job has room for")
+            kept = args[2].type.as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [INT64.as_pointer()])
             name = builder.module.get_unique_name(f"pieces_of_{made.fndesc.mangled_name}")
             function = ir.Function(builder.module, kind, name)
             function.linkage = "internal"
             inner = ir.IRBuilder(function.append_basic_block("entry"))
-            packed = inner.load(function.args[1])
+            packed = inner.load(inner.bitcast(inner.gep(function.args[0], [INT64(ARGUMENTS)]), kept))
             items = [inner.extract_value(packed, i) for i in range(len(arguments))]
 
             def call(begin, end):
@@ -150,13 +172,21 @@ def _code_of(compiled):
                 return status.is_error
 
             _take_pieces(inner, function.args[0], call)
-            place = alloca_once_value(builder, args[0])
-            addresses = [builder.ptrtoint(function, INT64), builder.ptrtoint(place, INT64)]
-            return context.make_tuple(builder, own.return_type, addresses)
+            place = _cell(context, builder, own, args)
+            builder.store(builder.ptrtoint(function, INT64), builder.gep(place, [INT64(CODE)]))
+            lent = _lent(context, builder, arguments, args[2])
+            builder.store(lent, builder.bitcast(builder.gep(place, [INT64(ARGUMENTS)]), kept))
+            return context.get_dummy_value()
 
-        return types.UniTuple(types.int64, 2)(arguments), write
+        return types.void(state, types.intp, arguments), write
 
-    return code_of
+    return lay
+
+
+@register_jitable
+def _run_all(state):
+    for job in range(state[JOBS]):
+        _run(state, FIRST_JOB + job * JOB)
 
 
 @kernel
@@ -170,7 +200,7 @@ def _serve(state, patience, last):
             if _read(state, OPEN) == job:
                 last, idle = job, 0
                 if _add(state, SEATS, -1) > 0:
-                    _run(state, state[CODE], state[ARGUMENTS])
+                    _run_all(state)
             _add(state, INSIDE, -1)
         else:
             _pause()
@@ -179,36 +209,43 @@ def _serve(state, patience, last):
 
 
 @register_jitable
-def _share(state, seats, size, step, addresses):
-    # the caller's part of a job; return whether it failed
-    state[CODE], state[ARGUMENTS], state[SIZE], state[STEP], state[FAILED] = *addresses, size, step, 0
-    state[NEXT], state[SEATS] = 0, seats
-    state[JOB] += 1
-    _swap(state, OPEN, state[JOB])
-    _run(state, addresses[0], addresses[1])
+def _share(state, seats, jobs):
+    # the caller's part; return whether a job failed
+    failed = False
+    state[JOBS], state[SEATS] = jobs, seats
+    state[NUMBER] += 1
+    _swap(state, OPEN, state[NUMBER])
+    _run_all(state)
     _swap(state, OPEN, 0)
     while _read(state, INSIDE) > 0:
         _pause()
-    failed = state[FAILED] != 0
+    for job in range(jobs):
+        failed |= state[FIRST_JOB + job * JOB + FAILED] != 0
     _swap(state, BUSY, 0)
     return failed
 
 
-DONE, FAILED_IN_A_THREAD, NOBODY_FREE = range(3)
-_code: Any = None  # in the copies below: `_code_of` a kernel
+DONE, FAILED_IN_A_THREAD, NOBODY_FREE, LAID = range(4)
+_lay: Any = None  # in the copies below: `_lay_of` a kernel
 
 
-def _drive(state, seats, size, step, *arguments):
-    if _swap(state, BUSY, 1) != 0:
+def _drive(state, seats, job, jobs, size, step, *arguments):
+    # write a job; the last of them starts the team
+    if job == 0 and _swap(state, BUSY, 1) != 0:
         return NOBODY_FREE
-    return FAILED_IN_A_THREAD if _share(state, seats, size, step, _code(arguments)) else DONE
+    place = FIRST_JOB + job * JOB
+    _lay(state, place, arguments)
+    state[place + SIZE], state[place + STEP], state[place + NEXT], state[place + FAILED] = size, step, 0, 0
+    if job + 1 < jobs:
+        return LAID
+    return FAILED_IN_A_THREAD if _share(state, seats, jobs) else DONE
 
 
 class Team:
     """Threads that take part in jobs."""
 
     def __init__(self, others: int):
-        self.state = np.zeros(4 * LINE, np.int64)
+        self.state = np.zeros(FIRST_JOB + MOST_JOBS * JOB, np.int64)
         self.calls = self.asleep = 0
         self.bed = threading.Semaphore(0)
         for _ in range(others):
@@ -278,17 +315,11 @@ class Divided:
         Raises:
             RuntimeError: the kernel failed in a thread.
         """
-        seats = numba.get_num_threads() - 1 if size > step else 0
-        if seats and self.drive is not None:
-            step = max(step, -(-size // (self.pieces * (seats + 1)))) if self.pieces else step
-            team = _team()
-            team.call()
-            done = self.drive(team.state, seats, size, step, *arguments)
-            if done == FAILED_IN_A_THREAD:
-                raise RuntimeError(f"{self.__name__}: failed in a thread")
-            if done == DONE:
-                return
-        self.kernel(0, size, *arguments)
+        together((self, size, step, *arguments))
+
+    def step_of(self, size: int, step: int, threads: int) -> int:
+        """Return how many rows a thread takes at a time."""
+        return max(step, -(-size // (self.pieces * threads))) if self.pieces else step
 
 
 def in_pieces(pieces: int) -> Callable[[Any], Divided]:
@@ -296,6 +327,39 @@ def in_pieces(pieces: int) -> Callable[[Any], Divided]:
     return lambda compiled: Divided(compiled, pieces)
 
 
+def together(*jobs: tuple) -> None:
+    """Run kernels that do not need each other's results, up to MOST_JOBS, and start the team once for all.
+
+    Args:
+        jobs: for each a `Divided`, and the arguments of its call.
+
+    Raises:
+        RuntimeError: a kernel failed in a thread.
+    """
+    seats = numba.get_num_threads() - 1
+    if not seats or IN_PYTHON or (len(jobs) == 1 and jobs[0][1] <= jobs[0][2]) or not _done_by_the_team(jobs, seats):
+        for divided, size, _, *arguments in jobs:
+            divided.kernel(0, size, *arguments)
+
+
+def _done_by_the_team(jobs, seats):
+    team, done = _team(), NOBODY_FREE
+    team.call()
+    for i, (divided, size, step, *arguments) in enumerate(jobs):
+        step = divided.step_of(size, step, seats + 1)
+        try:
+            done = divided.drive(team.state, seats, i, len(jobs), size, step, *arguments)
+        except BaseException:  # it could not be compiled for these arguments
+            if i:
+                team.state[BUSY] = 0
+            raise
+        if done == NOBODY_FREE:
+            return False
+    if done == FAILED_IN_A_THREAD:
+        raise RuntimeError(f"{', '.join(job[0].__name__ for job in jobs)}: failed in a thread")
+    return True
+
+
 def _drive_of(compiled, rows):
-    drive = specialised(_drive, f"{rows.__name__}_divided", like=rows, _code=_code_of(compiled))
+    drive = specialised(_drive, f"{rows.__name__}_divided", like=rows, _lay=_lay_of(compiled))
     return kernel(drive)

@@ -62,6 +62,14 @@ def run_attention(i, ops, dtype):
     return ops.attend(i["q"][None], i["k"][None], i["v"][None], visible, i["scale"])[0]
 
 
+def run_linear(i, ops, dtype):
+    alone = ops.linear(i["x"], i["weight"])
+    beside = ops.linears(i["x"], (i["weight"][::-1], i["weight"]))
+    np.testing.assert_array_equal(beside[1], alone)
+    np.testing.assert_array_equal(beside[0], alone[..., ::-1])
+    return alone
+
+
 def run_embed(i, ops, dtype):
     return ops.embed(i["ids"][None].astype(int), i["table"], i["table"].shape[1] ** 0.5, dtype)[0]
 
@@ -99,7 +107,7 @@ OURS = {
     "softmax": lambda i, ops, dtype: ops.softmax(i["scores"][None, None], i["visible"][None] == 1)[0, 0],
     "gqa_attention": run_attention,
     "embed_scale": run_embed,
-    "linear": lambda i, ops, dtype: ops.linear(i["x"], i["weight"]),
+    "linear": run_linear,
     "sampling": lambda i, ops, dtype: ops.filtered_probs(i["logits"], i["temperature"], i["top_k"], i["top_p"]),
     "resize": run_resize,
     "pan_and_scan": run_pan_and_scan,

@@ -69,6 +69,23 @@ def test_a_file_that_was_cut_short_is_made_anew(tmp_path, kind, left):
     assert len(file.read_bytes()) == len(whole)
 
 
+def test_of_kernels_in_other_files_each_file_counts(tmp_path):
+    # as of somebody who divides loops of their own; the two have the same name and line
+    code = (
+        "import numpy as np\nfrom ref.ops.jit import kernel\nfrom ref.ops.team import Divided\n"
+        "@Divided\n@kernel\ndef fill(start, stop, x):\n    for i in range(start, stop): x[i] = {0}\n"
+        "x = np.zeros(9)\nfill(9, 1, x)\nprint(x.sum(), sum(fill.drive.stats.cache_hits.values()))\n"
+    )
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DISABLE_JIT": "0", "NUMBA_NUM_THREADS": "2"}
+
+    def run(value: int) -> list[str]:
+        (tmp_path / "own.py").write_text(code.format(value))
+        command = [sys.executable, str(tmp_path / "own.py")]
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout.split()
+
+    assert [run(value) for value in (1, 1, 2, 2)] == [["9.0", "0"], ["9.0", "1"], ["18.0", "0"], ["18.0", "1"]]
+
+
 def test_nothing_is_made_before_a_kernel_is_needed(tmp_path):
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")}
     subprocess.run([sys.executable, "-c", LOADED], check=True, env=env)

@@ -11,7 +11,7 @@ from support.strategies import dtypes, seeds
 from support.threads import TWO_THREADS, threads
 
 from ref.ops.blocks import FORMATS, Blocks
-from ref.ops.linear import FEW, embed, embed_jit, linear, linear_jit, widen, widen_jit
+from ref.ops.linear import FEW, ByRows, embed, embed_jit, linear, linear_jit, linears_jit, widen, widen_jit
 from ref.ops.product import OUTPUTS
 from ref.ops.rounding import round_bfloat16, widen_bfloat16
 
@@ -87,6 +87,28 @@ def test_threads_change_no_bit(rows, held):
         with threads(count):
             results.append(linear_jit(x, weight))
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("rows", [1, FEW, FEW + 1])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=TWO_THREADS)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_together_give_what_each_gives_alone(rows, count, dtype):
+    random = np.random.default_rng(4)
+    x, floats = random.standard_normal((2, rows, 256)).astype(dtype), random.standard_normal((90, 256)).astype(dtype)
+    blocks = [
+        Blocks(random.integers(0, 64, (70 + i, 256 // form.length * form.size), np.uint8), name)
+        for i, (name, form) in enumerate(FORMATS.items())
+    ]
+    blocks = [
+        b._replace(scale=random.uniform(1, 2, b.rows).astype(np.float32)) if b.format == "SFP8" else b for b in blocks
+    ]
+    others = floats, round_bfloat16(floats.astype(np.float32)), ByRows(floats.shape, floats.__getitem__)
+    for weights in ([], others[:2], others, blocks, [*blocks, others[0], others[1]]):
+        with threads(count):
+            together, alone = linears_jit(x, weights), [linear_jit(x, weight) for weight in weights]
+        assert len(together) == len(alone)
+        for got, want in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(got, want, strict=True)
 
 
 @EMBED

@@ -93,6 +93,7 @@ PAIRS = {
         {np.float32: ulp(1), np.float64: ulp(64)},
     ),
     "linear": Pair(lambda r, dtype: (normal(2, 19, 300)(r, dtype), normal(70, 300)(r, dtype)), both(sums(300))),
+    "linears": Pair(lambda r, dtype: (normal(2, 19, 300)(r, dtype), normal(5, 70, 300)(r, dtype)), both(sums(300))),
     "rotate": Pair(_rotation, {np.float32: ulp(1), np.float64: sums(4)}),
     "scores": Pair(lambda r, dtype: (*_qkv(r, dtype)[:2], 15**-0.5), both(sums(10))),
     "softmax": Pair(
@@ -127,10 +128,17 @@ def _to_float64(arguments):
 def test_kernel_equals_definition(op, dtype):
     pair = PAIRS[op]
     arguments = pair.make(RANDOM(7), dtype)
-    kernel, definition = getattr(KERNEL, op)(*arguments), getattr(DEFINITION, op)(*arguments)
+    kernel, definition, exact = (
+        np.concatenate(value, axis=-1) if isinstance(value, tuple) else value
+        for value in (
+            getattr(KERNEL, op)(*arguments),
+            getattr(DEFINITION, op)(*arguments),
+            getattr(DEFINITION, op)(*_to_float64(arguments)),
+        )
+    )
     assert kernel.shape == definition.shape
     assert kernel.dtype == definition.dtype == (np.float64 if op == "filtered_probs" else dtype)
-    pair.check[dtype](kernel, definition, getattr(DEFINITION, op)(*_to_float64(arguments)))
+    pair.check[dtype](kernel, definition, exact)
 
 
 @pytest.mark.parametrize("op", Ops._fields)

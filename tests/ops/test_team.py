@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from numba import config, njit
+from numba.core.errors import TypingError
 from support.threads import TWO_THREADS, threads
 
 from ref.ops import team as team_file
-from ref.ops.team import Divided
+from ref.ops.team import Divided, together
 
 
 @Divided
@@ -98,6 +99,42 @@ def test_failures_are_told(count):
     assert counted(100, 1)  # and the next job is done
 
 
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=TWO_THREADS)])
+def test_jobs_together_are_each_done_once(count):
+    for jobs in ((), ((1000, 7),), ((1000, 7), (3, 64)), ((0, 1), (1, 1), (4000, 30))):
+        arrays = [(np.arange(float(size)), np.zeros(size)) for size, _ in jobs]
+        with threads(count):
+            for _ in range(50):
+                together(*((count_up, *job, *arguments) for job, arguments in zip(jobs, arrays, strict=True)))
+        for x, out in arrays:
+            np.testing.assert_array_equal(out, 50 * (x + 1))
+
+
+@TWO_THREADS
+@pytest.mark.skipif(config.DISABLE_JIT, reason="Python tells what failed by itself")
+def test_of_jobs_together_a_failure_is_told_and_one_that_cannot_be_compiled_frees_the_team():
+    x, out = np.arange(100.0), np.zeros(100)
+    with pytest.raises(RuntimeError, match="count_up, fail_at: failed in a thread"):
+        together((count_up, 100, 1, x, out), (fail_at, 100, 1, 50))
+    with pytest.raises(TypingError):
+        together((count_up, 100, 1, x, out), (count_up, 100, 1, "x", out))
+    assert team_file._team().state[team_file.BUSY] == 0
+    assert counted(100, 1)
+
+
+@TWO_THREADS
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+def test_more_arguments_than_there_is_room_for_are_refused():
+    names = ", ".join(f"a{i}" for i in range(40))
+    made = {}
+    exec(f"def many(start, stop, {names}): pass", made)
+    many = Divided(njit(made["many"]))
+    with pytest.raises(Exception, match="more arguments than a job has room for"):
+        many(100, 1, *(np.zeros(1) for _ in range(40)))
+    with pytest.raises(Exception, match="argument of a job: wanted arrays, numbers and tuples of them"):
+        Divided(njit(lambda start, stop, names: None))(100, 1, ("names",))
+
+
 @TWO_THREADS
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -137,7 +174,7 @@ def test_what_is_compiled_is_found_again_and_each_kernel_has_its_own(tmp_path):
     said = []
     for _ in range(2):
         command = [sys.executable, str(tmp_path / "two_kernels.py")]
-        environment = os.environ | {"NUMBA_NUM_THREADS": "2"}
+        environment = os.environ | {"NUMBA_NUM_THREADS": "2", "NUMBA_CACHE_DIR": str(tmp_path)}
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
         said.append(done.stdout.strip())
     assert said == ["[0, 0]", "[1, 1]"]
