@@ -315,7 +315,10 @@ class Divided:
         Raises:
             RuntimeError: the kernel failed in a thread.
         """
-        together((self, size, step, *arguments))
+        if size <= step:  # small ones are called hundreds of times a token
+            self.kernel(0, size, *arguments)
+        else:
+            together((self, size, step, *arguments))
 
     def step_of(self, size: int, step: int, threads: int) -> int:
         """Return how many rows a thread takes at a time."""
@@ -337,7 +340,7 @@ def together(*jobs: tuple) -> None:
         RuntimeError: a kernel failed in a thread.
     """
     seats = numba.get_num_threads() - 1
-    if not seats or IN_PYTHON or (len(jobs) == 1 and jobs[0][1] <= jobs[0][2]) or not _done_by_the_team(jobs, seats):
+    if not seats or IN_PYTHON or not _done_by_the_team(jobs, seats):
         for divided, size, _, *arguments in jobs:
             divided.kernel(0, size, *arguments)
 
