@@ -1,16 +1,19 @@
-"""The logits: too many to hold in float64, so they are measured on some columns like any tap, and on all in tiles."""
+"""The logits: too many to hold in float64, so they are measured on some columns like any tap, on all in tiles."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 
 from ref.dump.align import values_of
 from ref.emulate.graph import NARROW
 from ref.emulate.one_pass import Unknown
+from ref.measure.column_sums import factors_of, sums_of_columns, sums_of_rows
 from ref.measure.distance import Sums, errors_of, metrics_of, sums_of
 from ref.measure.distributions import Part, agreement, joined, part_of
-from ref.measure.floor import in_floors
+from ref.measure.floor import LIMIT, in_floors
 from ref.measure.measure_tap import Measured, conclude, first_nonfinite, largest_error, measure_tap
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
@@ -22,6 +25,8 @@ from ref.untrusted import let_go
 COLUMNS = 8_192  # of the vocabulary for which valid runs are made; a smaller one is taken whole
 ROWS = 64  # tokens
 TILE = 2_048  # columns whose truth is in memory at once, per thread
+CLEAR = 0.75  # of the limit: sums tell how far a token is off to 2 %, and a single column to a quarter
+Seen = TypeVar("Seen")
 
 
 def some_columns(vocabulary: int) -> np.ndarray:
@@ -46,13 +51,17 @@ def _some_of(logits: np.ndarray, columns: np.ndarray | slice) -> np.ndarray:
 
 
 def measure_logits(pass_runs: PassRuns) -> Measured:
-    """Measure logits: locally and as inherited on some columns, then all columns tile by tile.
+    """Measure logits: locally and as inherited on some columns, then all columns in sums, and if need be one by one.
+
+    A column that is wrong is wrong in its sum. Where some columns match, and no sum is near the limit, all match; else
+    every column is compared with its own truth, and error, ratio and metrics are those of all.
 
     Args:
         pass_runs: the pass; its dump has `text.logits`.
 
     Returns:
-        Measured, whose finding has `kl`, `top1` and `top5` among its metrics; value and truth are of the columns.
+        Measured, whose finding has `kl`, `top1` and `top5` among its metrics, of all columns; `columns` there says how
+        many its other metrics are of. Value and truth are of some columns.
 
     Source: README, "Judging your implementation"; KL and top-k as llama.cpp's perplexity tool reports them.
     """
@@ -64,18 +73,28 @@ def measure_logits(pass_runs: PassRuns) -> Measured:
         found = measure_tap(narrowed(pass_runs, columns), "text.logits")
     if found.truth is None:
         return found
-    sums, metrics, nonfinite = _all_columns(pass_runs)
-    local = errors_of(sums).distance
     of_some = found.finding
-    ratio = of_some.local_ratio
+    told, in_sums = _all_columns(pass_runs)
+    if len(columns) < vocabulary:
+        ratio = _with_tokens(found, in_sums)
+        if ratio is not None and of_some.verdict == "match" and not of_some.why and ratio <= CLEAR * LIMIT:
+            worst = int(columns[of_some.metrics["worst_channel"]])
+            metrics = of_some.metrics | {"worst_channel": worst, "columns": len(columns)} | told
+            return found._replace(finding=replace(of_some, metrics=metrics, local_ratio=ratio))
+    sums, metrics, nonfinite = _one_by_one(pass_runs)
+    ratio, local = _with_tokens(found, sums), errors_of(sums).distance.whole
+    metrics = of_some.metrics | metrics | {"columns": vocabulary} | told
+    of_all = replace(of_some, metrics=metrics, local=local, local_ratio=ratio, nonfinite=nonfinite)
+    return found._replace(finding=conclude(of_all, found.truth))
+
+
+def _with_tokens(found: Measured, sums: Sums) -> float | None:
+    """Return the ratio of some columns, or that of all where it is larger: a wrong column shows in its tokens."""
+    ratio, local = found.finding.local_ratio, errors_of(sums).distance
     if found.floor and ratio is not None:
-        # columns beyond those measured before: a wrong one shows in its tokens
         for name in ("whole", "tokens", "worst_token"):
             ratio = max(ratio, in_floors(getattr(local, name), getattr(found.floor.distance, name)))
-    of_all = replace(
-        of_some, metrics=of_some.metrics | metrics, local=local.whole, local_ratio=ratio, nonfinite=nonfinite
-    )
-    return found._replace(finding=conclude(of_all, found.truth))
+    return ratio
 
 
 def measure(pass_runs: PassRuns, tap: str) -> Measured:
@@ -83,42 +102,75 @@ def measure(pass_runs: PassRuns, tap: str) -> Measured:
     return measure_logits(pass_runs) if tap == "text.logits" else measure_tap(pass_runs, tap)
 
 
-def _all_columns(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], FirstNonfinite | None]:
-    """Compare all columns with the truth on the dump's own inputs, and distributions with those from the prompt.
+def _tiles(pass_runs: PassRuns, look: Callable[[int, np.ndarray, np.ndarray], Seen]) -> list[Seen]:
+    """Call a function with the first column, the dump's logits [1, T, C] and the head [C, D] of each tile."""
+    stored, head = pass_runs.stored["text.logits"].read(), pass_runs.one_pass.head
 
-    Returns:
-        (sums, metrics, the first value that is not finite).
+    def tile(start: int) -> Seen:
+        here = slice(start, start + TILE)
+        weight = head.take_rows(here).astype(np.float32, copy=False)
+        return look(start, values_of(_some_of(stored, here)), weight)
+
+    return side_by_side(tile, range(0, head.shape[0], TILE))
+
+
+def _inputs(pass_runs: PassRuns) -> tuple[np.ndarray, np.ndarray]:
+    """Return the dump's own inputs of the head, and which tokens count: those that overflowed tell nothing."""
+    local = pass_runs.local.value("text.final_norm")
+    return local, pass_runs.one_pass.valid & np.isfinite(local[0]).all(axis=-1)
+
+
+def _all_columns(pass_runs: PassRuns) -> tuple[dict[str, float], Sums]:
+    """Compare the distributions of all columns with those from the prompt, and sums of columns with the truth.
+
+    The truth of sums is on the dump's own inputs.
     """
-    stored, tap = pass_runs.stored["text.logits"].read(), "text.logits"
-    local, head = pass_runs.local.value("text.final_norm"), pass_runs.one_pass.head
-    valid = pass_runs.one_pass.valid & np.isfinite(local[0]).all(axis=-1)  # tokens that overflowed tell nothing
+    local, valid = _inputs(pass_runs)
     try:
         own = pass_runs.own.value("text.final_norm").astype(np.float32)
     except Unknown:  # there are images and no pixels
         own = np.full(local.shape, np.nan, np.float32)
 
-    def tile(start: int) -> tuple[Sums, float, FirstNonfinite | None, Part]:
-        weight = head.take_rows(slice(start, start + TILE)).astype(np.float32, copy=False)
-        value = values_of(_some_of(stored, slice(start, start + TILE)))
-        truth = _true_logits(local, weight, pass_runs.stored[tap].dtype)
-        sums, bad = sums_of(value, truth, tap, valid), first_nonfinite(value, truth, tap, valid)
-        bad = bad and replace(bad, channel=bad.channel + start)
-        largest = largest_error(value, truth, tap, valid)
-        part = part_of(KERNEL.linear(own, weight)[0], value[0].astype(np.float32, copy=False), start)
-        return sums, largest, bad, part
+    def look(start: int, value: np.ndarray, weight: np.ndarray) -> tuple[Part, Sums]:
+        factors = factors_of(start, value.shape[-1])
+        truth = KERNEL.linear(local, sums_of_rows(weight, factors))
+        sums = sums_of(sums_of_columns(value[0], factors)[None], truth, "text.logits", valid)
+        return part_of(KERNEL.linear(own, weight)[0], value[0].astype(np.float32, copy=False), start), sums
 
-    tiles = side_by_side(tile, range(0, head.shape[0], TILE))
-    parts, largest, bad, rows = zip(*tiles, strict=True)
+    parts, sums = zip(*_tiles(pass_runs, look), strict=True)
+    with np.errstate(all="ignore"):
+        return agreement(reduce(joined, parts), valid), _joined(sums)
+
+
+def _joined(parts: Sequence[Sums]) -> Sums:
+    """Return the sums of several tiles as one."""
     tokens = np.sum([part.tokens for part in parts], axis=0)
     channels = np.concatenate([part.channels for part in parts])
     cross, square = sum(part.cross for part in parts), sum(part.square for part in parts)
-    sums = Sums(tokens, channels, cross, square, sum(part.count for part in parts))
-    bad = [one for one in bad if one]
+    return Sums(tokens, channels, cross, square, sum(part.count for part in parts))
+
+
+def _one_by_one(pass_runs: PassRuns) -> tuple[Sums, dict[str, float], FirstNonfinite | None]:
+    """Compare each column with its truth on the dump's own inputs.
+
+    Returns:
+        (sums, metrics, the first value that is not finite).
+    """
+    dtype, tap = pass_runs.stored["text.logits"].dtype, "text.logits"
+    local, valid = _inputs(pass_runs)
+
+    def look(start: int, value: np.ndarray, weight: np.ndarray) -> tuple[Sums, float, FirstNonfinite | None]:
+        truth = _true_logits(local, weight, dtype)
+        sums, bad = sums_of(value, truth, tap, valid), first_nonfinite(value, truth, tap, valid)
+        bad = bad and replace(bad, channel=bad.channel + start)
+        return sums, largest_error(value, truth, tap, valid), bad
+
+    parts, largest, bad = zip(*_tiles(pass_runs, look), strict=True)
+    sums, bad = _joined(parts), [one for one in bad if one]
     first = min(bad, key=lambda one: (one.token, one.channel), default=None)
     first = first and replace(first, count=sum(one.count for one in bad))
     with np.errstate(all="ignore"):
-        metrics = metrics_of(sums, float(np.max(largest)), pass_runs.stored[tap].dtype)
-        return sums, metrics | agreement(reduce(joined, rows), valid), first
+        return sums, metrics_of(sums, float(np.max(largest)), dtype), first
 
 
 def _true_logits(x: np.ndarray, weight: np.ndarray, stored: str) -> np.ndarray:
