@@ -1,6 +1,7 @@
 """Mistakes below the noise floor: subtle mutants are looked for in taps that match, over all layers together."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ class BelowFloor:
             return None  # with it the tap would not have matched
         change = wrong - truth
         by_rounding: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-        for like, run in zip(pass_runs.locals, found.runs, strict=True):
+        for like, run in zip(pass_runs.locals, _every_run(pass_runs, tap, found), strict=True):
             own = fitted(pass_runs.one_pass, tap, value, run)[1]
             by_rounding.setdefault(like.arithmetic.rounding, []).append(project(value, own, own + change))
         alone = project(value, truth, wrong)[1]
@@ -110,6 +111,13 @@ class BelowFloor:
                 best = min(alone, key=lambda one: _nearest(one.seen).stderr)
                 rows.append(_row(name, best, _nearest(best.seen), alone))
         return sorted(rows, key=lambda row: abs(row["coefficient"] - 1))
+
+
+def _every_run(pass_runs: PassRuns, tap: str, found: Measured) -> Sequence[np.ndarray]:
+    """Return what every valid run has at a tap; it may have been measured with few."""
+    if len(found.runs) == len(pass_runs.locals):
+        return found.runs
+    return [run.recompute(tap)[0] for run in pass_runs.locals]
 
 
 def _mean(pairs: list[tuple[float, float]], alone: float) -> Seen:

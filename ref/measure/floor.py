@@ -72,10 +72,15 @@ def least(truth: np.ndarray, stored: str, tokens: int) -> float:
     return STEP.get(stored, STEP["float32"]) * min(1.0, max(share, shared))
 
 
-def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, valid: np.ndarray) -> Floor:
+def floor_of(
+    runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, valid: np.ndarray, as_stored: bool = False
+) -> Floor:
     """Measure the noise floor at a tap.
 
         floor = max over valid runs of distance(run, truth), and at least `least`; what only moves values has no least
+
+    The truth rounded to the format is a valid run as well. No run whose values are of that format is nearer, so that of
+    such a run and of that the run decides.
 
     Args:
         runs: the errors of each valid run.
@@ -83,6 +88,7 @@ def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, v
         stored: the format of the dump's tensor.
         tap: its name.
         valid: [tokens] bool.
+        as_stored: whether the values of a run are finite, and of the format of the dump's tensor.
 
     Returns:
         Floor, of which no distance is 0 where the operation computes.
@@ -91,9 +97,11 @@ def floor_of(runs: Iterable[Errors], truth: np.ndarray, stored: str, tap: str, v
     Differs: fixed tolerances elsewhere.
     """
     floor = Floor(0.0 if row_of(tap).exact else least(truth, stored, max(1, int(np.sum(valid)))))
+    for errors in runs:
+        floor.add(errors)
+    if as_stored:
+        return floor
     with np.errstate(over="ignore"):
         nearest = truth if stored == "float64" else ROUND.get(stored, ROUND["float32"])(truth.astype(np.float32))
     floor.add(errors_of(sums_of(nearest, truth, tap, valid)))
-    for errors in runs:
-        floor.add(errors)
     return floor

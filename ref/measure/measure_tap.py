@@ -14,7 +14,7 @@ from ref.measure.floor import LIMIT, Floor, floor_of
 from ref.measure.overflow import blanked, described, is_within, overflow_of, why_hidden
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
-from ref.measure.scans import all_below, largest_difference
+from ref.measure.scans import all_below, is_of_format, largest_difference
 from ref.measure.tap_finding import FirstNonfinite, FiveDistances, TapFinding
 from ref.model.taps import row_of
 
@@ -46,7 +46,11 @@ def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
     Differs: others compare with one run from the prompt, so that one wrong layer blames all that follow.
     """
     blank = TapFinding(tap, pass_runs.number, pass_runs.stored[tap].dtype)
-    local, own = side_by_side(lambda make: _known(make, tap), [pass_runs.local.recompute, pass_runs.own.value])
+    makers = [pass_runs.local.recompute, pass_runs.own.value]
+    if row_of(tap).op == "linear":  # one after the other, since the second takes what the first has made
+        local, own = (_known(make, tap) for make in makers)
+    else:
+        local, own = side_by_side(lambda make: _known(make, tap), makers)
     if isinstance(local, Unknown):
         return undetermined(blank, str(local))
     truth, span = local
@@ -70,36 +74,56 @@ def _known(make, tap: str):
 def _measure_floats(pass_runs: PassRuns, blank: TapFinding, value, truth, own_truth, valid) -> Measured:
     """Measure a value with the runs that decide its floor, and where these do not settle it with all.
 
-    A floor is the largest of the runs': with more of them it can only rise, and what matches still matches.
+    A floor is the largest of the runs': with more of them it can only rise, and what matches still matches. Where they
+    need not err alike, figures above half the limit are of all.
     """
-    few = deciding(pass_runs, blank)
-    if few and is_within(value, truth, blank.dtype):
-        found = _measured_with(few, pass_runs, blank, value, truth, own_truth, valid)
-        if found.finding.verdict == "match":
+    within = is_within(value, truth, blank.dtype)
+    few = deciding(pass_runs, blank) if within else []
+    if few:
+        found = _measured_with(few, pass_runs, blank, value, truth, own_truth, valid, within)
+        alike = all(run.arithmetic.stored in NARROW for run in few)
+        if found.finding.verdict == "match" and (found.finding.local_ratio or 0.0) <= (LIMIT if alike else LIMIT / 2):
             return found
-    return _measured_with(pass_runs.locals, pass_runs, blank, value, truth, own_truth, valid)
+    return _measured_with(pass_runs.locals, pass_runs, blank, value, truth, own_truth, valid, within)
+
+
+IN_CHAINS = frozenset({"linear", "rotate", "softmax", "mix", "geglu"})  # operations of which these runs err most
+BELOW = frozenset({"rms_norm", "geglu"})  # where mistakes below the floor are looked for with all runs
 
 
 def deciding(pass_runs: PassRuns, blank: TapFinding) -> list[Run]:
-    """List the runs whose error decides the floor of a product on the dump's own inputs; none where all may.
+    """List the runs whose error decides the floor of a tap on the dump's own inputs; none where all may.
 
-    Chains err most of all orders of a float32 sum. Where the sum is then rounded to 8 or 11 bits all orders err alike.
+    Chains err most of all orders of a float32 sum, each about as much as the next, and the last orders have the worst
+    of angles and weights. Where results are then rounded to 8 or 11 bits all orders err alike, and what differs is
+    where a policy rounds.
     """
-    if row_of(blank.tap).op != "linear" or blank.tap == "text.logits" or blank.span:
-        return []
+    op = row_of(blank.tap).op
     chains = [run for run in pass_runs.locals if run.arithmetic.in_chains]
-    return chains[-1:] if all(run.arithmetic.stored in NARROW for run in chains) else chains
+    if blank.tap == "text.logits" or blank.span or not chains:
+        return []
+    if op == "linear":
+        return chains[-1:]
+    if not all(run.arithmetic.stored in NARROW for run in chains):
+        return chains if op in IN_CHAINS else []
+    return [] if op in BELOW else chains
 
 
-def _measured_with(locals_: Sequence[Run], pass_runs: PassRuns, blank, value, truth, own_truth, valid) -> Measured:
-    """Measure a value against the truth on its own inputs, and where it is known against that from the prompt."""
+def _measured_with(
+    locals_: Sequence[Run], pass_runs: PassRuns, blank, value, truth, own_truth, valid, within: bool
+) -> Measured:
+    """Measure a value against the truth on its own inputs, and where it is known against that from the prompt.
+
+    Args:
+        within: whether `is_within` says so: then nothing overflows, and all is finite.
+    """
     tap, beyond, why = blank.tap, None, ""
     with np.errstate(all="ignore"):
         runs = side_by_side(lambda run: fit_tail(tap, run.recompute(tap)[0], value), locals_)
         owns = (
             [] if own_truth is None else side_by_side(lambda run: fit_tail(tap, run.value(tap), value), pass_runs.owns)
         )
-        over = overflow_of(value, truth, runs, blank.dtype)
+        over = None if within else overflow_of(value, truth, runs, blank.dtype)
         if over is not None:
             beyond = described(over, truth, tap, blank.dtype) if over.format.any() else None
             unjudged = int((by_token(over.inputs, tap).any(axis=(0, 2)) & valid).sum())
@@ -120,13 +144,13 @@ def _measured_with(locals_: Sequence[Run], pass_runs: PassRuns, blank, value, tr
             **numbers,
             why=why,
             overflow=beyond,
-            nonfinite=first_nonfinite(value, truth, tap, valid),
+            nonfinite=None if within else first_nonfinite(value, truth, tap, valid),
             distances=FiveDistances(errors_of(sums).distance, local.floor.distance),
             metrics=metrics_of(sums, largest_error(value, truth, tap, valid), blank.dtype),
         )
         shapes = {axis: profile(sums, getattr(local.floor, axis), axis) for axis in ("tokens", "channels")}
         shapes["sizes"] = [float(len(sums.tokens)), float(len(sums.channels))]  # of what the profiles are bins
-    return Measured(conclude(finding, truth), shapes, value, truth, local.floor, runs)
+    return Measured(conclude(finding, None if within else truth), shapes, value, truth, local.floor, runs)
 
 
 class _Compared(NamedTuple):
@@ -140,7 +164,8 @@ class _Compared(NamedTuple):
 def _compared(sums: Sums, truth, runs, blank: TapFinding, valid) -> _Compared:
     """Measure an error against the errors of valid runs."""
     errors = side_by_side(lambda run: errors_of(sums_of(run, truth, blank.tap, valid)), runs)
-    floor, distance = floor_of(errors, truth, blank.dtype, blank.tap, valid), errors_of(sums).distance
+    as_stored = any(is_of_format(run, blank.dtype) for run in runs)
+    floor, distance = floor_of(errors, truth, blank.dtype, blank.tap, valid, as_stored), errors_of(sums).distance
     return _Compared(distance.whole, floor.ratio(distance), floor)
 
 
@@ -149,9 +174,9 @@ def largest_error(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndar
     return largest_difference(by_token(value, tap), by_token(truth, tap), valid)
 
 
-def conclude(finding: TapFinding, truth: np.ndarray) -> TapFinding:
-    """Return a finding with the verdict that its numbers give."""
-    if not all_below(truth):
+def conclude(finding: TapFinding, truth: np.ndarray | None) -> TapFinding:
+    """Return a finding with the verdict that its numbers give; a truth of which it is not known yet must be finite."""
+    if truth is not None and not all_below(truth):
         return replace(finding, verdict="undetermined", why="its inputs are not finite")
     if finding.nonfinite:
         return replace(finding, verdict="bug", why=f"not finite at token {finding.nonfinite.token}")

@@ -1,6 +1,6 @@
 """One pass of a dump, and the runs that it is measured with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -9,9 +9,12 @@ from zlib import crc32
 
 import numpy as np
 
-from ref.emulate.arithmetic import TRUTH, Arithmetic
-from ref.emulate.graph import Run
+from ref.emulate.arithmetic import Arithmetic
+from ref.emulate.graph import NARROW, Run
+from ref.emulate.narrow_truth import NARROW_TRUTH
 from ref.emulate.one_pass import OnePass, Unknown
+from ref.emulate.paired_truth import Pair
+from ref.emulate.policy import RUNS
 from ref.emulate.stages import Stage
 from ref.measure.floor import STEP
 from ref.measure.parallel import side_by_side
@@ -33,7 +36,25 @@ def left_by(stage: Stage) -> list[str]:
     return [f"{name}{stage.layer}.out", *([] if stage.last else [f"{name}{stage.layer + 1}.in"])]
 
 
+def make(taps: Iterable[str], run: Run) -> None:
+    """Compute the values of taps that are not the dump's."""
+    for tap in taps:
+        if not run.is_given(tap):
+            with suppress(Unknown):  # whoever asks for it later is told why
+                run.value(tap)
+
+
+def _is_narrow(heard: Iterable[str], members: Sequence[Arithmetic]) -> bool:
+    """Tell whether all floats of a dump, and the values of its valid runs, have 8 or 11 bits."""
+    floats = {dtype for dtype in heard if dtype in STEP}
+    return bool(floats) and floats <= set(NARROW) and all(one.stored in NARROW for one in members)
+
+
 TINY = 2.0**-126  # below it steps no longer shrink
+# Of six valid runs those that are made from the prompt on at first: in most taps one of them is the furthest from the
+# truth of all. The last two sum in chains, which err most in float32; in narrower formats it is where a policy rounds
+# that counts.
+FEW, FEW_NARROW = (2, 4, 5), (2, 4)
 
 
 class PassRuns:
@@ -60,11 +81,14 @@ class PassRuns:
         self.carried: set[str] = set()  # values that earlier stages left
         self.loaded: dict[str, np.ndarray] = {}  # of the stage, since all runs ask for the same
         given = {name: partial(self.load, name) for name in stored}
-        previous: Any = iter(before.all_runs() if before else [None] * (2 + 2 * len(members)))
+        previous: Any = iter(before.all_runs(True) if before else [None] * (2 + 2 * len(members)))
         heard = {name: one.dtype for name, one in stored.items()}
-        self.own = Run(one_pass, TRUTH, {}, next(previous))
-        self.local = Run(one_pass, TRUTH, given, next(previous))
-        self.owns = [Run(one_pass, arithmetic, {}, next(previous), heard=heard) for arithmetic in members]
+        pair, narrow = Pair(), _is_narrow(heard.values(), members)
+        self.own = Run(one_pass, NARROW_TRUTH if narrow else pair.second, {}, next(previous))
+        self.local = Run(one_pass, NARROW_TRUTH if narrow else pair.first, given, next(previous))
+        self.every = [Run(one_pass, arithmetic, {}, next(previous), heard=heard) for arithmetic in members]
+        few = FEW_NARROW if all(one.stored in NARROW for one in members) else FEW  # the same of every pass
+        self.owns = [self.every[i] for i in few] if len(members) == RUNS else self.every  # those that are made
         self.locals = [
             Run(one_pass, arithmetic, self._given(arithmetic, number), next(previous), heard=heard)
             for number, arithmetic in enumerate(members)
@@ -94,9 +118,14 @@ class PassRuns:
         steps = np.exp2(np.floor(np.log2(np.maximum(np.abs(value), TINY)))) * STEP[self.stored[tap].dtype]
         return value + steps * (rng.random(value.shape) - 0.5)
 
-    def all_runs(self) -> list[Run]:
-        """List the runs, always in the same order."""
-        return [self.own, self.local, *self.owns, *self.locals]
+    def all_runs(self, every: bool = False) -> list[Run]:
+        """List the runs, always in the same order: those that are made, or every one."""
+        return [self.own, self.local, *(self.every if every else self.owns), *self.locals]
+
+    @property
+    def spare(self) -> list[Run]:
+        """The runs from the prompt that are not made."""
+        return [run for run in self.every if run not in self.owns]
 
     def enter(self, stage: Stage, wide: Any, narrow: Any) -> None:
         """Begin a stage in all runs; arguments as `prepare_stage` returns them, for the truth and for valid runs."""
@@ -105,16 +134,10 @@ class PassRuns:
 
     def finish(self, stage: Stage) -> None:
         """Compute what a stage leaves for later ones. A pass that continues this one may still need the rest."""
-
-        def compute(runs: Sequence[Run]) -> None:
-            for run in runs:
-                for tap in left_by(stage):
-                    if not run.is_given(tap):
-                        with suppress(Unknown):  # whoever asks for it later is told why
-                            run.value(tap)
-
         # the runs of one arithmetic one after the other, since they share what it makes of weights
-        side_by_side(compute, [[self.own, self.local], *map(list, zip(self.owns, self.locals, strict=True))])
+        pairs = zip(self.every, self.locals, strict=True)
+        several = [[*([own] if own in self.owns else []), local] for own, local in pairs]
+        side_by_side(lambda runs: [make(left_by(stage), run) for run in runs], [[self.own, self.local], *several])
 
     def forget(self, left: Sequence[str] = ()) -> None:
         """Drop all values but some."""
@@ -131,4 +154,5 @@ class PassRuns:
         other.one_pass, other.stored, other.loaded = one_pass, stored, {}
         other.own, other.local, *rest = (run.with_pass(one_pass, stored) for run in self.all_runs())
         other.owns, other.locals = rest[: len(self.owns)], rest[len(self.owns) :]
+        other.every = other.owns
         return other

@@ -74,3 +74,23 @@ def _moments(t):
 def moments(x: np.ndarray) -> tuple[float, float]:
     """Return the sums of second and of fourth powers, in float64."""
     return _moments(np.ascontiguousarray(x).reshape(-1))
+
+
+@kernel
+def _all_bfloat16(bits):
+    for start in range(0, bits.size, PART):
+        finer = 0
+        for value in bits[start : start + PART]:
+            finer += 1 if value & 0xFFFF or value & 0x7F800000 == 0x7F800000 else 0
+        if finer:
+            return False
+    return True
+
+
+def is_of_format(x: np.ndarray, dtype: str) -> bool:
+    """Tell whether all of a float32 array is finite and of a format; only float32 and bfloat16 are looked for."""
+    if x.dtype != np.float32 or dtype not in ("float32", "bfloat16"):
+        return False
+    if dtype == "float32":
+        return all_below(x)
+    return bool(_all_bfloat16(np.ascontiguousarray(x).reshape(-1).view(np.uint32)))

@@ -3,12 +3,15 @@
 What the judge calls the truth is float64. A dot product a cell keeps the multipliers waiting there; tiles do not.
 """
 
+from itertools import product
+
 import numpy as np
 
 from ref.ops.product import multiply, panels_of
 from ref.ops.team import frozen
 
 MANY = 32  # queries: a panel of float64 is full
+QUERIES = 128  # that are mixed at once: no key behind the last that any of them sees is multiplied
 
 
 def scores_are_wide(q: np.ndarray) -> bool:
@@ -39,6 +42,9 @@ def wide_mix(probs: np.ndarray, v: np.ndarray) -> np.ndarray:
     out = np.empty((B, T, N, H), v.dtype)
     for b, head in np.ndindex(B, K):
         values = frozen(v[b, :, head].T)
-        for n in range(head * N // K, (head + 1) * N // K):
-            multiply(panels_of(np.ascontiguousarray(probs[b, n])), values, out[b, :, n])
+        for n, first in product(range(head * N // K, (head + 1) * N // K), range(0, T, QUERIES)):
+            some = probs[b, n, first : first + QUERIES]
+            seen = 1 + max(np.flatnonzero(some.any(axis=0)), default=0)
+            weights = panels_of(np.ascontiguousarray(some[:, :seen]))
+            multiply(weights, frozen(values[:, :seen]), out[b, first : first + QUERIES, n])
     return out

@@ -1,4 +1,4 @@
-"""Few runs decide the floor of a product: verdict and error are those that all runs give."""
+"""Few runs decide the floor of most operations: verdict and error are those that all runs give."""
 
 import numpy as np
 import pytest
@@ -42,9 +42,10 @@ def test_verdicts_are_those_of_all_runs(monkeypatch, far):
         np.testing.assert_equal((here["verdict"], here["local"]), (row["verdict"], row["local"]))
         assert not here["local_floor"] > row["local_floor"]  # of fewer runs the largest is never larger
         assert not here["local_ratio"] < row["local_ratio"]
+        assert here["local_ratio"] <= 1 or here["local_ratio"] == row["local_ratio"] or np.isnan(here["local_ratio"])
 
 
-def test_chains_decide_in_float32_and_one_of_them_below(monkeypatch):
+def test_chains_decide_and_one_of_them_a_product(monkeypatch):
     counts, plain = {}, measure_tap.deciding
     for dtype in ("float32", "bfloat16"):
         seen = counts[dtype] = {}
@@ -52,8 +53,10 @@ def test_chains_decide_in_float32_and_one_of_them_below(monkeypatch):
             measure_tap, "deciding", lambda runs, blank, seen=seen: seen.setdefault(blank.tap, plain(runs, blank))
         )
         compare(dumped(captured(dtype=dtype), dtype), loaded=ref.load("tiny"))
-    assert (len(counts["float32"][PRODUCT]), len(counts["bfloat16"][PRODUCT])) == (2, 1)
-    assert not counts["float32"]["text.layer.2.attn.scores"]
+    assert (len(counts["float32"][PRODUCT]), len(counts["bfloat16"][PRODUCT])) == (1, 1)
+    for tap, wide, narrow in (("attn.scores", 0, 2), ("attn.mix", 2, 2), ("attn.pre_norm", 0, 0), ("mid", 0, 2)):
+        found = [len(counts[dtype][f"text.layer.2.{tap}"]) for dtype in ("float32", "bfloat16")]
+        assert found == [wide, narrow], tap
     assert not counts["float32"]["text.logits"]
 
 

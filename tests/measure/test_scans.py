@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ref.measure.scans import PART, all_below, largest_difference, moments
+from ref.measure.scans import PART, all_below, is_of_format, largest_difference, moments
+from ref.ops.rounding import bfloat16_values
 
 STRANGE = (np.nan, np.inf, -np.inf)
 
@@ -49,3 +50,19 @@ def test_no_tokens_differ_by_nothing():
 def test_moments_are_sums_of_powers():
     x = np.random.default_rng(3).standard_normal((40, 50))
     np.testing.assert_allclose(moments(x), [(x**2).sum(), (x**4).sum()], rtol=1e-13)
+
+
+@pytest.mark.parametrize("place", [0, 1023, 1024, 2999])
+def test_a_format_is_that_of_every_value(place):
+    x = np.random.default_rng(0).standard_normal(3000).astype(np.float32)
+    narrow = bfloat16_values(x)
+    assert is_of_format(x, "float32")
+    assert is_of_format(narrow, "bfloat16")
+    assert is_of_format(narrow[::2], "bfloat16")
+    for value in (np.float32(1 / 3), np.float32(np.nan), np.float32(np.inf)):
+        wrong = narrow.copy()
+        wrong[place] = value
+        assert not is_of_format(wrong, "bfloat16")
+        assert is_of_format(wrong, "float32") is bool(np.isfinite(value))
+    assert not is_of_format(narrow, "float16")
+    assert not is_of_format(x.astype(np.float64), "float32")

@@ -59,3 +59,10 @@ def test_other_queries_change_no_bit():
     q, k, v, probs = made(*SHAPES[2])
     np.testing.assert_array_equal(attention.scores_jit(q[:, :100], k, 0.3), attention.scores_jit(q, k, 0.3)[:, :, :100])
     np.testing.assert_array_equal(attention.mix_jit(probs[:, :, :100], v), attention.mix_jit(probs, v)[:, :100])
+
+
+def test_queries_that_see_nothing_mix_nothing():
+    _, _, v, probs = made(*SHAPES[2])
+    probs[:, :, :140] = 0
+    np.testing.assert_array_equal(attention.mix_jit(probs, v)[:, :140], 0)
+    np.testing.assert_allclose(attention.mix_jit(probs, v), attention.mix(probs, v), rtol=CLOSE, atol=CLOSE)
