@@ -8,6 +8,7 @@ from ref.ops.jit import kernel
 from ref.ops.simd import exp
 
 TOP = 5
+FAR, SPARE = 14.0, 2.0  # nats
 
 
 class Part(NamedTuple):
@@ -85,6 +86,47 @@ def part_of(truth: np.ndarray, value: np.ndarray, start: int) -> Part:
     total, cross = np.empty((2, rows)), np.empty(rows)
     _reduced(np.ascontiguousarray(truth), np.ascontiguousarray(value), total, cross, values, ids)
     return Part(total, cross, values, ids + start)
+
+
+@kernel(fastmath={"contract", "reassoc"})
+def _dot(x, w):
+    total = np.float32(0)
+    for i in range(x.size):
+        total += x[i] * w[i]
+    return total
+
+
+@kernel
+def _put_near(x, weight, value, least, out):
+    for row in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            if value[row, c] > least[row]:
+                out[row, c] = _dot(x[row], weight[c])
+
+
+def truth_near(x: np.ndarray, weight: np.ndarray, value: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Return the truth of a tile's larger logits; the others, which decide nothing, are taken to be the dump's.
+
+    Args:
+        x: [rows, D] float32, the inputs of the head.
+        weight: [columns, D] float32.
+        value: [rows, columns] float32, the dump's.
+        least: [rows] float32; no value up to it is computed.
+    """
+    out = value.copy()
+    _put_near(np.ascontiguousarray(x), np.ascontiguousarray(weight), value, least, out)
+    return out
+
+
+def least_that_count(part: Part) -> np.ndarray:
+    """Return what the dump's logits must be above to decide anything, by the largest of some columns of it.
+
+    A column 14 nats below the largest has a millionth of its probability, and among 262,144 columns all such ones have
+    a thousandth: a mean that leaves out what the truth is above them changes by as much of itself. With 2 nats to
+    spare no such column is among the first few.
+    """
+    largest, last = part.values[1, :, 0], part.values[1, :, -1]
+    return np.minimum(largest - FAR, last - SPARE).astype(np.float32)
 
 
 def joined(a: Part, b: Part) -> Part:

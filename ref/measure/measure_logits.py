@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from ref.emulate.graph import NARROW
 from ref.emulate.one_pass import Unknown
 from ref.measure.column_sums import factors_of, sums_of_columns, sums_of_rows
 from ref.measure.distance import Sums, errors_of, metrics_of, sums_of
-from ref.measure.distributions import Part, agreement, joined, part_of
+from ref.measure.distributions import Part, agreement, joined, least_that_count, part_of, truth_near
 from ref.measure.floor import LIMIT, in_floors
 from ref.measure.measure_tap import Measured, conclude, first_nonfinite, largest_error, measure_tap
 from ref.measure.parallel import side_by_side
@@ -74,13 +74,16 @@ def measure_logits(pass_runs: PassRuns) -> Measured:
     if found.truth is None:
         return found
     of_some = found.finding
-    told, in_sums = _all_columns(pass_runs)
+    near = of_some.verdict == "match" and (of_some.inherited_ratio or np.inf) <= LIMIT and len(columns) < vocabulary
+    told, in_sums = _all_columns(pass_runs, near)
     if len(columns) < vocabulary:
         ratio = _with_tokens(found, in_sums)
         if ratio is not None and of_some.verdict == "match" and not of_some.why and ratio <= CLEAR * LIMIT:
             worst = int(columns[of_some.metrics["worst_channel"]])
             metrics = of_some.metrics | {"worst_channel": worst, "columns": len(columns)} | told
             return found._replace(finding=replace(of_some, metrics=metrics, local_ratio=ratio))
+    if near:  # what looked like a match is none, or next to it
+        told, _ = _all_columns(pass_runs)
     sums, metrics, nonfinite = _one_by_one(pass_runs)
     ratio, local = _with_tokens(found, sums), errors_of(sums).distance.whole
     metrics = of_some.metrics | metrics | {"columns": vocabulary} | told
@@ -102,7 +105,9 @@ def measure(pass_runs: PassRuns, tap: str) -> Measured:
     return measure_logits(pass_runs) if tap == "text.logits" else measure_tap(pass_runs, tap)
 
 
-def _tiles(pass_runs: PassRuns, look: Callable[[int, np.ndarray, np.ndarray], Seen]) -> list[Seen]:
+def _tiles(
+    pass_runs: PassRuns, look: Callable[[int, np.ndarray, np.ndarray], Seen], begin: int = 0, end: int | None = None
+) -> list[Seen]:
     """Call a function with the first column, the dump's logits [1, T, C] and the head [C, D] of each tile."""
     stored, head = pass_runs.stored["text.logits"].read(), pass_runs.one_pass.head
 
@@ -111,7 +116,7 @@ def _tiles(pass_runs: PassRuns, look: Callable[[int, np.ndarray, np.ndarray], Se
         weight = head.take_rows(here).astype(np.float32, copy=False)
         return look(start, values_of(_some_of(stored, here)), weight)
 
-    return side_by_side(tile, range(0, head.shape[0], TILE))
+    return side_by_side(tile, range(begin, head.shape[0] if end is None else end, TILE))
 
 
 def _inputs(pass_runs: PassRuns) -> tuple[np.ndarray, np.ndarray]:
@@ -120,10 +125,15 @@ def _inputs(pass_runs: PassRuns) -> tuple[np.ndarray, np.ndarray]:
     return local, pass_runs.one_pass.valid & np.isfinite(local[0]).all(axis=-1)
 
 
-def _all_columns(pass_runs: PassRuns) -> tuple[dict[str, float], Sums]:
+def _all_columns(pass_runs: PassRuns, near: bool = False) -> tuple[dict[str, float], Sums]:
     """Compare the distributions of all columns with those from the prompt, and sums of columns with the truth.
 
     The truth of sums is on the dump's own inputs.
+
+    Args:
+        pass_runs: the pass.
+        near: whether the dump's logits are next to those from the prompt: then, behind a first quarter of the columns,
+            only those are computed that are large enough to decide anything.
     """
     local, valid = _inputs(pass_runs)
     try:
@@ -131,13 +141,18 @@ def _all_columns(pass_runs: PassRuns) -> tuple[dict[str, float], Sums]:
     except Unknown:  # there are images and no pixels
         own = np.full(local.shape, np.nan, np.float32)
 
-    def look(start: int, value: np.ndarray, weight: np.ndarray) -> tuple[Part, Sums]:
+    def look(least: np.ndarray | None, start: int, value: np.ndarray, weight: np.ndarray) -> tuple[Part, Sums]:
         factors = factors_of(start, value.shape[-1])
         truth = KERNEL.linear(local, sums_of_rows(weight, factors))
         sums = sums_of(sums_of_columns(value[0], factors)[None], truth, "text.logits", valid)
-        return part_of(KERNEL.linear(own, weight)[0], value[0].astype(np.float32, copy=False), start), sums
+        shown = value[0].astype(np.float32, copy=False)
+        whole = KERNEL.linear(own, weight)[0] if least is None else truth_near(own[0], weight, shown, least)
+        return part_of(whole, shown, start), sums
 
-    parts, sums = zip(*_tiles(pass_runs, look), strict=True)
+    begin = pass_runs.one_pass.head.shape[0] // TILE // 4 * TILE if near else 0
+    seen = _tiles(pass_runs, partial(look, None), 0, begin) if begin else []
+    least = least_that_count(reduce(joined, [part for part, _ in seen])) if seen else None
+    parts, sums = zip(*seen, *_tiles(pass_runs, partial(look, least), begin), strict=True)
     with np.errstate(all="ignore"):
         return agreement(reduce(joined, parts), valid), _joined(sums)
 

@@ -5,7 +5,7 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from ref.measure.distributions import TOP, agreement, joined, part_of
+from ref.measure.distributions import TOP, agreement, joined, least_that_count, part_of, truth_near
 
 
 def tiles_of(truth, value, length):
@@ -30,6 +30,21 @@ def test_tiles_joined_are_all_columns(columns, length, off):
     value = truth + np.float32(off) * rng.standard_normal(truth.shape, np.float32)
     found = agreement(reduce(joined, tiles_of(truth, value, length)), np.ones(30, bool))
     assert found == pytest.approx(of_all(truth, value), rel=1e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("off", [1e-4, 0.02])
+def test_small_logits_of_a_dump_that_is_next_to_the_truth_decide_nothing(off):
+    rng = np.random.default_rng(3)
+    x, weight = rng.standard_normal((30, 64), np.float32), rng.standard_normal((4_000, 64), np.float32)
+    truth = x @ weight.T
+    value = truth + np.float32(off) * rng.standard_normal(truth.shape, np.float32)
+    first = part_of(truth[:, :1_000], value[:, :1_000], 0)
+    near = truth_near(x, weight[1_000:], value[:, 1_000:], least_that_count(first))
+    assert (near != value[:, 1_000:]).mean() < 0.7
+    large = value[:, 1_000:] > least_that_count(first)[:, None]
+    np.testing.assert_allclose(near[large], truth[:, 1_000:][large], rtol=1e-4, atol=1e-4)
+    found = agreement(joined(first, part_of(near, value[:, 1_000:], 1_000)), np.ones(30, bool))
+    assert found == pytest.approx(of_all(truth, value), rel=3e-3, abs=1e-7)
 
 
 def test_of_equal_logits_the_lower_columns_are_the_largest():

@@ -6,6 +6,7 @@ from support.judged import captured, dumped, replaced
 
 import ref
 from ref import compare
+from ref.measure import distributions
 from ref.measure import measure_logits as logits
 
 
@@ -14,6 +15,13 @@ def sampled(monkeypatch):
     """Let the vocabulary of 97 be large: 16 columns are sampled, tiles are of 40."""
     monkeypatch.setattr(logits, "COLUMNS", 16)
     monkeypatch.setattr(logits, "TILE", 40)
+
+
+@pytest.fixture
+def far(monkeypatch):
+    """Let next to every logit behind the first quarter be too small to decide anything."""
+    monkeypatch.setattr(logits, "TILE", 8)
+    monkeypatch.setattr(distributions, "FAR", 0.5)
 
 
 def row_of(arrays, dtype):
@@ -69,3 +77,14 @@ def test_it_says_how_many_columns_its_figures_are_of():
     assert (row["verdict"], row["metrics"]["columns"]) == ("match", 16)
     assert row["metrics"]["worst_channel"] in logits.some_columns(97)
     assert {"kl", "top1", "top5"} <= set(row["metrics"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_distributions_of_what_is_wrong_are_of_all_columns(monkeypatch, far, dtype):
+    arrays = replaced(captured(dtype=dtype), "text.logits", two_exchanged(0))
+    row = row_of(arrays, dtype)
+    monkeypatch.setattr(logits, "COLUMNS", 97)
+    every = row_of(arrays, dtype)
+    assert row["verdict"] == every["verdict"] == "bug"
+    for key in ("kl", "top1", "top5"):
+        assert row["metrics"][key] == every["metrics"][key]
