@@ -117,7 +117,7 @@ def _every_run(pass_runs: PassRuns, tap: str, found: Measured) -> Sequence[np.nd
     """Return what every valid run has at a tap; it may have been measured with few."""
     if len(found.runs) == len(pass_runs.locals):
         return found.runs
-    return [run.recompute(tap)[0] for run in pass_runs.locals]
+    return side_by_side(lambda run: run.recompute(tap)[0], pass_runs.locals)
 
 
 def _mean(pairs: list[tuple[float, float]], alone: float) -> Seen:

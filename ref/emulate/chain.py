@@ -10,6 +10,7 @@ import numpy as np
 
 from ref.ops.jit import kernel
 from ref.ops.simd import BYTES, aligned, like, load, spread, store
+from ref.ops.team import Divided
 
 LANES = BYTES // 4  # outputs that are summed side by side, each in a lane of its own
 LINE = 16  # float32 of a cache line
@@ -44,9 +45,11 @@ def _four_rows(a, panel, out):
     store(out, 3 * LANES, s3)
 
 
+@Divided
 @kernel
-def _chains(a, panels, some, out):
-    for panel in range(panels.shape[0]):
+def _chains(start, stop, a, panels, out):
+    some = np.empty(TOKENS * LANES, np.float32)
+    for panel in range(start, stop):
         first = panel * LANES
         last = min(first + LANES, out.shape[1])
         for t in range(0, a.shape[0], TOKENS):
@@ -97,5 +100,5 @@ def chain_product(a: np.ndarray, b: np.ndarray | Panels, order: np.ndarray | Non
     whole = np.zeros((-(-a.shape[0] // TOKENS) * TOKENS, a.shape[1]), np.float32)
     whole[: a.shape[0]] = a if order is None else np.take(a, order, axis=1)
     out = np.empty((a.shape[0], panels.outputs), np.float32)
-    _chains(whole, panels.values, np.empty(TOKENS * LANES, np.float32), out)
+    _chains(len(panels.values), 1, whole, panels.values, out)
     return out

@@ -9,7 +9,7 @@ import numpy as np
 from ref.emulate.context import as_seen
 from ref.emulate.graph import NARROW, Run
 from ref.emulate.one_pass import OnePass, Unknown
-from ref.measure.distance import Sums, by_token, errors_of, metrics_of, profile, sums_of
+from ref.measure.distance import Distance, Sums, by_token, errors_of, metrics_of, profile, sums_of
 from ref.measure.floor import LIMIT, Floor, floor_of
 from ref.measure.overflow import blanked, described, is_within, overflow_of, why_hidden
 from ref.measure.parallel import side_by_side
@@ -134,18 +134,22 @@ def _measured_with(
             own_truth, *owns = [None] if own_truth is None else blanked(over.hidden, own_truth, *owns)
         sums = sums_of(value, truth, tap, valid)
         local = _compared(sums, truth, runs, blank, valid)
-        numbers: dict[str, Any] = {"local": local.error, "local_floor": local.floor.distance.whole}
+        numbers: dict[str, Any] = {"local": local.distance.whole, "local_floor": local.floor.distance.whole}
         numbers["local_ratio"] = local.ratio
         if own_truth is not None:
             own = _compared(sums_of(value, own_truth, tap, valid), own_truth, owns, blank, valid)
-            numbers |= {"inherited": own.error, "floor": own.floor.distance.whole, "inherited_ratio": own.ratio}
+            numbers |= {
+                "inherited": own.distance.whole,
+                "floor": own.floor.distance.whole,
+                "inherited_ratio": own.ratio,
+            }
         finding = replace(
             blank,
             **numbers,
             why=why,
             overflow=beyond,
             nonfinite=None if within else first_nonfinite(value, truth, tap, valid),
-            distances=FiveDistances(errors_of(sums).distance, local.floor.distance),
+            distances=FiveDistances(local.distance, local.floor.distance),
             metrics=metrics_of(sums, largest_error(value, truth, tap, valid), blank.dtype),
         )
         shapes = {axis: profile(sums, getattr(local.floor, axis), axis) for axis in ("tokens", "channels")}
@@ -156,7 +160,7 @@ def _measured_with(
 class _Compared(NamedTuple):
     """An error beside its floor."""
 
-    error: float  # relative L2 distance of the whole
+    distance: Distance  # of the error
     ratio: float
     floor: Floor
 
@@ -166,7 +170,7 @@ def _compared(sums: Sums, truth, runs, blank: TapFinding, valid) -> _Compared:
     errors = side_by_side(lambda run: errors_of(sums_of(run, truth, blank.tap, valid)), runs)
     as_stored = any(is_of_format(run, blank.dtype) for run in runs)
     floor, distance = floor_of(errors, truth, blank.dtype, blank.tap, valid, as_stored), errors_of(sums).distance
-    return _Compared(distance.whole, floor.ratio(distance), floor)
+    return _Compared(distance, floor.ratio(distance), floor)
 
 
 def largest_error(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> float:

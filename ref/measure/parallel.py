@@ -34,8 +34,8 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> l
         with np.errstate(all="ignore"):  # threads begin with NumPy's defaults
             return function(item)
 
-    threads = at_once()
-    if threads == 1:
+    threads, items = at_once(), list(items)
+    if threads == 1 or len(items) == 1:  # alone it may have all threads for its kernels
         return [call(item) for item in items]
     futures = [_pool(threads).submit(call, item) for item in items]
     try:
