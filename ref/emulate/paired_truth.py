@@ -6,6 +6,8 @@ Where x' - x is at most 2^-13 of x, token by token, a float32 product of it errs
 x' would: less than 2^-33 of the result's size, a five-hundredth of float32's rounding.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -26,20 +28,35 @@ class _Made(NamedTuple):
 
 
 class Pair:
-    """The truth as the run on a dump's own inputs computes it, and as the run from the prompt may."""
+    """The truth as the run on a dump's own inputs computes it, and as the run from the prompt may.
+
+    Only inside `beside`, where one thread asks first one and then the other: what a run is told must not depend on who
+    came first.
+    """
 
     def __init__(self) -> None:
         self.made: _Made | None = None
+        self.open = False
         self.first: Arithmetic = TRUTH._replace(linear=self._first, row_parallel=self._first)
         self.second: Arithmetic = TRUTH._replace(linear=self._second, row_parallel=self._second)
 
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Remember the newest product of the first for the second."""
+        self.open = True
+        try:
+            yield
+        finally:
+            self.open, self.made = False, None
+
     def _first(self, x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
         y = KERNEL.linear(x, weight)
-        self.made = _Made(weight, x, y)
+        if self.open:
+            self.made = _Made(weight, x, y)
         return y if bias is None else y + widen(bias)
 
     def _second(self, x: np.ndarray, weight: Weight, bias: np.ndarray | None = None) -> np.ndarray:
-        made = self.made  # once: another thread may replace it
+        made = self.made
         if made is None or made.weight is not weight or made.x.shape != x.shape:
             return KERNEL.linear(x, weight, bias)
         apart = x - made.x

@@ -48,7 +48,8 @@ def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
     blank = TapFinding(tap, pass_runs.number, pass_runs.stored[tap].dtype)
     makers = [pass_runs.local.recompute, pass_runs.own.value]
     if row_of(tap).op == "linear":  # one after the other, since the second takes what the first has made
-        local, own = (_known(make, tap) for make in makers)
+        with pass_runs.pair.beside():
+            local, own = [_known(make, tap) for make in makers]
     else:
         local, own = side_by_side(lambda make: _known(make, tap), makers)
     if isinstance(local, Unknown):

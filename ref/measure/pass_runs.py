@@ -83,9 +83,9 @@ class PassRuns:
         given = {name: partial(self.load, name) for name in stored}
         previous: Any = iter(before.all_runs(True) if before else [None] * (2 + 2 * len(members)))
         heard = {name: one.dtype for name, one in stored.items()}
-        pair, narrow = Pair(), _is_narrow(heard.values(), members)
-        self.own = Run(one_pass, NARROW_TRUTH if narrow else pair.second, {}, next(previous))
-        self.local = Run(one_pass, NARROW_TRUTH if narrow else pair.first, given, next(previous))
+        self.pair, narrow = Pair(), _is_narrow(heard.values(), members)
+        self.own = Run(one_pass, NARROW_TRUTH if narrow else self.pair.second, {}, next(previous))
+        self.local = Run(one_pass, NARROW_TRUTH if narrow else self.pair.first, given, next(previous))
         self.every = [Run(one_pass, arithmetic, {}, next(previous), heard=heard) for arithmetic in members]
         few = FEW_NARROW if all(one.stored in NARROW for one in members) else FEW  # the same of every pass
         self.owns = [self.every[i] for i in few] if len(members) == RUNS else self.every  # those that are made

@@ -24,8 +24,9 @@ def size_of(x, w):
 def test_what_is_close_is_exact_to_a_part_of_float32(apart):
     x, w, noise, bias = drawn()
     pair, other = Pair(), x + apart * noise
-    np.testing.assert_array_equal(pair.first.linear(x, w, bias), TRUTH.linear(x, w, bias))
-    seen = pair.second.linear(other, w, bias)
+    with pair.beside():
+        np.testing.assert_array_equal(pair.first.linear(x, w, bias), TRUTH.linear(x, w, bias))
+        seen = pair.second.linear(other, w, bias)
     assert seen.dtype == np.float64
     assert (np.abs(seen - TRUTH.linear(other, w, bias)) <= 2.0**-33 * size_of(x, w)).all()
 
@@ -35,14 +36,28 @@ def test_what_is_far_is_the_truth_itself(apart):
     x, w, *_ = drawn()
     pair, other = Pair(), x.copy()
     other[0, 3, 5] += apart
-    pair.first.linear(x, w)
-    np.testing.assert_array_equal(pair.second.linear(other, w), TRUTH.linear(other, w))
+    with pair.beside():
+        pair.first.linear(x, w)
+        np.testing.assert_array_equal(pair.second.linear(other, w), TRUTH.linear(other, w))
 
 
 def test_another_weight_or_shape_is_the_truth_itself():
     x, w, *_ = drawn()
     pair = Pair()
-    np.testing.assert_array_equal(pair.second.linear(x, w), TRUTH.linear(x, w))
+    with pair.beside():
+        np.testing.assert_array_equal(pair.second.linear(x, w), TRUTH.linear(x, w))
+        pair.first.linear(x, w)
+        np.testing.assert_array_equal(pair.second.linear(x, w.copy()), KERNEL.linear(x, w))
+        np.testing.assert_array_equal(pair.second.linear(x[:, :7], w), KERNEL.linear(x[:, :7], w))
+
+
+def test_nothing_is_remembered_but_beside_each_other():
+    x, w, noise, _ = drawn()
+    other, pair = x + 1e-7 * noise, Pair()
     pair.first.linear(x, w)
-    np.testing.assert_array_equal(pair.second.linear(x, w.copy()), KERNEL.linear(x, w))
-    np.testing.assert_array_equal(pair.second.linear(x[:, :7], w), KERNEL.linear(x[:, :7], w))
+    np.testing.assert_array_equal(pair.second.linear(other, w), TRUTH.linear(other, w))
+    with pair.beside():
+        pair.first.linear(x, w)
+        assert (pair.second.linear(other, w) != TRUTH.linear(other, w)).any()
+    with pair.beside():
+        np.testing.assert_array_equal(pair.second.linear(other, w), TRUTH.linear(other, w))
