@@ -121,9 +121,8 @@ def truth_near(x: np.ndarray, weight: np.ndarray, value: np.ndarray, least: np.n
 def least_that_count(part: Part) -> np.ndarray:
     """Return what the dump's logits must be above to decide anything, by the largest of some columns of it.
 
-    A column 14 nats below the largest has a millionth of its probability, and among 262,144 columns all such ones have
-    a thousandth: a mean that leaves out what the truth is above them changes by as much of itself. With 2 nats to
-    spare no such column is among the first few.
+    A column 14 nats below the largest has less than a millionth of its probability: a mean over all that leaves such
+    columns out lacks their share. With 2 nats to spare none of them is among the first few.
     """
     largest, last = part.values[1, :, 0], part.values[1, :, -1]
     return np.minimum(largest - FAR, last - SPARE).astype(np.float32)
