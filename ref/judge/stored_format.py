@@ -7,9 +7,11 @@ import numpy as np
 from ref.diagnosis.find_arithmetic import ENDS, PRODUCTS, WIDE
 from ref.dump.opened import Dump
 from ref.dump.read_bare import NOT_SAID
+from ref.measure.scans import all_below
 from ref.model.taps import tap_group
 
 TOKENS, ENOUGH = 64, 64  # tokens of a tensor that are looked at; values that must differ from 0 to tell
+FIRST = 2**16  # values that mostly tell already
 STORED = ("float32", "float64")  # formats that hold narrower values
 NOT_COMPUTED = ("vision.pixels", "model.merged")  # given, or moved
 
@@ -90,6 +92,8 @@ def format_of(value: np.ndarray) -> str | None:
     bfloat16's 8 bits are within float16's 11 for usual sizes: where 8 are enough for many values, 8 it is.
     """
     wide = np.ascontiguousarray(value).reshape(-1)
+    if wide.dtype == np.float32 and wide.size > FIRST and format_of(wide[:FIRST]) is None and all_below(wide):
+        return None  # what does not hold the first does not hold all
     x = wide.astype(np.float32)
     if not np.array_equal(x, wide, equal_nan=True):
         return None

@@ -47,8 +47,8 @@ def _weights(x, largest, out):
 @kernel(fastmath={"contract", "reassoc"})
 def _sum(weights):
     total = 0.0
-    for weight in weights:
-        total += np.float64(weight)
+    for c in range(weights.size):  # by index: values one by one would not be taken as vectors
+        total += np.float64(weights[c])
     return total
 
 

@@ -4,15 +4,16 @@ import numpy as np
 
 from ref.ops.jit import kernel
 
-PART = 1024  # values whose outcome is asked for at once, so that the loop over them is made of vectors
+# what makes LLVM take vectors: the outcome is asked for after PART values, and loops go by index, not by value
+PART = 1024
 
 
 @kernel
 def _all_below(x, most):
     for start in range(0, x.size, PART):
-        beyond = 0
-        for value in x[start : start + PART]:
-            beyond += 0 if abs(value) < most else 1  # NaN is not below
+        beyond, part = 0, x[start : start + PART]
+        for i in range(part.size):
+            beyond += 0 if abs(part[i]) < most else 1  # NaN is not below
         if beyond:
             return False
     return True
@@ -26,27 +27,26 @@ def all_below(x: np.ndarray, most: float = np.inf) -> bool:
     return bool(_all_below(flat, flat.dtype.type(most)))
 
 
+SIZE_BITS = np.uint64(2**63 - 1)  # of a float64: all but its sign
+
+
 @kernel
 def _largest_of_row(y, t):
-    largest, strange = 0.0, 0
+    # sizes are ordered as their bits are, what is no number above all; vectors know this, but not the larger of floats
+    largest = np.uint64(0)
     for q in range(y.size):
-        error = abs(np.float64(y[q]) - np.float64(t[q]))
+        error = np.float64(np.float64(y[q]) - np.float64(t[q])).view(np.uint64) & SIZE_BITS
         largest = error if error > largest else largest
-        strange += 0 if error == error else 1
-    return np.nan if strange else largest
+    return largest
 
 
 @kernel
 def _largest(y, t, valid):
-    largest = 0.0
+    largest = np.uint64(0)
     for p in range(y.shape[0]):
         for row in range(y.shape[1]):
             if valid[row]:
-                error = _largest_of_row(y[p, row], t[p, row])
-                if not error <= largest:
-                    largest = error
-                if largest != largest:
-                    return largest
+                largest = max(largest, _largest_of_row(y[p, row], t[p, row]))
     return largest
 
 
@@ -58,14 +58,15 @@ def largest_difference(value: np.ndarray, truth: np.ndarray, valid: np.ndarray) 
         truth: the same shape.
         valid: [tokens] bool, those that count.
     """
-    return float(_largest(np.ascontiguousarray(value), np.ascontiguousarray(truth), valid))
+    bits = _largest(np.ascontiguousarray(value), np.ascontiguousarray(truth), valid)
+    return float(np.uint64(bits).view(np.float64))
 
 
 @kernel(fastmath={"contract", "reassoc"})
 def _moments(t):
     second = fourth = 0.0
-    for value in t:
-        square = np.float64(value) * np.float64(value)
+    for i in range(t.size):
+        square = np.float64(t[i]) * np.float64(t[i])
         second += square
         fourth += square * square
     return second, fourth
@@ -79,9 +80,9 @@ def moments(x: np.ndarray) -> tuple[float, float]:
 @kernel
 def _all_bfloat16(bits):
     for start in range(0, bits.size, PART):
-        finer = 0
-        for value in bits[start : start + PART]:
-            finer += 1 if value & 0xFFFF or value & 0x7F800000 == 0x7F800000 else 0
+        finer, part = 0, bits[start : start + PART]
+        for i in range(part.size):
+            finer += 1 if (part[i] & 0xFFFF != 0) | (part[i] & 0x7F800000 == 0x7F800000) else 0
         if finer:
             return False
     return True
