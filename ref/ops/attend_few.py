@@ -40,7 +40,7 @@ def _weigh(weights):
     # scores of a chunk become weights; return the largest score and the sum of weights
     largest, whole, j = -np.inf, 0.0, 0
     for i in range(weights.size):
-        largest = max(largest, np.float64(weights[i]))
+        largest = np.float64(weights[i]) if weights[i] > largest else largest
     most = weights.dtype.type(largest)
     while j + 16 <= weights.size:
         store(weights, j, exp(load_16(weights, j) - like(load_16(weights, j), most)))
@@ -93,30 +93,31 @@ def _mix_pair(first, second, values, places, out, other):
 @Divided
 @kernel
 def _attend_chunks(start, stop, q, k, v, visible, scale, origin, scratch, weights, largest, total, sums):
-    # largest and total [B, T, chunks, N], sums [B, T, chunks, N, H]: of a chunk's weights, relative to its largest
-    (S, K, H), (T, chunks, N) = k.shape[1:], total.shape[1:]
+    # largest and total [B, T, N, chunks], sums [B, T, N, chunks, H]: of a chunk's weights, relative to its largest
+    (S, K, H), (T, N, chunks) = k.shape[1:], total.shape[1:]
     queries, keys, values, G = q.reshape(-1), k.reshape(-1), v.reshape(-1), N // K
     for piece in range(start, stop):
         row, chunk, kv = piece // (chunks * K), piece // K % chunks, piece % K
-        b, t = divmod(row, T)
+        b, t = row // T, row % T
         first = visible[b, t, 0] + chunk * CHUNK
-        count = min(max(visible[b, t, 1] - first, 0), CHUNK)
-        places, weigh, begin = scratch[piece, :count], weights[piece, :, :count], row * N + kv * G
+        left = visible[b, t, 1] - first
+        count = 0 if left < 0 else left if left < CHUNK else CHUNK  # Numba's own min and max take longer to compile
+        places, weigh, begin = scratch[piece, :count], weights[piece], row * N + kv * G
         for j in range(count):
             places[j] = ((b * S + (first + j - origin) % S) * K + kv) * H
             for h in range(0, H, 64):
                 fetch_64(values, places[j] + h)
             for g in range(0, G, 2):
-                last = min(g + 1, G - 1)  # of an odd number the last is paired with itself
+                last = g + 1 if g + 1 < G else g  # of an odd number the last is paired with itself
                 pair = (begin + g) * H, (begin + last) * H
                 products = _dot_pair(keys, places[j], queries, pair, H)
                 weigh[g, j], weigh[last, j] = products[0] * scale, products[1] * scale
         for g in range(G):
-            n = kv * G + g
-            largest[b, t, chunk, n], total[b, t, chunk, n] = _weigh(weigh[g])
+            cell = b, t, kv * G + g, chunk
+            largest[cell], total[cell] = _weigh(weigh[g, :count])
         for g in range(0, G, 2):
-            last, out = min(g + 1, G - 1), sums[b, t, chunk, kv * G : (kv + 1) * G]
-            _mix_pair(weigh[g], weigh[last], values, places, out[g], out[last])
+            last, out = g + 1 if g + 1 < G else g, sums[b, t, kv * G :]
+            _mix_pair(weigh[g], weigh[last], values, places, out[g, chunk], out[last, chunk])
 
 
 @kernel
@@ -149,7 +150,7 @@ def _join_all(largest, total, sums, out):
     for b in range(B):
         for t in range(T):
             for n in range(N):
-                _join(largest[b, t, :, n], total[b, t, :, n], sums[b, t, :, n], out[b, t, n])
+                _join(largest[b, t, n], total[b, t, n], sums[b, t, n], out[b, t, n])
 
 
 def attend_few(
@@ -166,7 +167,7 @@ def attend_few(
     (B, T, N, H), K = q.shape, k.shape[2]
     longest = max((stop - start for start, stop in visible.reshape(-1, 2).tolist()), default=0)
     chunks = max(1, -(-longest // CHUNK))
-    shape = B, T, chunks, N
+    shape = B, T, N, chunks
     largest, total, sums = np.empty(shape), np.empty(shape), np.empty((*shape, H), q.dtype)
     pieces = B * T * chunks * K  # what they need is made here: kernels without arrays of their own load sooner
     scratch, weights = np.empty((pieces, CHUNK), np.int64), np.empty((pieces, N // K, CHUNK), q.dtype)

@@ -58,7 +58,7 @@ SIZE = 0  # bytes of its block
 def _dot_of_32s(w, at, end, halves, x):
     # four blocks at a time in two sums, so that one does not wait for the other
     y0 = y1 = zeros_16(x)
-    j = 0
+    j = np.intp(0)  # a plain 0 is a type of its own, for which all would be compiled once more
     while at + 4 * SIZE <= end:
         for block in range(4):
             prefetch(w, at + block * SIZE)
@@ -139,7 +139,7 @@ def _add_q6_k(w, at, halves, x, j, y0, y1):
 
 def _dot_of_256s(w, at, end, halves, x):
     y0 = y1 = zeros_16(x)
-    j = 0
+    j = np.intp(0)
     while at < end:
         y0, y1 = _add_256(w, at, halves, x, j, y0, y1)
         at, j = at + SIZE, j + 256

@@ -39,7 +39,7 @@ JOBS, SEATS, NUMBER = OPEN + 1, INSIDE + 1, BUSY + 1
 NEXT, CODE, SIZE, STEP, FAILED, ARGUMENTS = 0, LINE, LINE + 1, LINE + 2, LINE + 3, 2 * LINE
 MOST_JOBS, JOB = 3, 16 * LINE  # how many go together; from one's place to the next, its arguments included
 PATIENCE = 20_000  # looks at OPEN before a thread sleeps: a fraction of a millisecond
-INT64 = ir.IntType(64)
+INT64, I32 = ir.IntType(64), ir.IntType(32)
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 IN_PYTHON = bool(getattr(config, "DISABLE_JIT", False))  # kernels run as they are written, and nothing is divided
 
@@ -127,19 +127,16 @@ def _take_pieces(builder, job, call):
     builder.ret_void()
 
 
-def _lent(context, builder, kind, value):
-    """Return an argument without the counts of who uses its memory: those end with the call that lays a job."""
-    if isinstance(kind, types.Array):
-        array = context.make_array(kind)(context, builder, value)
-        array.meminfo = ir.Constant(array.meminfo.type, None)
-        return array._getvalue()
-    if isinstance(kind, types.BaseTuple):
-        items = (builder.extract_value(value, i) for i in range(len(kind)))
-        lent = [_lent(context, builder, *item) for item in zip(list(kind), items, strict=True)]  # type: ignore[arg-type]
-        return context.make_tuple(builder, kind, lent)
-    if context.data_model_manager[kind].contains_nrt_meminfo():
+def _lend(context, builder, kind, place, path=()):
+    """Write over the counts of who uses an argument's memory: those end with the call that lays a job."""
+    if isinstance(kind, types.Array):  # whose first field it is
+        counted = builder.gep(place, [I32(0), *path, I32(0)])
+        builder.store(ir.Constant(counted.type.pointee, None), counted)
+    elif isinstance(kind, types.BaseTuple):
+        for i in range(len(kind)):
+            _lend(context, builder, kind[i], place, (*path, I32(i)))  # type: ignore[reportArgumentType]
+    elif context.data_model_manager[kind].contains_nrt_meminfo():
         raise TypeError(f"argument of a job: wanted arrays, numbers and tuples of them, got {kind}")
-    return value
 
 
 def _lay_of(compiled):
@@ -174,8 +171,9 @@ def _lay_of(compiled):
             _take_pieces(inner, function.args[0], call)
             place = _cell(context, builder, own, args)
             builder.store(builder.ptrtoint(function, INT64), builder.gep(place, [INT64(CODE)]))
-            lent = _lent(context, builder, arguments, args[2])
-            builder.store(lent, builder.bitcast(builder.gep(place, [INT64(ARGUMENTS)]), kept))
+            lent = builder.bitcast(builder.gep(place, [INT64(ARGUMENTS)]), kept)
+            builder.store(args[2], lent)
+            _lend(context, builder, arguments, lent)
             return context.get_dummy_value()
 
         return types.void(state, types.intp, arguments), write
