@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numba import config
 
 from ref.ops import attention
 from ref.ops.wide_attention import MANY, mix_is_wide, scores_are_wide
@@ -55,6 +56,7 @@ def test_a_strange_probability_stays_in_its_row():
     assert strange.sum() == v.shape[-1]
 
 
+@pytest.mark.skipif(config.DISABLE_JIT, reason="products are NumPy's then, whose bits depend on the rows beside")
 def test_other_queries_change_no_bit():
     q, k, v, probs = made(*SHAPES[2])
     np.testing.assert_array_equal(attention.scores_jit(q[:, :100], k, 0.3), attention.scores_jit(q, k, 0.3)[:, :, :100])
