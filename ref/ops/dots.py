@@ -49,13 +49,13 @@ def dot(w: np.ndarray, at: int, end: int, x: np.ndarray, xat: int) -> Any:
         y3 = fma(widen_bits(load_16(w, at + 48)), load_16(x, xat + 48), y3)
         at, xat = at + 64, xat + 64
     while at + 16 <= end:
-        y0 = fma(widen_bits(load_16(w, at)), load_16(x, xat), y0)
+        y0, y1 = y1, fma(widen_bits(load_16(w, at)), load_16(x, xat), y0)
         at, xat = at + 16, xat + 16
-    y = total((y0 + y1) + (y2 + y3))
+    y, rest = total((y0 + y1) + (y2 + y3)), x.dtype.type(0)
     while at < end:
-        y += widen_bits(w[at]) * x[xat]
+        rest += widen_bits(w[at]) * x[xat]
         at, xat = at + 1, xat + 1
-    return y
+    return y + rest
 
 
 @in_pieces(PIECES)
