@@ -27,12 +27,12 @@ def _dot_pair(keys, at, q, pair, size):
         y0, y1 = fma(k0, load_16(q, first + h), y0), fma(k1, load_16(q, first + h + 16), y1)
         z0, z1 = fma(k0, load_16(q, second + h), z0), fma(k1, load_16(q, second + h + 16), z1)
         h += 32
-    y, z = total(y0 + y1), total(z0 + z1)
+    y = z = q.dtype.type(0)  # of what is left, by itself as in `dot`
     while h < size:
         y += keys[at + h] * q[first + h]
         z += keys[at + h] * q[second + h]
         h += 1
-    return y, z
+    return total(y0 + y1) + y, total(z0 + z1) + z
 
 
 @kernel

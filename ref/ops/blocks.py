@@ -176,6 +176,11 @@ def linear_blocks_jit(x: np.ndarray, blocks: Blocks) -> np.ndarray:
         raise ValueError(f"x: wanted float32 (T, {columns}), got {x.dtype} {x.shape}")
     out = np.empty((len(x), rows), np.float32)
     together(job_of(lined_up(x), blocks, out))
+    return divide_by_scale(out, blocks)
+
+
+def divide_by_scale(out: np.ndarray, blocks: Blocks) -> np.ndarray:
+    """Finish products that `job_of` has filled in; in place."""
     return out if blocks.scale is None else np.divide(out, blocks.scale, out=out)
 
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ref.ops.blocks import Blocks, decode, decode_jit, job_of
+from ref.ops.blocks import Blocks, decode, decode_jit, divide_by_scale, job_of
 from ref.ops.dots import dot_rows, lined_up, piece_of
 from ref.ops.jit import kernel
 from ref.ops.product import OUTPUTS, multiply, panels_of
 from ref.ops.rounding import widen_bfloat16
 from ref.ops.simd import aligned
-from ref.ops.team import MOST_JOBS, Divided, frozen, together
+from ref.ops.team import Divided, frozen, together
 
 
 class ByRows(NamedTuple):
@@ -141,13 +141,9 @@ TILE = 2**20  # numbers widened at a time: 4 MB of float32 stay in the last-leve
 def _few(rows, weights):
     # products with weights that are read as they lie; the threads are started once for some of them
     x, outs = lined_up(rows), [np.empty((len(rows), weight.shape[0]), rows.dtype) for weight in weights]
-    jobs = [_job(x, weight, out) for weight, out in zip(weights, outs, strict=True)]
-    for first in range(0, len(jobs), MOST_JOBS):
-        together(*jobs[first : first + MOST_JOBS])
-    for weight, out in zip(weights, outs, strict=True):
-        if isinstance(weight, Blocks) and weight.scale is not None:
-            out /= weight.scale
-    return outs
+    together(*(_job(x, weight, out) for weight, out in zip(weights, outs, strict=True)))
+    pairs = zip(weights, outs, strict=True)
+    return [divide_by_scale(out, weight) if isinstance(weight, Blocks) else out for weight, out in pairs]
 
 
 def _job(x, weight, out):

@@ -329,7 +329,7 @@ def in_pieces(pieces: int) -> Callable[[Any], Divided]:
 
 
 def together(*jobs: tuple) -> None:
-    """Run kernels that do not need each other's results, up to MOST_JOBS, and start the team once for all.
+    """Run kernels that do not need each other's results, and start the team once for up to MOST_JOBS of them.
 
     Args:
         jobs: for each a `Divided`, and the arguments of its call.
@@ -338,9 +338,11 @@ def together(*jobs: tuple) -> None:
         RuntimeError: a kernel failed in a thread.
     """
     seats = numba.get_num_threads() - 1
-    if not seats or IN_PYTHON or not _done_by_the_team(jobs, seats):
-        for divided, size, _, *arguments in jobs:
-            divided.kernel(0, size, *arguments)
+    for first in range(0, len(jobs), MOST_JOBS):
+        some = jobs[first : first + MOST_JOBS]
+        if not seats or IN_PYTHON or not _done_by_the_team(some, seats):
+            for divided, size, _, *arguments in some:
+                divided.kernel(0, size, *arguments)
 
 
 def _done_by_the_team(jobs, seats):
