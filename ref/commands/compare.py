@@ -53,9 +53,20 @@ def add(subparsers) -> None:
     group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML, one test case per tap")
     about = "write what to capture next: prompts made for it, and the commands; empty or new"
     group.add_argument("--next", type=Path, metavar="DIR", help=about)
-    group = parser.add_argument_group("this machine")
+    group = parser.add_argument_group("how much is looked at; the report says what was left out")
+    about = "layers of the text model, such as 3,9-11; and vision, embed, final, logits"
+    group.add_argument("--layers", metavar="LIST", help=about)
+    group.add_argument("--taps", action="append", metavar="PATTERN", help="such as 'text.layer.*.attn.q' (repeatable)")
+    group.add_argument("--sample", type=int, metavar="N", help="N layers that stand for all, spread evenly")
+    group = parser.add_argument_group("who does it")
     group.add_argument("--threads", type=int, metavar="N", help="default: all cores")
-    group.add_argument("--memory", metavar="SIZE", help="that may be used, such as 6GB; default: what is available")
+    about = "that may be used, such as 6GB: fewer runs go side by side; default: what is available"
+    group.add_argument("--memory", metavar="SIZE", help=about)
+    group.add_argument("--workers", type=int, metavar="N", help="processes of this machine, which share the threads")
+    about = "of Dask, such as tcp://10.0.0.1:8786: its workers do it (the extra [cluster])"
+    group.add_argument("--scheduler", metavar="ADDRESS", help=about)
+    about = "keep what is finished there, and go on from it (the extra [cluster])"
+    group.add_argument("--resume", type=Path, metavar="DIR", help=about)
     parser.set_defaults(forbid_control=False, image_layout=None)
 
 
@@ -140,6 +151,7 @@ def _judge(args, dump: str):
     from tqdm import tqdm
 
     from ref.judge.compare import compare_with_profiles
+    from ref.judge.spread import Spread
 
     bar = tqdm(desc=f"compare {Path(dump).name}", unit="tap", disable=None, delay=1, leave=False, file=sys.stderr)
 
@@ -150,6 +162,8 @@ def _judge(args, dump: str):
     held = "file" if args.held_as == "float32" else args.held_as
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
     how |= {"memory": args.memory, "adapter": args.adapter}
+    how |= {"layers": args.layers, "taps": args.taps, "sample": args.sample}
+    how |= {"spread": Spread(args.workers, args.scheduler, resume=args.resume)}
     if args.next and dump == args.dump:
         how |= {"next_folder": str(args.next), "advised": args.planned.update}
     ids = read_ids(args.ids) if args.ids else None

@@ -49,6 +49,10 @@ class Bases:
         self.bugs: list[Diagnosis] = []  # of those
         self.again: list[tuple[PassRuns, str, Measured]] = []  # taps that were measured again, to be diagnosed
 
+    def keeps(self, number: int) -> bool:
+        """Tell whether a pass has values in another basis that has not cancelled yet."""
+        return any(key[0] == number for key in self.kept)
+
     def parents(self, pass_runs: PassRuns, tap: str, span: tuple[str, ...]) -> list[Kept]:
         """List the values in another basis that a tap was made from."""
         if not self.kept:

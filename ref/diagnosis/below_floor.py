@@ -55,6 +55,9 @@ class Projection(NamedTuple):
     values: float  # how many carry it: (sum d^2)^2 / sum d^4
 
 
+Looked = tuple[tuple[str, Projection | None], ...]  # by mutant
+
+
 class BelowFloor:
     """Collects projections of subtle mutants over the taps that match."""
 
@@ -62,40 +65,13 @@ class BelowFloor:
         self.projections: dict[str, list[Projection]] = {}
         self.exact: Counter[str] = Counter()  # by mutant: taps that valid runs give bit for bit
 
-    def listen(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
-        """Look for every subtle mutant at a tap that matches and whose truth is known."""
-        finding = found.finding
-        if finding.verdict != "match" or finding.overflow or found.value is None or tap == "text.logits":
-            return
-        here = [one for one in tap_mutants().values() if one.subtle and not one.wide and tap_group(tap) in one.rules]
-        projections = side_by_side(lambda mutant: self._look(pass_runs, mutant, tap, found), here)
-        for mutant, projection in zip(here, projections, strict=True):
-            if projection and any(one.is_quiet for one in projection.seen.values()):
-                # the format cannot hold the difference, or it is not there: neither is to be averaged
-                self.exact[mutant.name] += 1
-            elif projection:
-                self.projections.setdefault(mutant.name, []).append(projection)
-
-    def _look(self, pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured) -> Projection | None:
-        value, truth, floor = found.value, found.truth, found.floor
-        wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
-        if wrong is None or value is None or truth is None or floor is None:
-            return None
-        _, wrong, valid = fitted(pass_runs.one_pass, tap, value, wrong)
-        if not valid.all() or wrong.shape != value.shape or not np.isfinite(wrong).all():
-            return None
-        if np.array_equal(wrong, truth):
-            return None
-        if floor.ratio(distance_of(wrong, truth, tap, valid)) > 2 * LIMIT:
-            return None  # with it the tap would not have matched
-        change = wrong - truth
-        by_rounding: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-        for like, run in zip(pass_runs.locals, _every_run(pass_runs, tap, found), strict=True):
-            own = fitted(pass_runs.one_pass, tap, value, run)[1]
-            by_rounding.setdefault(like.arithmetic.rounding, []).append(project(value, own, own + change))
-        alone = project(value, truth, wrong)[1]
-        seen = {key: _mean(pairs, alone) for key, pairs in by_rounding.items()}
-        return Projection(tap, pass_runs.number, seen, _carried_by(change))
+    def take(self, looked: Looked) -> None:
+        """Take note of what was found at one tap; taps come in the order of execution."""
+        for name, projection in looked:
+            if projection is None:
+                self.exact[name] += 1
+            else:
+                self.projections.setdefault(name, []).append(projection)
 
     def found(self) -> list[dict[str, Any]]:
         """Return a row of the report for each mutant that is there: in one tap, or in all taps together."""
@@ -111,6 +87,47 @@ class BelowFloor:
                 best = min(alone, key=lambda one: _nearest(one.seen).stderr)
                 rows.append(_row(name, best, _nearest(best.seen), alone))
         return sorted(rows, key=lambda row: abs(row["coefficient"] - 1))
+
+
+def look_below(pass_runs: PassRuns, tap: str, found: Measured) -> Looked:
+    """Look for every subtle mutant at a tap that matches and whose truth is known.
+
+    Returns:
+        (name, projection) of each that could be seen; None in its place where the format cannot hold the difference,
+        or it is not there: neither is to be averaged.
+    """
+    finding = found.finding
+    if finding.verdict != "match" or finding.overflow or found.value is None or tap == "text.logits":
+        return ()
+    here = [one for one in tap_mutants().values() if one.subtle and not one.wide and tap_group(tap) in one.rules]
+    projections = side_by_side(lambda mutant: _look(pass_runs, mutant, tap, found), here)
+    return tuple(
+        (mutant.name, None if any(one.is_quiet for one in projection.seen.values()) else projection)
+        for mutant, projection in zip(here, projections, strict=True)
+        if projection
+    )
+
+
+def _look(pass_runs: PassRuns, mutant: TapMutant, tap: str, found: Measured) -> Projection | None:
+    value, truth, floor = found.value, found.truth, found.floor
+    wrong = mutated(pass_runs, pass_runs.local, mutant, tap)
+    if wrong is None or value is None or truth is None or floor is None:
+        return None
+    _, wrong, valid = fitted(pass_runs.one_pass, tap, value, wrong)
+    if not valid.all() or wrong.shape != value.shape or not np.isfinite(wrong).all():
+        return None
+    if np.array_equal(wrong, truth):
+        return None
+    if floor.ratio(distance_of(wrong, truth, tap, valid)) > 2 * LIMIT:
+        return None  # with it the tap would not have matched
+    change = wrong - truth
+    by_rounding: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    for like, run in zip(pass_runs.locals, _every_run(pass_runs, tap, found), strict=True):
+        own = fitted(pass_runs.one_pass, tap, value, run)[1]
+        by_rounding.setdefault(like.arithmetic.rounding, []).append(project(value, own, own + change))
+    alone = project(value, truth, wrong)[1]
+    seen = {key: _mean(pairs, alone) for key, pairs in by_rounding.items()}
+    return Projection(tap, pass_runs.number, seen, _carried_by(change))
 
 
 def _every_run(pass_runs: PassRuns, tap: str, found: Measured) -> Sequence[np.ndarray]:

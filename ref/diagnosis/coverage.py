@@ -1,5 +1,8 @@
 """What a dump does not exercise, so that a green result is not read as more than it is."""
 
+from collections.abc import Collection
+from typing import NamedTuple
+
 import numpy as np
 
 from ref.config import BOS
@@ -9,7 +12,7 @@ from ref.measure.measure_tap import Measured
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
-from ref.model.taps import row_of, tap_group
+from ref.model.taps import layer_of, row_of, tap_group
 from ref.mutants import tap_mutants
 from ref.mutants.base import TapMutant
 from ref.mutants.needs import Needs
@@ -17,40 +20,71 @@ from ref.mutants.needs import Needs
 SURE = 10.0  # standard errors a mutant's projection must have to show below the floor
 
 
+Kind = tuple[str, bool]  # a tap's group and pass, and whether its layer is global
+
+
+class Covered(NamedTuple):
+    """Mutants that were run at a tap which matches, by name."""
+
+    tried: tuple[str, ...]
+    shown: tuple[str, ...]  # those that would have been seen
+
+
+def kind_of(pass_runs: PassRuns, tap: str) -> Kind:
+    """Return what has one first place: inputs that show a mistake at one layer show it at the next of its kind."""
+    layer = layer_of(tap)
+    return f"{tap_group(tap)}{pass_runs.number}", layer is not None and pass_runs.one_pass.config.is_global(layer)
+
+
+def is_first(pass_runs: PassRuns, tap: str) -> bool:
+    """Tell whether a tap is the first of its kind in this model; of what is visible each is."""
+    layer, config = layer_of(tap), pass_runs.one_pass.config
+    if layer is None or row_of(tap).is_visibility:
+        return True
+    return all(config.is_global(one) != config.is_global(layer) for one in range(layer))
+
+
+def can_cover(found: Measured) -> bool:
+    """Tell whether a tap matches so that mutants can be run beside it."""
+    return found.finding.verdict == "match" and found.value is not None and not found.finding.why
+
+
+def cover(pass_runs: PassRuns, tap: str, found: Measured, shown: Collection[str] = ()) -> Covered:
+    """Run every mutant of a tap that some inputs cannot show.
+
+    Args:
+        pass_runs: the pass, while its runs hold the tap's inputs.
+        tap: its name.
+        found: what was measured there.
+        shown: names of those that have shown already.
+    """
+    candidate = candidates(tap, found.finding.span)
+    several = [one for one in candidate if one.name not in shown and not one.needs.is_usual]
+    if not several:
+        return Covered((), ())
+    there = prepared(pass_runs, tap)
+
+    def shows(mutant: TapMutant) -> bool:
+        one = compare_with(there, mutant, tap, found)
+        return bool(one and (one.power > LIMIT or 0 < SURE * one.stderr < 1))
+
+    seen = zip(several, side_by_side(shows, several), strict=True)
+    return Covered(tuple(one.name for one in several), tuple(mutant.name for mutant, shown in seen if shown))
+
+
 class Coverage:
-    """Runs every mutant that some inputs cannot show, until it has shown somewhere."""
+    """Collects which mutants would have shown, over the taps that match."""
 
     def __init__(self) -> None:
         self.shown: set[str] = set()
         self.tried: set[str] = set()
-        self.groups: set[tuple[str, bool]] = set()
+        self.kinds: set[Kind] = set()
 
-    def listen(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
-        """Try the mutants of a tap that have not shown yet: in the first layer of each kind, and at the ends."""
-        layer = found.finding.layer
-        kind = (
-            tap_group(tap) + str(pass_runs.number),
-            layer is not None and pass_runs.one_pass.config.is_global(layer),
-        )
-        if found.finding.verdict == "undetermined" or (kind in self.groups and not row_of(tap).is_visibility):
-            return
-        self.groups.add(kind)
-        several = [one for one in candidates(tap, found.finding.span) if self._may_hide(one)]
-        if not several:
-            return
-        self.tried |= {mutant.name for mutant in several}
-        there = prepared(pass_runs, tap)
-
-        def shows(mutant: TapMutant) -> bool:
-            one = compare_with(there, mutant, tap, found)
-            return bool(one and (one.power > LIMIT or 0 < SURE * one.stderr < 1))
-
-        for mutant, shown in zip(several, side_by_side(shows, several), strict=True):
-            if shown:
-                self.shown.add(mutant.name)
-
-    def _may_hide(self, mutant: TapMutant) -> bool:
-        return mutant.name not in self.shown and not mutant.needs.is_usual
+    def take(self, kind: Kind, covered: Covered) -> None:
+        """Take note of what was found at one tap."""
+        self.kinds.add(kind)
+        self.tried |= set(covered.tried)
+        self.shown |= set(covered.shown)
 
     def lines(self, all_runs: list[PassRuns], findings: list[TapFinding]) -> list[str]:
         """Say in sentences what was not exercised.

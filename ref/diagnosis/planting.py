@@ -60,6 +60,8 @@ class Planting:
             weights = weights_for(self.loaded, stage, self.held, arithmetic)
             for number, chain in enumerate(runs):
                 out[number] = self._through(chain, stage, weights, out[number])
+            if all(one is not None for one in out):  # what lies behind the tap tells nothing more
+                break
         return out
 
     def _runs(self, planted: Planted, arithmetic: Arithmetic) -> dict[int, Run]:

@@ -82,7 +82,7 @@ def _noise(planting: Planting, planted: Planted, made: np.ndarray | None) -> flo
         return 0.0
     distances = [
         planting.away(one, made)
-        for like in planting.there.owns[:2]
+        for like in planting.there.every[:2]
         for one in planting.run([planted], like.arithmetic)
         if one is not None
     ]

@@ -119,13 +119,18 @@ class Run:
 
     def recompute(self, tap: str) -> tuple[np.ndarray, list[str]]:
         """Compute a tap from what the dump holds of its inputs; also tell which others had to be computed for it."""
-        value, span, todo = self.compute(tap), {}, [tap]
+        return self.compute(tap), self.span_of(tap)
+
+    def span_of(self, tap: str) -> list[str]:
+        """List the taps that had to be computed for one that was computed: those on the way that the dump lacks."""
+        span: dict[str, None] = {}
+        todo = [tap]
         while todo:
             for name in self.inputs.get(todo.pop(), {}):
                 if name not in self.given and name not in span:
                     span[name] = None
                     todo.append(name)
-        return value, list(span)
+        return list(span)
 
     def keys(self, prefix: str) -> tuple[np.ndarray, np.ndarray, int]:
         """Return keys and values of the layer up to this pass's last, and the key index of the first of them."""
@@ -155,6 +160,8 @@ class Run:
                 old_k, old_v = self._left(prefix, turned)
                 k, v = np.concatenate([old_k, k], axis=1), np.concatenate([old_v, v], axis=1)
             self.memo[name + ".k"], self.memo[name + ".v"] = k, v
+        elif self._open:  # whoever asks, not only the first who does
+            self.inputs[self._open[-1]] |= dict.fromkeys((prefix + "attn.k_rope", prefix + "attn.v"))
         return self.memo[name + ".k"], self.memo[name + ".v"]
 
     def _left(self, prefix: str, turned: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from ref.config import PAD, TextConfig
 from ref.emulate.operands import kind_of, to_float16
 from ref.model.multimodal import soft_token_id
 from ref.model.params import LayerParams, TextParams, VisionLayerParams, VisionParams
+from ref.ops.blocks import Blocks
 from ref.ops.linear import ByRows, Weight, take_rows, widen_jit
 from ref.ops.rounding import bfloat16_values
 from ref.ops.visibility import Composition, image_blocks, visible_ranges
@@ -53,6 +54,7 @@ def rows_as_held(weight: Weight, rows: slice | np.ndarray, held: str) -> np.ndar
     return as_held(take_rows(weight, rows), held)
 
 
+UNPREPARED = ("config", "layers", "embedding", "head")
 Params = TypeVar("Params", LayerParams, VisionLayerParams, TextParams, VisionParams)
 
 
@@ -66,9 +68,35 @@ def prepare(params: Params, held: str, dtype: DTypeLike) -> Params:
     """
     ready = {}
     for name, weight in params._asdict().items():
-        if name not in ("config", "layers", "embedding", "head"):
+        if name not in UNPREPARED:
             ready[name] = np.ascontiguousarray(as_held(weight, held), dtype)
     return params._replace(**ready)
+
+
+def widened(params: Params, narrow: Params, held: str) -> Params:
+    """Return parameters for float64 operations that multiply in float32: only what float32 does not hold is float64.
+
+    Args:
+        params: as they lie in their file.
+        narrow: the same as float32, from `prepare`; matrices of which these are all there is are shared.
+        held: see `as_held`.
+    """
+    wide = {}
+    for name, weight in params._asdict().items():
+        made = getattr(narrow, name)
+        exact = isinstance(weight, Blocks) or getattr(weight, "dtype", np.float64) in (
+            np.float32,
+            np.float16,
+            np.uint16,
+        )
+        shared = name in UNPREPARED or (exact and made.ndim > 1)
+        wide[name] = made if shared else np.ascontiguousarray(as_held(weight, held), np.float64)
+    return params._replace(**wide)
+
+
+def _is_exact(weight: Weight) -> bool:
+    """Tell whether float32 holds all that a weight of a file has."""
+    return isinstance(weight, Blocks) or getattr(weight, "dtype", None) in (np.float32, np.float16, np.uint16)
 
 
 class Table(ByRows):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import DTypeLike
 
 from ref.emulate.arithmetic import Arithmetic
-from ref.emulate.one_pass import OnePass, prepare
+from ref.emulate.one_pass import OnePass, prepare, widened
 from ref.model.tap_rows import LAYER_TAPS, MERGED, VISION_LAYER_TAPS, VISION_TAPS
 
 if TYPE_CHECKING:
@@ -88,6 +88,17 @@ def weights_for(loaded: "Loaded", stage: Stage, held: str, arithmetic: Arithmeti
     if arithmetic.by_weight:
         return stage_weights(loaded, stage)
     return prepare_stage(loaded, stage, held, arithmetic.dtype)
+
+
+def widened_stage(loaded: "Loaded", stage: Stage, held: str, narrow: Any) -> Any:
+    """Return the weights of a stage for runs in float64 that multiply in float32.
+
+    Args:
+        loaded, stage, held: as `prepare_stage`.
+        narrow: what that returns for float32.
+    """
+    weights = stage_weights(loaded, stage)
+    return weights if stage.name in ("embed", "logits") else widened(weights, narrow, held)
 
 
 def stage_weights(loaded: "Loaded", stage: Stage) -> Any:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from ref.diagnosis.diagnose import Diagnosis
 from ref.dump.opened import Dump
 from ref.judge.capture_command import Commands, Source, as_patterns, missing_taps, said, shown_by
-from ref.judge.judgement import Judgement, possible_taps
+from ref.judge.case import possible_taps
+from ref.judge.judgement import Judgement
 from ref.judge.next_prompt import PlannedPrompt, Wish, exercised_by, lacking, plan, together, wish_of
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import inputs_of, layer_of, prefix_of, row_of, tap_names

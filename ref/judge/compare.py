@@ -5,30 +5,28 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ref.dump.claims import check_model, check_prompt, differing_settings
-from ref.dump.open import Dump, arrays_as_dump, open_dump
+from ref.dump.claims import check_prompt
+from ref.dump.open import Dump
 from ref.dump.read_server_json import ServerAnswer, is_server_json, read_server_json
-from ref.dump.write import read_dump, says_sizes
-from ref.errors import BadInput, wanted
 from ref.golden_files.report_format import headed
-from ref.judge.adapters import check_products, put_adapter
+from ref.judge.adapters import put_adapter
 from ref.judge.advice import FOLDER, Advice
+from ref.judge.ask import ask, load_named
 from ref.judge.capture_command import Source
-from ref.judge.family import check_family, family_of
-from ref.judge.judgement import Profiles, Question, judge_dump
+from ref.judge.choice import chosen, left_out
+from ref.judge.jobs import fingerprint_of, names_of
+from ref.judge.judgement import Profiles, judge_dump
 from ref.judge.logits_alone import explained, judge_last
-from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic
+from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic, taps_of_dump
 from ref.judge.next_prompt import PlannedPrompt
 from ref.judge.server_answers import judge_answer
-from ref.judge.stored_format import held_as, values_as_computed
-from ref.judge.trust import check_arithmetic, check_digests, position_notes, source_notes
+from ref.judge.spread import HERE, Spread, helped
+from ref.judge.trust import position_notes
 from ref.measure.parallel import blas_for_runs
 from ref.ops.visibility import Composition
 
 if TYPE_CHECKING:
     from ref.weights.resolve import Loaded
-
-TWO_SIDED = ("gemma", "keras")
 
 
 def compare(
@@ -56,6 +54,10 @@ def compare_with_profiles(
     say: Callable[[str], Any] | None = None,
     next_folder: str = FOLDER,
     advised: Callable[[dict[str, PlannedPrompt]], Any] | None = None,
+    spread: Spread = HERE,
+    layers: str | None = None,
+    taps: Sequence[str] | None = None,
+    sample: int | None = None,
 ) -> tuple[dict[str, Any], Profiles]:
     """Judge a dump: every tap locally and as inherited, the first divergence, and which known mistake it is.
 
@@ -77,6 +79,10 @@ def compare_with_profiles(
         say: called with lines on what is known so far, where it takes long.
         next_folder: where the prompts that the report's `next` speaks of will be written.
         advised: called with those prompts, by file name.
+        spread: who does the work: this process, others of this machine, Dask's workers, any executor.
+        layers: those that are judged, such as `3,9-11` or `embed,0-5`; None: all.
+        taps: patterns of those that are judged, such as `text.layer.*.attn.q`; None: all.
+        sample: how many layers are to stand for all; None: all.
 
     Returns:
         (report, profiles): the report as `--json` prints it; of each (pass, tap) the errors of tokens and channels.
@@ -87,61 +93,42 @@ def compare_with_profiles(
 
     Source: README, "Judging your implementation".
     """
-    start, given = time.perf_counter(), loaded is not None
+    start, source_of_weights = time.perf_counter(), "given" if loaded else "--weights" if weights else "default"
     if isinstance(dump, (str, Path)) and is_server_json(dump):
         dump = read_server_json(dump)
     if isinstance(dump, ServerAnswer):
-        chosen = "given" if given else "--weights" if weights else "default"
-        how = {"family": family, "held": held, "chosen": chosen, "progress": progress, "say": say}
+        how = {"family": family, "held": held, "chosen": source_of_weights, "progress": progress, "say": say}
         tokens = ids if ids is not None else prompt
-        loaded, _ = put_adapter(loaded or _load(weights or "270m", mmproj), adapter, None, "server's answer")
+        loaded, _ = put_adapter(loaded or load_named(weights or "270m", mmproj), adapter, None, "server's answer")
         return judge_answer(dump, loaded, prompt=tokens, **how), {}
-    names_weights = isinstance(dump, Dump) or (isinstance(dump, (str, Path)) and Path(dump).is_dir())
-    if loaded is None and (weights or not names_weights):
-        loaded = _load(weights or "270m", mmproj)
-    elif loaded is None and isinstance(dump, (str, Path)):
-        loaded = _of_folder(Path(dump), mmproj)
-    opened = _open(dump, ids, names, loaded)
+    alone = spread.is_none and spread.resume is None
+    named = None if alone else names_of(dump, weights, loaded, mmproj, adapter, ids, names, held, composition)
+    asked = ask(dump, weights, ids, names, mmproj, adapter, family, held, composition, loaded)
     if prompt is not None:
-        check_prompt(opened, prompt)
-    if loaded is None:
-        loaded = _load(opened.weights.get("name"), mmproj)
-        opened = _open(dump, ids, names, loaded)  # once more: now the lengths of axes are known, whatever it says
-    loaded, on_it = put_adapter(loaded, adapter, opened.adapter, opened.where)
-    check_arithmetic(opened, family, held)
-    opened, notes = values_as_computed(opened)
-    notes += check_digests(opened, loaded)
-    check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
-    heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
-    family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)
-    check_family(family)
-    check_products(loaded, family)
-    held = held or held_as(opened)
-    composition = composition or ("two_sided" if opened.producer.get("name") in TWO_SIDED else "current")
-    question = Question(opened, loaded, held, composition, progress, memory)
-    chosen, more = source_notes(weights, opened, given)
-    said = {"producer": opened.producer, "settings": differing_settings(opened, loaded.params.config)}
-    said["weights"] = opened.weights | {"judged_against": loaded.name, "held_as": held, "from": chosen}
-    said["weights"] |= {"adapter": on_it} if on_it else {}
+        check_prompt(asked.opened, prompt)
+    opened, notes, said = asked.opened, list(asked.notes), asked.said
+    choice = chosen(layers, taps, sample, asked.loaded.params.config, taps_of_dump(opened))
+    question = asked.question._replace(progress=progress, memory=memory, choice=choice)
     if opened.last:
         with blas_for_runs():
-            report = judge_last(question, family, say) | said
-        report |= {"policy": opened.policy | {"judged_as": family}, "notes": [*notes, *more]}
+            report = judge_last(question, asked.family, say) | said
+        report |= {"policy": opened.policy | {"judged_as": asked.family}, "notes": [*notes, *asked.source_notes]}
         return headed("compare", report | {"seconds": round(time.perf_counter() - start, 2)}), {}
-    notes += more
-    with blas_for_runs():
-        judged = judge_dump(question, family)
-        merged, folder = bool(on_it and on_it["merged"]), None if adapter is None else str(adapter)
-        source = Source(loaded.name, mmproj, bool(on_it), folder, merged)
+    notes += asked.source_notes
+    named = named and named._replace(fingerprint=fingerprint_of(opened, asked.loaded), choice=choice)
+    with blas_for_runs(), helped(spread) as by:
+        judged = judge_dump(question, asked.family, named, by)
+        merged, folder = bool(asked.on_it and asked.on_it["merged"]), None if adapter is None else str(adapter)
+        source = Source(asked.loaded.name, mmproj, bool(asked.on_it), folder, merged)
         advice = Advice(judged, opened, source, next_folder)
-        report = found_in(judged, loaded, advice)
-        alone, constant = explained(judged, question, report, say)
+        report = found_in(judged, asked.loaded, advice)
+        from_logits, constant = explained(judged, question, report, say)
     if advised:
         advised(advice.prompts)
-    if alone:
-        named = any(row["verdict"] == "named" for row in alone["ranked"])
-        report |= {"from_logits": alone, "decide": "" if named else report["decide"]}
-        report |= {"next": []} if named else {}
+    if from_logits:
+        named_there = any(row["verdict"] == "named" for row in from_logits["ranked"])
+        report |= {"from_logits": from_logits, "decide": "" if named_there else report["decide"]}
+        report |= {"next": []} if named_there else {}
     notes += [*constant, *position_notes(opened.passes, [pass_runs.one_pass for pass_runs in judged.all_runs])]
     report |= said | {
         "compared": count_taps(opened, judged),
@@ -156,33 +143,6 @@ def compare_with_profiles(
         ],
         "seconds": round(time.perf_counter() - start, 2),
     }
+    if not choice.is_all:
+        report |= {"left_out": left_out(choice, *(report["compared"][key] for key in ("taps", "of_dump")), judged.cut)}
     return headed("compare", report), judged.profiles
-
-
-def _open(dump, ids, names, loaded) -> Dump:
-    config: dict[str, Any] | None = loaded.params.config._asdict() if loaded else None
-    if config is not None and loaded.vision:
-        config["vision"] = loaded.vision.config._asdict()
-    if isinstance(dump, Dump):
-        return dump
-    if isinstance(dump, Mapping):
-        return arrays_as_dump(dump, ids, names, config=config)
-    return open_dump(dump, ids, names, config)
-
-
-def _of_folder(folder: Path, mmproj: str | None):
-    """Load the weights that a dump names if it says no sizes: without them merged axes cannot be split."""
-    if says_sizes(folder):
-        return None
-    return _load(read_dump(folder)["model"]["weights"]["name"], mmproj)
-
-
-def _load(weights: str | None, mmproj: str | None):
-    from ref.weights.resolve import load
-
-    if not weights or weights == "not said":
-        raise wanted("--weights", "compare", "the weights that the dump was made with", "none, and the dump names none")
-    try:
-        return load(weights, "file", mmproj)
-    except BadInput as error:
-        raise BadInput(f"{error} (the dump's weights; say which with --weights)") from None

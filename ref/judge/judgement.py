@@ -1,50 +1,31 @@
 """One judgement: the passes of a dump gone through by one arithmetic, and again by another where that explains more."""
 
-import time
-from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
-from ref.diagnosis.bases import Bases
-from ref.diagnosis.below_floor import BelowFloor
-from ref.diagnosis.coverage import Coverage
-from ref.diagnosis.diagnose import Diagnoses
 from ref.diagnosis.find_arithmetic import (
     ENDS,
     PRODUCTS,
     SAME,
     Finding,
     OtherArithmetic,
-    explained_by,
     involves,
     products_off,
     summed_in_float16,
 )
-from ref.dump.opened import Dump
-from ref.emulate.arithmetic import emulate
-from ref.emulate.one_pass import OnePass, pass_of
-from ref.emulate.policy import members_of
 from ref.emulate.stages import stages_of, taps_of
-from ref.judge.needed_memory import check_memory
-from ref.judge.walk import walk
-from ref.measure.measure_tap import Measured
+from ref.judge.ahead import Ahead
+from ref.judge.case import Case, Question
+from ref.judge.hearing import Hearing
+from ref.judge.in_turn import InTurn
+from ref.judge.jobs import Names
+from ref.judge.shard import Row
+from ref.judge.spread import ALONE, Helped, source_of
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import tap_group
-from ref.ops.visibility import Composition
 
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
-PROPOSED = 12  # bad taps for which another arithmetic is looked for: the first products tell
-
-
-class Question(NamedTuple):
-    """What is judged, and by what."""
-
-    dump: Dump
-    loaded: Any
-    held: str  # the dtype that the producer held its weights in
-    composition: Composition
-    progress: Any = None  # called with a number of done and of all taps
-    memory: str | int | None = None  # that may be used; None: what is available
 
 
 class Judgement(NamedTuple):
@@ -52,19 +33,22 @@ class Judgement(NamedTuple):
 
     findings: list[TapFinding]  # passes one after the other, each in the order of execution
     profiles: Profiles
-    hearing: "Hearing"
+    hearing: Hearing
     all_runs: list[PassRuns]
     family: str  # whose runs made the floors
     finding: Finding | None  # the arithmetic that the dump has and does not declare
     partly: bool = False  # some products have it, others have not
+    cut: str = ""  # the first stage at which nothing is known from the prompt, as some before it were left out
 
 
-def judge_dump(question: Question, family: str) -> Judgement:
+def judge_dump(question: Question, family: str, names: Names | None = None, by: Helped = ALONE) -> Judgement:
     """Judge by the arithmetic that a dump declares; where another explains its products, by that.
 
     Args:
         question: what is judged.
         family: a key of FAMILIES or POLICIES, by the dump's own words.
+        names: the question by names, for workers.
+        by: who does its jobs, and what keeps them; this process does all if nobody says so.
 
     Returns:
         The judgement, by the declared arithmetic where only some products have the other.
@@ -72,9 +56,10 @@ def judge_dump(question: Question, family: str) -> Judgement:
     Source: own; TF32 is torch's `set_float32_matmul_precision("high")` and JAX's default on NVIDIA's GPUs.
     """
     finding, tried, now = None, [family], family
+    go_through = partial(_go_through, question, names, by)
     while True:
         try:
-            found = _go_through(question, now, finding, tried)
+            found = go_through(now, finding, tried)
         except OtherArithmetic as other:
             finding = other.finding
         else:
@@ -87,8 +72,8 @@ def judge_dump(question: Question, family: str) -> Judgement:
     if finding is None or _everywhere(found):
         return found
     if tap_group(finding.tap) not in finding.hypothesis.groups:  # nothing but a guess, and it was wrong
-        return _go_through(question, family, None, None)
-    return _go_through(question, family, finding, None)._replace(partly=True)
+        return go_through(family, None, None)
+    return go_through(family, finding, None)._replace(partly=True)
 
 
 def _everywhere(found: Judgement) -> bool:
@@ -110,145 +95,39 @@ def _tokens(found: Judgement) -> list[int]:
     ]
 
 
-def _go_through(question: Question, family: str, finding: Finding | None, tried: list[str] | None) -> Judgement:
-    all_runs = _runs_of_passes(question, family)
-    check_memory(all_runs, question.memory)
-    hearing = Hearing(family, tried)
-    findings, profiles = _measure(all_runs, question, hearing)
-    return Judgement(findings, profiles, hearing, all_runs, family, finding)
-
-
-def known_taps(one_pass: OnePass) -> set[str]:
-    """List the taps that a pass of this model may have."""
-    images = bool(one_pass.places.any())
-    return {tap for stage in stages_of(one_pass) for tap in taps_of(stage, True, images)}
-
-
-def possible_taps(one_pass: OnePass) -> set[str]:
-    """List the taps that a pass of this kind has when every value is recorded."""
-    cached, images = one_pass.cached > 0, bool(one_pass.places.any())
-    return {tap for stage in stages_of(one_pass) for tap in taps_of(stage, cached, images)}
-
-
-def _runs_of_passes(question: Question, family: str) -> list[PassRuns]:
-    all_runs: list[PassRuns] = []
-    members = [emulate(policy, order) for policy, order in members_of(family)]  # they share what they make of weights
-    for one in question.dump.passes:
-        before = all_runs[-1] if one.cached else None
-        one_pass = _one_pass(one, question, before.one_pass if before else None)
-        known = known_taps(one_pass)
-        stored = {tap: tensor for tap, tensor in one.tensors.items() if tap in known}
-        pass_runs = PassRuns(one.number, one_pass, stored, members, before)
-        pass_runs.partial = {
-            tap: shown for tap, shown in question.dump.partial.get(one.number, {}).items() if tap in known
-        }
-        all_runs.append(pass_runs)
-    return all_runs
-
-
-def _one_pass(one, question: Question, before: OnePass | None) -> OnePass:
-    return pass_of(
-        question.loaded,
-        one.ids,
-        positions=one.positions,
-        cached=one.cached,
-        left_pads=one.left_pads,
-        blocks=one.image_blocks or None,
-        pixels=one.pixels,
-        composition=question.composition,
-        held=question.held if question.held in ("bfloat16", "float16") else "file",
-        before=before,
-        kept=one.kept.index if one.kept and before else None,
-        moved=one.kept.moved if one.kept and before else None,
-    )
-
-
-class Hearing:
-    """What listens while the judge goes through a dump.
-
-    Args:
-        family: whose runs make the floors.
-        tried: arithmetics that are not to be proposed; None proposes none.
-    """
-
-    def __init__(self, family: str, tried: list[str] | None = None):
-        self.tried, self.proposed = tried, 0
-        self.hidden, self.coverage = BelowFloor(), Coverage()
-        policy = members_of(family)[0][0]
-        # errors of rounded operands are alike along whole rows: a projection would take them for a mistake
-        self.low = policy.stored in ("bfloat16", "float16") and policy.operands == "stored"
-        self.diagnoses, self.bases = Diagnoses(), Bases()
-
-    def __call__(self, pass_runs: PassRuns, tap: str, found: Measured) -> Measured:
-        """Take note of what was measured at a tap, while the runs still hold its inputs.
-
-        Returns:
-            The same; of a value in another basis what was measured after it was undone.
-        """
-        found = self.bases.follow(pass_runs, tap, found) or found
-        self._measured_again()
-        finding = found.finding
-        if finding.verdict == "bug" and found.value is not None and not finding.nonfinite:
-            self._propose(pass_runs, tap, found)
-            found = self._diagnose(pass_runs, tap, found)
-        elif self.low and not finding.why:
-            self.hidden.listen(pass_runs, tap, found)
-        if found.finding.verdict == "match" and found.value is not None and not found.finding.why:
-            self.coverage.listen(pass_runs, tap, found)
-        return found
-
-    def end(self, pass_runs: PassRuns, prefix: str) -> None:
-        """Take note of the end of a stage: what is in another basis must have cancelled in it.
-
-        Outside layers it may cancel later: what the final norm leaves in the head.
-        """
-        if prefix not in ("", "text."):
-            self.bases.finish(pass_runs, prefix)
-
-    def over(self, pass_runs: PassRuns) -> None:
-        """Take note of the end of a pass: what has not cancelled by now never does."""
-        self.bases.finish(pass_runs, "")
-
-    def _diagnose(self, pass_runs: PassRuns, tap: str, found: Measured) -> Measured:
-        """Say what a wrong tap is; where another basis may be all of it, go on in that basis."""
-        best = self.diagnoses.at(pass_runs, tap, found).best
-        if best and best.hypothesis and best.hypothesis.basis is not None and tap in pass_runs.stored:
-            return self.bases.begin(pass_runs, found, best.hypothesis)
-        return found
-
-    def _measured_again(self) -> None:
-        for pass_runs, tap, found in self.bases.again:
-            self.diagnoses.at(pass_runs, tap, found)
-        self.bases.again.clear()
-
-    def _propose(self, pass_runs: PassRuns, tap: str, found: Measured) -> None:
-        """Stop where another arithmetic explains a product: all that follows is then judged by that."""
-        self.proposed += 1
-        if self.tried is None or self.proposed > PROPOSED:
-            return
-        finding = explained_by(pass_runs, tap, found, self.tried)
-        if finding:
-            raise OtherArithmetic(finding)
-
-
-def _measure(all_runs: list[PassRuns], question: Question, hearing: Hearing):
-    findings: list[TapFinding] = []
-    profiles = {}
-    hearing.diagnoses.passes = all_runs
-    total = sum(len(pass_runs.stored) + len(pass_runs.partial) for pass_runs in all_runs)
-    begin = time.perf_counter()
-    for found in walk(all_runs, question.loaded, all_runs[0].one_pass.held, hearing):
-        findings.append(replace(found.finding, seconds=round(time.perf_counter() - begin, 3)))
-        begin = time.perf_counter()
-        profiles[found.finding.place] = found.profile
-        if question.progress:
-            question.progress(len(findings), total)
-    for pass_runs in all_runs:
-        hearing.over(pass_runs)
-    findings = [hearing.bases.changed.get(one.place, one) for one in findings]
-    order = {name: i for i, name in enumerate(_all_taps(all_runs))}
+def _go_through(
+    question: Question,
+    names: Names | None,
+    by: Helped,
+    family: str,
+    finding: Finding | None,
+    tried: list[str] | None,
+) -> Judgement:
+    case = Case(question, family)
+    hearing = Hearing(case, tried)
+    with source_of(case, names, by) as source:
+        rows = _heard(case, hearing, source)
+    hearing.over()
+    profiles = {row.finding.place: row.profile for row in rows}
+    findings = [hearing.bases.changed.get(row.finding.place, row.finding) for row in rows]
+    order = {name: i for i, name in enumerate(_all_taps(case.all_runs))}
     findings.sort(key=lambda one: (one.pass_number, order[one.tap]))
-    return findings, profiles
+    return Judgement(findings, profiles, hearing, case.all_runs, family, finding, cut=case.first_cut)
+
+
+def _heard(case: Case, hearing: Hearing, source: InTurn | Ahead) -> list[Row]:
+    """Go through the stages in the order of execution."""
+    total = sum(len(case.taps_at(one, stage)) for stage in case.stages for one in case.all_runs)
+    rows: list[Row] = []
+    for stage in case.stages:
+        judged = source.judged(stage, hearing.coverage.shown)
+        heard = hearing.take(stage, judged.rows, judged.boundary, judged.made)
+        if heard.left is not None:
+            source.correct(stage, heard.left)
+        rows += heard.rows
+        if case.question.progress:
+            case.question.progress(len(rows), total)
+    return rows
 
 
 def _all_taps(all_runs) -> list[str]:

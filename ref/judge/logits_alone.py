@@ -12,7 +12,8 @@ from ref.from_logits.answers import Answer, Known, some_columns
 from ref.from_logits.runs import Text
 from ref.from_logits.search import explain
 from ref.from_logits.trial import Trial
-from ref.judge.judgement import Judgement, Question
+from ref.judge.case import Question
+from ref.judge.judgement import Judgement
 from ref.judge.server_answers import finding_of, report_of
 from ref.measure.pass_runs import PassRuns
 

@@ -9,8 +9,9 @@ from ref.diagnosis.evidence import Evidence
 from ref.diagnosis.ranking import conclusions
 from ref.dump.opened import Dump
 from ref.judge.advice import Advice
+from ref.judge.case import known_taps, possible_taps
 from ref.judge.causes import causes_in
-from ref.judge.judgement import Judgement, known_taps, possible_taps
+from ref.judge.judgement import Judgement
 from ref.measure.floor import DRIFT, SMALL
 from ref.measure.tap_finding import TapFinding
 from ref.mutants import tap_mutants
@@ -20,8 +21,14 @@ from ref.weights.resolve import Loaded
 def count_taps(opened: Dump, judged: Judgement) -> dict[str, Any]:
     """Count taps: those compared, those that the dump holds, those that the model has in passes of these kinds."""
     ours = sum(len(possible_taps(pass_runs.one_pass)) for pass_runs in judged.all_runs)
-    theirs = len(judged.findings) + len(opened.unaligned) + len(impossible_tensors(opened, judged))
+    theirs = sum(len(one.stored) + len(one.partial) for one in judged.all_runs)
+    theirs += len(opened.unaligned) + len(impossible_tensors(opened, judged))
     return {"taps": len(judged.findings), "of_dump": theirs, "of_model": ours}
+
+
+def taps_of_dump(opened: Dump) -> set[str]:
+    """List the taps that a dump has in any pass."""
+    return {tap for one in opened.passes for tap in (*one.tensors, *opened.partial.get(one.number, {}))}
 
 
 def impossible_tensors(opened: Dump, judged: Judgement) -> list[dict[str, str]]:

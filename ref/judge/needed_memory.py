@@ -18,11 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numba
+
 from ref.emulate.products import MOST_KEPT
 from ref.emulate.stages import Stage, stages_of, taps_of
 from ref.errors import wanted
 from ref.measure.measure_logits import COLUMNS
-from ref.measure.parallel import at_once
+from ref.measure.parallel import MOST, at_once
 from ref.measure.pass_runs import PassRuns
 from ref.model.tap_rows import LAYER_TAPS
 
@@ -34,6 +36,7 @@ FUSED, FUSED_EACH = 6, 16  # where it has none
 LINEAR = 64  # bytes of any other value
 WEIGHTS, PERMUTED = 13, 24  # bytes of a weight of the layer; of runs that keep a permuted copy, where it is not large
 LOGITS, LOGITS_EACH = 56, 16
+PROCESS = 400_000_000  # bytes of a worker that judges nothing yet
 CGROUPS = (  # limit and use
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -93,11 +96,12 @@ def _text(path: str) -> str:
         return ""
 
 
-def needed(all_runs: Sequence[PassRuns]) -> tuple[int, str]:
+def needed(all_runs: Sequence[PassRuns], threads: int | None = None) -> tuple[int, str]:
     """Estimate the peak of judging a dump.
 
     Args:
         all_runs: the passes.
+        threads: how many runs go on at one time; None: those of this process.
 
     Returns:
         (bytes, where the peak is).
@@ -110,7 +114,8 @@ def needed(all_runs: Sequence[PassRuns]) -> tuple[int, str]:
         for pass_runs in all_runs:
             for stage in _stages(pass_runs, name):
                 what = f"{name} {stage.layer} of pass {pass_runs.number}" if stage.layer is not None else name
-                by_layer.setdefault(stage.layer, []).append((_need(pass_runs, stage), what))
+                need = _need(pass_runs, stage, min(threads, MOST) if threads else at_once())
+                by_layer.setdefault(stage.layer, []).append((need, what))
         for found in by_layer.values():
             kept = sum(need.kept for need, _ in found)
             peak, what = max((kept - need.kept + need.alive, what) for need, what in found)
@@ -125,8 +130,8 @@ def _stages(pass_runs: PassRuns, name: str) -> list[Stage]:
     return [stage for stage in stages[: last + 1] if stage.name == name]
 
 
-def _need(pass_runs: PassRuns, stage: Stage) -> Need:
-    one_pass, threads = pass_runs.one_pass, at_once()
+def _need(pass_runs: PassRuns, stage: Stage, threads: int) -> Need:
+    one_pass = pass_runs.one_pass
     queries, keys, c = one_pass.ids.shape[1], one_pass.total, one_pass.config
     if stage.name == "logits":
         columns = min(c.vocabulary, COLUMNS)
@@ -155,23 +160,51 @@ def _widest(pass_runs: PassRuns, stage: Stage) -> int:
     return config.width * config.ffn_width
 
 
-def check_memory(all_runs: Sequence[PassRuns], limit: str | int | None = None) -> None:
-    """Refuse a dump for which there is not enough memory.
+def threads_that_fit(all_runs: Sequence[PassRuns], limit: str | int | None = None) -> int:
+    """Return how many runs may go on at one time, so that there is enough memory: those of this process, or fewer.
 
     Args:
         all_runs: the passes.
         limit: what may be used, as `bytes_of` reads it; None: what is available now.
 
     Raises:
-        BadInput: more is needed; the line says how much, where, and how much there is.
+        BadInput: more is needed even one by one; the line says how much, where, and how much there is.
     """
-    most = available() if limit is None else bytes_of(limit)
-    bytes_, what = needed(all_runs)
+    most, threads = available() if limit is None else bytes_of(limit), at_once()
+    while most is not None and threads > 1 and needed(all_runs, threads)[0] > most:
+        threads -= 1
+    bytes_, what = needed(all_runs, threads)
     if most is not None and bytes_ > most:
-        which = "available" if limit is None else "allowed by --memory"
-        want = f"at most {_gigabytes(most)}, which {'is' if limit is None else 'are'} {which}"
+        want = f"at most {_gigabytes(most)}, which {'is' if limit is None else 'are'} {_which(limit)}"
         got = f"about {_gigabytes(bytes_)} needed at {what} (fewer tokens need less; --memory SIZE sets another limit)"
         raise wanted("memory", "compare", want, got)
+    return threads if threads < at_once() else numba.get_num_threads()
+
+
+def check_workers(all_runs: Sequence[PassRuns], workers: int, threads: int, limit: str | int | None = None) -> None:
+    """Refuse more workers of this machine than there is memory for.
+
+    Args:
+        all_runs: the passes.
+        workers: processes, each of which judges a stage at one time.
+        threads: of each.
+        limit: as `check_memory`.
+
+    Raises:
+        BadInput: more is needed; the line says how many workers there is memory for.
+    """
+    most = available() if limit is None else bytes_of(limit)
+    bytes_, what = needed(all_runs, threads)
+    each = bytes_ + PROCESS
+    if most is None or workers * each <= most:
+        return
+    fit = most // each
+    want = f"at most {fit}, for which the {_gigabytes(most)} that are {_which(limit)} are enough"
+    raise wanted("--workers", "compare", want, f"{workers}, of about {_gigabytes(each)} each at {what}")
+
+
+def _which(limit: str | int | None) -> str:
+    return "available" if limit is None else "allowed by --memory"
 
 
 def _gigabytes(count: int) -> str:

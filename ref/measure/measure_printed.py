@@ -29,7 +29,7 @@ def measure_partial(pass_runs: PassRuns, tap: str) -> Measured:
     shown = pass_runs.partial[tap]
     blank = TapFinding(tap, pass_runs.number, shown.dtype, why=f"{len(shown.values)} printed values")
     try:
-        if _size(tap, shown.shape, pass_runs.one_pass.ids.shape[1]) > MOST:
+        if is_too_large(pass_runs, tap):
             raise Unknown("too large to be computed whole for a few printed values")
         places = _places(shown, pass_runs.own.value(tap))
         truth, *runs = (run.value(tap)[places] for run in (pass_runs.own, *pass_runs.owns))
@@ -37,7 +37,10 @@ def measure_partial(pass_runs: PassRuns, tap: str) -> Measured:
         return undetermined(blank, str(error))
     size = _rms(truth)
     error = _rms(np.maximum(0, np.abs(shown.values - truth) - shown.step))
-    floor = max(*(_rms(run - truth) for run in runs), size * least(truth, "float32", len(truth)))
+    lowest = size * least(truth, "float32", len(truth))
+    floor = max(*(_rms(run - truth) for run in pass_runs.of_few(runs)), lowest)
+    if in_floors(error, floor) * WORST > LIMIT:  # few runs do not settle it
+        floor = max(*(_rms(run - truth) for run in runs), lowest)
     ratio = in_floors(error, floor) * WORST
     finding = replace(
         blank,
@@ -49,10 +52,10 @@ def measure_partial(pass_runs: PassRuns, tap: str) -> Measured:
     return Measured(finding, {}, None, None, None)
 
 
-def _size(tap: str, shape, tokens: int) -> int:
-    """Return the values of a tap of a whole pass; what is printed may be of its last token alone."""
-    axis = row_of(tap).token_axis
-    return int(np.prod(shape)) // max(1, shape[axis]) * tokens
+def is_too_large(pass_runs: PassRuns, tap: str) -> bool:
+    """Tell whether a tap of the whole pass is more than may be computed; what is printed may be of its last token."""
+    axis, shape = row_of(tap).token_axis, pass_runs.partial[tap].shape
+    return int(np.prod(shape)) // max(1, shape[axis]) * pass_runs.one_pass.ids.shape[1] > MOST
 
 
 def _places(shown, value) -> tuple:

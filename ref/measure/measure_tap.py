@@ -46,12 +46,7 @@ def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
     Differs: others compare with one run from the prompt, so that one wrong layer blames all that follow.
     """
     blank = TapFinding(tap, pass_runs.number, pass_runs.stored[tap].dtype)
-    makers = [pass_runs.local.recompute, pass_runs.own.value]
-    if row_of(tap).op == "linear":  # one after the other, since the second takes what the first has made
-        with pass_runs.pair.beside():
-            local, own = [_known(make, tap) for make in makers]
-    else:
-        local, own = side_by_side(lambda make: _known(make, tap), makers)
+    local, own = pass_runs.truths(tap)
     if isinstance(local, Unknown):
         return undetermined(blank, str(local))
     truth, span = local
@@ -62,14 +57,6 @@ def measure_tap(pass_runs: PassRuns, tap: str) -> Measured:
     from_prompt: Any = None if isinstance(own, Unknown) else own
     value, truth, *rest = fitted(pass_runs.one_pass, tap, value, truth, *([] if from_prompt is None else [from_prompt]))
     return _measure_floats(pass_runs, blank, value, truth, rest[0] if len(rest) > 1 else None, rest[-1])
-
-
-def _known(make, tap: str):
-    """Compute a value, or return why it is not known: of a dump without pixels what follows from the prompt."""
-    try:
-        return make(tap)
-    except Unknown as error:
-        return error
 
 
 def _measure_floats(pass_runs: PassRuns, blank: TapFinding, value, truth, own_truth, valid) -> Measured:
@@ -138,7 +125,7 @@ def _measured_with(
         numbers: dict[str, Any] = {"local": local.distance.whole, "local_floor": local.floor.distance.whole}
         numbers["local_ratio"] = local.ratio
         if own_truth is not None:
-            own = _compared(sums_of(value, own_truth, tap, valid), own_truth, owns, blank, valid)
+            own = _from_prompt(pass_runs, value, own_truth, owns, blank, valid)
             numbers |= {
                 "inherited": own.distance.whole,
                 "floor": own.floor.distance.whole,
@@ -172,6 +159,18 @@ def _compared(sums: Sums, truth, runs, blank: TapFinding, valid) -> _Compared:
     as_stored = any(is_of_format(run, blank.dtype) for run in runs)
     floor, distance = floor_of(errors, truth, blank.dtype, blank.tap, valid, as_stored), errors_of(sums).distance
     return _Compared(distance, floor.ratio(distance), floor)
+
+
+def _from_prompt(pass_runs: PassRuns, value, own_truth, owns, blank: TapFinding, valid) -> _Compared:
+    """Measure what has gathered, beside few runs where these settle it, else beside all that are made.
+
+    A floor is the largest of the runs': with more it can only rise, and what is within the limit stays there.
+    """
+    sums = sums_of(value, own_truth, blank.tap, valid)
+    beside_few = _compared(sums, own_truth, pass_runs.of_few(owns), blank, valid)
+    if beside_few.ratio <= LIMIT or len(pass_runs.few) == len(owns):
+        return beside_few
+    return _compared(sums, own_truth, owns, blank, valid)
 
 
 def largest_error(value: np.ndarray, truth: np.ndarray, tap: str, valid: np.ndarray) -> float:

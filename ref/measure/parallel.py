@@ -63,7 +63,6 @@ def at_once() -> int:
 
 @contextmanager
 def blas_for_runs() -> Iterator[None]:
-    """Share the cores among runs side by side: products that each want all of them wait for each other."""
-    threads = numba.get_num_threads()
-    with threadpool_limits(max(1, threads // MOST) if threads > 1 else None, "blas"):
+    """Give BLAS one thread: runs go side by side, and no sum is to depend on how many threads there are."""
+    with threadpool_limits(1, "blas"):
         yield

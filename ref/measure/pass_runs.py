@@ -1,10 +1,10 @@
 """One pass of a dump, and the runs that it is measured with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -18,8 +18,10 @@ from ref.emulate.policy import RUNS
 from ref.emulate.stages import Stage
 from ref.measure.floor import STEP
 from ref.measure.parallel import side_by_side
+from ref.model.taps import row_of
 from ref.untrusted import let_go
 
+Value = TypeVar("Value")
 LEFT = {  # by stages that are no layers
     "vision.start": ["vision.layer.0.in"],
     "vision.end": ["vision.soft_tokens"],
@@ -42,6 +44,14 @@ def make(taps: Iterable[str], run: Run) -> None:
         if not run.is_given(tap):
             with suppress(Unknown):  # whoever asks for it later is told why
                 run.value(tap)
+
+
+def _known(make: Callable[[str], Value], tap: str) -> Value | Unknown:
+    """Compute a value, or return why it is not known: of a dump without pixels what follows from the prompt."""
+    try:
+        return make(tap)
+    except Unknown as error:
+        return error
 
 
 def _is_narrow(heard: Iterable[str], members: Sequence[Arithmetic]) -> bool:
@@ -88,7 +98,8 @@ class PassRuns:
         self.local = Run(one_pass, NARROW_TRUTH if narrow else self.pair.first, given, next(previous))
         self.every = [Run(one_pass, arithmetic, {}, next(previous), heard=heard) for arithmetic in members]
         few = FEW_NARROW if all(one.stored in NARROW for one in members) else FEW  # the same of every pass
-        self.owns = [self.every[i] for i in few] if len(members) == RUNS else self.every  # those that are made
+        self.few = few if len(members) == RUNS else tuple(range(len(members)))
+        self.made = self.few  # which of every run from the prompt are made
         self.locals = [
             Run(one_pass, arithmetic, self._given(arithmetic, number), next(previous), heard=heard)
             for number, arithmetic in enumerate(members)
@@ -123,20 +134,42 @@ class PassRuns:
         return [self.own, self.local, *(self.every if every else self.owns), *self.locals]
 
     @property
-    def spare(self) -> list[Run]:
-        """The runs from the prompt that are not made."""
-        return [run for run in self.every if run not in self.owns]
+    def owns(self) -> list[Run]:
+        """The runs from the prompt that are made."""
+        return [self.every[i] for i in self.made]
+
+    @property
+    def full(self) -> tuple[int, ...]:
+        """The numbers of every run from the prompt."""
+        return tuple(range(len(self.every)))
+
+    def of_few(self, values: Sequence[Value]) -> list[Value]:
+        """Return those of the few runs that are made at first, of values of all that are made."""
+        return [value for i, value in zip(self.made, values, strict=True) if i in self.few]
 
     def enter(self, stage: Stage, wide: Any, narrow: Any) -> None:
         """Begin a stage in all runs; arguments as `prepare_stage` returns them, for the truth and for valid runs."""
         for run in self.all_runs():
             run.enter(stage, wide if run.arithmetic.dtype == np.float64 else narrow)
 
+    def truths(self, tap: str) -> tuple[tuple[np.ndarray, list[str]] | Unknown, np.ndarray | Unknown]:
+        """Compute the truth of a tap on the dump's own inputs, and from the prompt.
+
+        Beside the first stand the taps on the way that the dump lacks. Of what is not known the reason is returned.
+        """
+        makers: list[Any] = [self.local.recompute, self.own.value]
+        if row_of(tap).op == "linear":  # one after the other, since the second takes what the first has made
+            with self.pair.beside():
+                local, own = [_known(make, tap) for make in makers]
+        else:
+            local, own = side_by_side(lambda make: _known(make, tap), makers)
+        return local, own
+
     def finish(self, stage: Stage) -> None:
         """Compute what a stage leaves for later ones. A pass that continues this one may still need the rest."""
         # the runs of one arithmetic one after the other, since they share what it makes of weights
-        pairs = zip(self.every, self.locals, strict=True)
-        several = [[*([own] if own in self.owns else []), local] for own, local in pairs]
+        pairs = enumerate(zip(self.every, self.locals, strict=True))
+        several = [[*([own] if i in self.made else []), local] for i, (own, local) in pairs]
         side_by_side(lambda runs: [make(left_by(stage), run) for run in runs], [[self.own, self.local], *several])
 
     def forget(self, left: Sequence[str] = ()) -> None:
@@ -153,6 +186,7 @@ class PassRuns:
         other = copy(self)
         other.one_pass, other.stored, other.loaded = one_pass, stored, {}
         other.own, other.local, *rest = (run.with_pass(one_pass, stored) for run in self.all_runs())
-        other.owns, other.locals = rest[: len(self.owns)], rest[len(self.owns) :]
-        other.every = other.owns
+        other.every, other.locals = rest[: len(self.made)], rest[len(self.made) :]
+        other.few = tuple(at for at, i in enumerate(self.made) if i in self.few)
+        other.made = tuple(range(len(other.every)))
         return other

@@ -138,6 +138,9 @@ def _rest(report, other) -> str:
     page = Page()
     page.add("h2", "Not exercised by this dump")
     page.rows("ul", report.get("coverage") or ["nothing is known to be missing"])
+    if report.get("left_out"):
+        page.add("h2", "Left out")
+        page.rows("ul", report["left_out"])
     page.add("h2", "Not compared")
     page.rows("ul", [f"{row['name']}: {row['why']}" for row in report.get("unaligned") or []] or ["nothing"])
     bad = [f"{row['tap']}, pass {row['pass']}: {nonfinite(row)}" for row in report["taps"] if row.get("nonfinite")]

@@ -128,6 +128,8 @@ def _unaligned(report, width: int) -> Iterator[str]:
 
 
 def _coverage(report, width: int) -> Iterator[str]:
+    for line in report.get("left_out") or []:
+        yield from wrapped(f"left out: {line}", width, "")
     if report.get("coverage"):
         yield "not exercised by this dump"
     for line in report.get("coverage") or []:

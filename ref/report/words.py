@@ -70,7 +70,7 @@ def told_verdict(report: dict[str, Any]) -> Told:
         worst = worst_of(rows, "local_ratio")
         if len(rows) == 1 and worst["local_ratio"] is None and worst["why"]:  # an answer: nothing of it is local
             return Told(f": {worst['why']}", [], _beside(report))
-        values = f"{counted(len(rows), 'tap')} of {counted(len(report.get('passes') or [0]), 'pass')}"
+        values = f"{counted(len(rows), 'tap')} of {counted(len(report.get('passes') or [0]), 'pass')}{_of_all(report)}"
         head = f"{_in_bases(report)}: {values}, at most {in_floors(worst['local_ratio'])} ({worst['tap']})"
         return Told(head, [], _beside(report))
     count = sum(one["verdict"] == report["verdict"] for one in rows)
@@ -78,6 +78,11 @@ def told_verdict(report: dict[str, Any]) -> Told:
     over = next((one for one in rows if one.get("overflow")), None)
     why += f"; {over['tap']}: {over['why']}" if over and over is not row else ""
     return Told(f": {count} of {len(rows)}, first {row['tap']} (pass {row['pass']}){why}", [], _beside(report))
+
+
+def _of_all(report: dict[str, Any]) -> str:
+    """Say of how many taps of the dump a verdict is, where some were left out."""
+    return f", of {report['compared']['of_dump']} that the dump has" if report.get("left_out") else ""
 
 
 def _causes(report: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from support.judged import as_dump, cached_passes
 import ref
 from ref import compare
 from ref.emulate.policy import FAMILIES, POLICIES, members_of
-from ref.judge.compare import family_of
+from ref.judge.family import family_of
 from ref.judge.stored_format import format_of
 from ref.mutants import tap_mutants
 from ref.report.words import verdict_line

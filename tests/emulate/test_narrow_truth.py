@@ -7,7 +7,7 @@ from support.judged import captured, dumped
 import ref
 from ref.emulate.arithmetic import TRUTH
 from ref.emulate.narrow_truth import NARROW_TRUTH
-from ref.judge.judgement import Question, _runs_of_passes
+from ref.judge.case import Question, _runs_of_passes
 
 T, D = 40, 96
 

@@ -17,7 +17,8 @@ from ref.cli import build_parser
 from ref.config import BOS, SIZES
 from ref.judge.advice import Advice
 from ref.judge.capture_command import PRODUCERS, Commands, Source, as_patterns
-from ref.judge.judgement import Question, judge_dump
+from ref.judge.case import Question
+from ref.judge.judgement import judge_dump
 from ref.model.taps import tap_names
 from ref.mutants import tap_mutants
 from ref.testing.broken import broken_taps

@@ -9,7 +9,8 @@ from ref import compare
 from ref.emulate.graph import RULES
 from ref.errors import BadInput
 from ref.golden_files.files import golden_root
-from ref.judge.compare import compare_with_profiles, family_of
+from ref.judge.compare import compare_with_profiles
+from ref.judge.family import family_of
 from ref.mutants import tap_mutants
 
 LAYER = "text.layer.3."

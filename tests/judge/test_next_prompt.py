@@ -8,8 +8,9 @@ import ref
 from ref.config import SIZES, TINY_VISION
 from ref.dump.open import open_dump
 from ref.dump.trace import trace
+from ref.judge.case import Question
 from ref.judge.compare import compare_with_profiles
-from ref.judge.judgement import Question, judge_dump
+from ref.judge.judgement import judge_dump
 from ref.judge.next_prompt import Exercised, Wish, exercised_by, lacking, plan, together, wish_of
 from ref.model.text import How
 from ref.mutants.needs import Needs

@@ -11,13 +11,15 @@ from support.sparse import corrupted, drawn
 import ref
 from ref import compare
 from ref.dump.align import Stored
+from ref.dump.opened import Dump, DumpPass
 from ref.emulate.arithmetic import emulate
 from ref.emulate.graph import Run
 from ref.emulate.one_pass import Unknown, pass_of
 from ref.emulate.policy import members_of
 from ref.emulate.stages import Stage, prepare_stage
 from ref.golden_files.sampled import made_pixels
-from ref.judge.walk import walk
+from ref.judge.case import Case, Question
+from ref.judge.in_turn import InTurn
 from ref.measure.pass_runs import PassRuns
 
 
@@ -65,25 +67,16 @@ def test_keys_of_an_earlier_pass_are_dropped_only_after_the_later_one_has_read_t
     assert later.own.value("text.layer.0.out").shape[1] == 1
 
 
-class Silent:
-    """Takes every tap as it was found."""
-
-    def __call__(self, pass_runs, tap, found):
-        return found
-
-    def end(self, pass_runs, prefix):
-        pass
-
-
 def test_a_pass_without_images_behind_one_with_images_has_no_part_in_the_tower():
     loaded = ref.load("tiny")
     pixels, soft = made_pixels(1, 40), loaded.vision.config.soft_tokens
-    first = pass_of(loaded, [5, *[97] * soft, 9], pixels=pixels)
-    later = pass_of(loaded, [11, 12], cached=first.total, pixels=pixels[:0], before=first)
-    members = [emulate(*members_of("float32")[0])]
     pool = np.zeros((1, soft, loaded.vision.config.width), np.float32)
     shown = {"vision.pool": Stored("vision.pool", "float32", pool.shape, lambda: pool)}
-    one = PassRuns(0, first, shown, members, None)
-    two = PassRuns(1, later, {}, members, one)
-    found = list(walk([one, two], loaded, "file", Silent()))
-    assert [each.finding.tap for each in found] == ["vision.pool"]
+    ids = np.array([5, *[97] * soft, 9])
+    first = DumpPass(0, ids, np.arange(len(ids)), 0, [[1, 1 + soft]], 0, pixels, shown)
+    later = DumpPass(1, np.array([11, 12]), len(ids) + np.arange(2), len(ids), [[1, 1 + soft]], 0, None, {})
+    dump = Dump("arrays", {}, {}, {}, {}, [first, later], [])
+    case = Case(Question(dump, loaded, "file", "current"), "float32")
+    source = InTurn(case)
+    rows = [row for stage in case.stages for row in source.judged(stage, ()).rows]
+    assert [row.finding.tap for row in rows] == ["vision.pool"]

@@ -49,7 +49,7 @@ def test_every_table_on_the_page_is_where_it_says():
         ("MAKERS", "golden/make/vectors.py"),
         ("OURS", "tests/golden_files/test_vectors.py"),
         ("ORACLE", "tests/golden_files/test_vectors.py"),
-        ("TWO_SIDED", "ref/judge/compare.py"),
+        ("TWO_SIDED", "ref/judge/ask.py"),
         ("SIZES", "ref/config.py"),
         ("RELEASED", "ref/config.py"),
         ("HAS_VISION", "ref/config.py"),
