@@ -76,7 +76,10 @@ def run(args) -> int:
     What was found is printed whatever becomes of the reports. Where one cannot be written the exit code is 2, also of a
     bug: whoever asked for it must not take the file of an earlier run for that of this one.
     """
+    from ref.judge.heap import keep_freed_memory
+
     set_threads(args.threads)
+    keep_freed_memory()
     if (args.dump is None) == (args.text is None):
         raise wanted("dump", "compare", "DUMP, or --text FILE", "neither" if args.dump is None else "both")
     _check_outputs(args)

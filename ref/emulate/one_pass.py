@@ -43,7 +43,7 @@ def as_held(weight: Weight, held: str) -> np.ndarray:
         return weight.held(partial(as_held, held=held))
     wide = widen_jit(weight)
     if held == "bfloat16":
-        return bfloat16_values(wide)
+        return wide if getattr(weight, "dtype", None) == np.uint16 else bfloat16_values(wide)
     return to_float16(wide) if held == "float16" else wide
 
 

@@ -17,13 +17,15 @@ from ref.judge.lanes import Group, Lane, groups_of
 from ref.judge.shard import Shard
 
 LONG = 5.0  # seconds after which it is asked whether anybody is still there
-LEAST_AHEAD = 4  # stages that lanes may be ahead of what is judged
+MOST_KNOWN = 2**31  # bytes that lanes may know of stages that are not judged yet
 
 
 class Doer(Protocol):
     """What does jobs: see `ref.judge.doers`."""
 
     workers: int
+    threads: int
+    of_lanes: int
 
     def submit(self, job: Job, boundary: Boundary) -> "Future[Shard]":
         """Begin a job."""
@@ -115,23 +117,27 @@ class Ahead:
 
     def _lane(self) -> _Begun | None:
         """Choose the hindmost lane that may go on."""
-        most = min(self.now + max(LEAST_AHEAD, 2 * self.doer.workers), len(self.case.stages) - 1)
+        most = len(self.case.stages) - 1
+        if sum(group.bytes for group in self.groups) > MOST_KNOWN:  # what waits is to stay small
+            most = min(most, self.now + 2)
         idle = [(lane, group) for group in self.groups for lane in group.lanes if not lane.busy and lane.at < most]
         if not idle:
             return None
         lane, group = min(idle, key=lambda one: one[0].at)
         lane.busy = True
-        job = lane.job(self.names, self.case.stages[lane.at], group.sequences)
+        job = lane.job(self.names, self.case.stages[lane.at], group.sequences, self.doer.of_lanes)
         return _Begun(job, lane.known[lane.at], lane.at, group, lane, self.generation)
 
     def _stage(self) -> _Begun | None:
-        """Choose the first stage that can be judged."""
-        for at in range(self.now, len(self.case.stages)):
+        """Choose a stage that can be judged: the logits, which take longest, else the first."""
+        stages = range(self.now, len(self.case.stages))
+        for at in sorted(stages, key=lambda at: (self.case.stages[at].name != "logits", at)):
             for group in self.groups:
                 boundary = None if at in group.begun else group.at(at)
                 if boundary is not None:
                     group.begun[at] = self.made
-                    job = Job(self.names, self.case.stages[at], group.sequences, self.made, None, self.shown)
+                    stage, threads = self.case.stages[at], self.doer.threads
+                    job = Job(self.names, stage, group.sequences, self.made, None, self.shown, threads=threads)
                     return _Begun(job, boundary, at, group, None, self.generation)
         return None
 

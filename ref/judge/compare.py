@@ -144,5 +144,6 @@ def compare_with_profiles(
         "seconds": round(time.perf_counter() - start, 2),
     }
     if not choice.is_all:
-        report |= {"left_out": left_out(choice, *(report["compared"][key] for key in ("taps", "of_dump")), judged.cut)}
+        counts: Any = report["compared"]
+        report |= {"left_out": left_out(choice, counts["taps"], counts["of_dump"], judged.cut)}
     return headed("compare", report), judged.profiles

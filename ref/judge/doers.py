@@ -11,9 +11,11 @@ import numba
 
 from ref.errors import BadInput, one_line, wanted
 from ref.judge.boundary import Boundary
+from ref.judge.heap import keep_freed_memory
 from ref.judge.jobs import Job, judge_shard
 from ref.judge.shard import Shard
 
+LANES = 3  # that go ahead of what is judged: the truth and the two runs that make most floors
 TRIES = 3  # of one job whose worker dies
 
 
@@ -23,12 +25,21 @@ class Doing:
     Args:
         executor: any of `concurrent.futures`.
         workers: how many jobs it does at one time.
-        threads: of each worker, where workers share the memory of this machine; 0 where they do not.
+        threads: of a job, where workers share this machine; 0 where they do not.
+        of_lanes: the same of a lane's job, which others wait for.
         renew: makes another executor where this one has broken; None: it cannot be made again.
     """
 
-    def __init__(self, executor: Executor, workers: int, threads: int = 0, renew: Callable[[], Executor] | None = None):
+    def __init__(
+        self,
+        executor: Executor,
+        workers: int,
+        threads: int = 0,
+        of_lanes: int = 0,
+        renew: Callable[[], Executor] | None = None,
+    ):
         self.executor, self.workers, self.threads, self.renew = executor, workers, threads, renew
+        self.of_lanes = of_lanes
         self.tries: Counter[tuple[Any, ...]] = Counter()
         self.jobs: dict[Future[Any], tuple[Job, Executor]] = {}
 
@@ -82,22 +93,23 @@ def _died(job: Job, got: str) -> BadInput:
     return wanted(f"{job.stage.name}{layer}", "workers", want, got)
 
 
-def processes(count: int, threads: int | None = None) -> Doing:
-    """Return what does jobs in processes of this machine.
+def processes(count: int) -> Doing:
+    """Return what does jobs in processes of this machine, which share the threads of this one.
 
     Args:
         count: how many.
-        threads: of each; None shares those of this process out.
     """
-    each = threads or max(1, numba.get_num_threads() // count)
+    threads = numba.get_num_threads()
+    each = max(1, threads // count)
 
     def made() -> Executor:
         context = multiprocessing.get_context("spawn")  # threads do not live on in a fork
         return ProcessPoolExecutor(count, context, begin_worker, (each,))
 
-    return Doing(made(), count, each, made)
+    return Doing(made(), count, each, max(each, threads // LANES), made)
 
 
 def begin_worker(threads: int) -> None:
-    """Set the threads of a worker."""
+    """Set the threads of a worker, and have it keep the memory that it frees."""
+    keep_freed_memory()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numba
 import numpy as np
 
 from ref.dump.opened import Dump
@@ -18,7 +19,7 @@ from ref.judge.boundary import Boundary
 from ref.judge.case import Case
 from ref.judge.choice import ALL, Choice
 from ref.judge.shard import Shard, judge_stage, pass_through
-from ref.measure.parallel import blas_for_runs
+from ref.measure.parallel import blas_for_runs, threads_of
 from ref.ops.linear import take_rows, widen
 from ref.ops.visibility import Composition
 
@@ -54,6 +55,7 @@ class Job(NamedTuple):
     lanes: tuple[int, ...] | None = None  # None: it is judged
     shown: tuple[str, ...] = ()  # names of mutants that have shown elsewhere
     leave: bool = False  # whether a judged stage returns what it leaves
+    threads: int = 0  # 0: those that the worker has
 
 
 def judge_shard(job: Job, boundary: Boundary) -> Shard:
@@ -67,7 +69,7 @@ def judge_shard(job: Job, boundary: Boundary) -> Shard:
         BadInput: dump or weights are not there, or not those that the fingerprint is of.
     """
     case, lock = _case_of(job.names)
-    with lock, blas_for_runs():  # the runs of a case are used by one at a time
+    with lock, blas_for_runs(), threads_of(job.threads or numba.get_num_threads()):  # a case's runs serve one at a time
         if job.lanes is None:
             return judge_stage(case, job.stage, boundary, job.made, job.sequences, job.shown, job.leave)
         return Shard((), pass_through(case, job.stage, boundary, job.lanes, job.made, job.sequences))

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable
 
 from ref.emulate.stages import Stage, stages_of
-from ref.judge.boundary import TRUTH, Boundary, lane_of, part_of
+from ref.judge.boundary import TRUTH, Boundary, bytes_of, lane_of, part_of
 from ref.judge.case import Case
 from ref.judge.jobs import Job, Names
 from ref.judge.shard import Shard
@@ -25,10 +25,10 @@ class Lane:
         self.at, self.busy = 0, False  # the stage that it has come to, and whether it is on the way to the next
         self.known: dict[int, Boundary] = {0: {}}  # by stage
 
-    def job(self, names: Names, stage: Stage, sequences: tuple[int, ...]) -> Job:
+    def job(self, names: Names, stage: Stage, sequences: tuple[int, ...], threads: int) -> Job:
         """Return the job that takes it through a stage."""
         made = (self.number,) if self.is_made and self.number != TRUTH else ()
-        return Job(names, stage, sequences, made, (self.number,))
+        return Job(names, stage, sequences, made, (self.number,), threads=threads)
 
     def come(self, at: int, left: Boundary) -> None:
         """Have come to a stage with what is known there."""
@@ -59,6 +59,11 @@ class Group:
         self.passes = {str(number) for number in passes}
         self.begun: dict[int, tuple[int, ...]] = {}  # by stage: the runs from the prompt with which it is judged
         self.done: dict[int, Shard] = {}  # by stage
+
+    @property
+    def bytes(self) -> int:
+        """How much is known of stages that somebody may still ask for."""
+        return sum(bytes_of(known) for lane in self.lanes for known in lane.known.values())
 
     def at(self, stage: int) -> Boundary | None:
         """Return what all lanes know at a stage; None where one of them has not come to it."""

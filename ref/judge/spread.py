@@ -6,16 +6,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numba
-
 from ref.errors import pip_install, wanted
-from ref.judge.ahead import Ahead
+from ref.judge.ahead import Ahead, Doer
 from ref.judge.case import Case
 from ref.judge.doers import Doing, processes
 from ref.judge.in_turn import InTurn
 from ref.judge.jobs import Names
 from ref.judge.needed_memory import check_workers, threads_that_fit
 from ref.judge.store import Keeping, Store
+from ref.measure.parallel import threads_of
 
 MOST_WORKERS = 1024
 
@@ -54,7 +53,7 @@ def check_spread(spread: Spread) -> None:
 class Helped(NamedTuple):
     """What stands by a judgement."""
 
-    doer: Doing | None = None  # None: nobody but this process
+    doer: Doer | None = None  # None: nobody but this process
     store: Store | None = None
 
 
@@ -121,14 +120,3 @@ def source_of(case: Case, names: Names | None, by: Helped) -> Iterator[InTurn | 
         yield source
     finally:
         source.close()
-
-
-@contextmanager
-def threads_of(count: int) -> Iterator[None]:
-    """Use so many threads."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(count)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)

@@ -18,7 +18,7 @@ from ref.judge.jobs import Job
 from ref.judge.shard import Row, Shard
 
 if TYPE_CHECKING:
-    from ref.judge.doers import Doing
+    from ref.judge.ahead import Doer
 
 
 class Store:
@@ -76,7 +76,10 @@ class Store:
             raise wanted("--resume", self.folder, "room to write", error.strerror) from None
 
     def _paths(self, job: Job) -> tuple[Path, Path]:
-        told = job._replace(shown=())._asdict() | {"names": _plain(job.names._asdict()), "version": ref.__version__}
+        told = job._replace(shown=(), threads=0)._asdict() | {
+            "names": _plain(job.names._asdict()),
+            "version": ref.__version__,
+        }
         key = hashlib.sha256(json.dumps(_plain(told), sort_keys=True).encode()).hexdigest()[:24]
         name = job.stage.name if job.stage.layer is None else f"{job.stage.name}-{job.stage.layer}"
         return self.folder / f"{name}-{key}.rows", self.folder / f"{name}-{key}.safetensors"
@@ -110,9 +113,9 @@ class Keeping:
         store: of finished jobs.
     """
 
-    def __init__(self, doer: "Doing", store: Store):
+    def __init__(self, doer: "Doer", store: Store):
         self.doer, self.store = doer, store
-        self.workers, self.threads = doer.workers, doer.threads
+        self.workers, self.threads, self.of_lanes = doer.workers, doer.threads, doer.of_lanes
         self.jobs: dict[Future[Any], Job] = {}
         self.known: set[Future[Any]] = set()
 

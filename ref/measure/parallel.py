@@ -66,3 +66,14 @@ def blas_for_runs() -> Iterator[None]:
     """Give BLAS one thread: runs go side by side, and no sum is to depend on how many threads there are."""
     with threadpool_limits(1, "blas"):
         yield
+
+
+@contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """Use so many threads, or as many as there are."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
