@@ -10,6 +10,8 @@ import jsonschema
 import numpy as np
 from jsonschema.exceptions import best_match
 from jsonschema.validators import extend
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
 
 from ref.errors import BadInput, wanted
 from ref.untrusted import is_integer, read_regular
@@ -44,7 +46,12 @@ def _validator(name: str) -> Any:
     types = jsonschema.Draft202012Validator.TYPE_CHECKER
     strict = types.redefine("integer", lambda _, value: is_integer(value, -(2**63)))
     kind = extend(jsonschema.Draft202012Validator, type_checker=strict)
-    return kind(schema(name))
+    return kind(schema(name), registry=Registry(retrieve=_schema_file))
+
+
+def _schema_file(uri: str) -> Resource:
+    """Find the schema that another names as a file beside it."""
+    return DRAFT202012.create_resource(schema(uri.removesuffix(".schema.json")))
 
 
 def check_schema(content: Any, name: str) -> None:

@@ -1,6 +1,6 @@
 """What is asked of the judge, made ready: dump and weights opened, and what their owner says of them checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,8 @@ from ref.ops.visibility import Composition
 
 if TYPE_CHECKING:
     from ref.weights.resolve import Loaded
+
+    Load = Callable[[str, str, str | None], Loaded]
 
 TWO_SIDED = ("gemma", "keras")
 
@@ -53,11 +55,12 @@ def ask(
     held: str | None = None,
     composition: Composition | None = None,
     loaded: "Loaded | None" = None,
+    load: "Load | None" = None,
 ) -> Asked:
     """Open a dump and its weights, and check what is said of them.
 
     Args:
-        dump, weights, ids, names, mmproj, adapter, family, held, composition, loaded: see `ref.judge.compare`.
+        dump, weights, ids, names, mmproj, adapter, family, held, composition, loaded, load: see `ref.judge.compare`.
 
     Raises:
         BadInput: as `ref.judge.compare.compare_with_profiles`.
@@ -65,12 +68,12 @@ def ask(
     given = loaded is not None
     names_weights = isinstance(dump, Dump) or (isinstance(dump, (str, Path)) and Path(dump).is_dir())
     if loaded is None and (weights or not names_weights):
-        loaded = load_named(weights or "270m", mmproj)
+        loaded = load_named(weights or "270m", mmproj, load)
     elif loaded is None and isinstance(dump, (str, Path)):
-        loaded = _of_folder(Path(dump), mmproj)
+        loaded = _of_folder(Path(dump), mmproj, load)
     opened = _open(dump, ids, names, loaded)
     if loaded is None:
-        loaded = load_named(opened.weights.get("name"), mmproj)
+        loaded = load_named(opened.weights.get("name"), mmproj, load)
         opened = _open(dump, ids, names, loaded)  # once more: now the lengths of axes are known, whatever it says
     loaded, on_it = put_adapter(loaded, adapter, opened.adapter, opened.where)
     check_arithmetic(opened, family, held)
@@ -101,21 +104,21 @@ def _open(dump: Any, ids: Any, names: str | None, loaded: "Loaded | None") -> Du
     return open_dump(dump, ids, names, config)
 
 
-def _of_folder(folder: Path, mmproj: str | None) -> "Loaded | None":
+def _of_folder(folder: Path, mmproj: str | None, load: "Load | None") -> "Loaded | None":
     """Load the weights that a dump names if it says no sizes: without them merged axes cannot be split."""
     if says_sizes(folder):
         return None
-    return load_named(read_dump(folder)["model"]["weights"]["name"], mmproj)
+    return load_named(read_dump(folder)["model"]["weights"]["name"], mmproj, load)
 
 
-def load_named(weights: str | None, mmproj: str | None) -> "Loaded":
-    """Load weights by the name that a user or a dump gave them.
+def load_named(weights: str | None, mmproj: str | None, load: "Load | None" = None) -> "Loaded":
+    """Load weights by the name that a user or a dump gave them, by `load` in the place of `ref.load`.
 
     Raises:
         BadInput: nobody named any, or see `ref.weights.resolve.load`.
     """
-    from ref.weights.resolve import load
-
+    if load is None:
+        from ref.weights.resolve import load
     if not weights or weights == "not said":
         raise wanted("--weights", "compare", "the weights that the dump was made with", "none, and the dump names none")
     try:

@@ -19,6 +19,7 @@ from ref.judge.judgement import Profiles, judge_dump
 from ref.judge.logits_alone import explained, judge_last
 from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic, taps_of_dump
 from ref.judge.next_prompt import PlannedPrompt
+from ref.judge.prompt_digest import prompt_digest
 from ref.judge.server_answers import judge_answer
 from ref.judge.spread import HERE, Spread, helped
 from ref.judge.trust import position_notes
@@ -49,6 +50,7 @@ def compare_with_profiles(
     held: str | None = None,
     composition: Composition | None = None,
     loaded: "Loaded | None" = None,
+    load: "Callable[[str, str, str | None], Loaded] | None" = None,
     memory: str | int | None = None,
     progress: Callable[[int, int], Any] | None = None,
     say: Callable[[str], Any] | None = None,
@@ -74,6 +76,7 @@ def compare_with_profiles(
         held: the dtype that the producer held its weights in; None takes what the dump says.
         composition: of window and image block; None goes by the producer.
         loaded: weights that are in memory already, in the place of `weights`.
+        load: called in the place of `ref.load`, with its arguments, by who judges many dumps of the same weights.
         memory: how much may be used, as `--memory`: bytes or 6GB; None takes what is available.
         progress: called with a number of done and of all taps; of logits alone then of mistakes that are tried.
         say: called with lines on what is known so far, where it takes long.
@@ -99,11 +102,11 @@ def compare_with_profiles(
     if isinstance(dump, ServerAnswer):
         how = {"family": family, "held": held, "chosen": source_of_weights, "progress": progress, "say": say}
         tokens = ids if ids is not None else prompt
-        loaded, _ = put_adapter(loaded or load_named(weights or "270m", mmproj), adapter, None, "server's answer")
+        loaded, _ = put_adapter(loaded or load_named(weights or "270m", mmproj, load), adapter, None, "server's answer")
         return judge_answer(dump, loaded, prompt=tokens, **how), {}
     alone = spread.is_none and spread.resume is None
     named = None if alone else names_of(dump, weights, loaded, mmproj, adapter, ids, names, held, composition)
-    asked = ask(dump, weights, ids, names, mmproj, adapter, family, held, composition, loaded)
+    asked = ask(dump, weights, ids, names, mmproj, adapter, family, held, composition, loaded, load)
     if prompt is not None:
         check_prompt(asked.opened, prompt)
     opened, notes, said = asked.opened, list(asked.notes), asked.said
@@ -138,8 +141,8 @@ def compare_with_profiles(
         "policy": opened.policy | {"judged_as": judged.family},
         "notes": notes,
         "passes": [
-            {"ids": pass_runs.one_pass.ids.shape[1], "cached": pass_runs.one_pass.cached}
-            for pass_runs in judged.all_runs
+            {"ids": pass_runs.one_pass.ids.shape[1], "cached": pass_runs.one_pass.cached, "prompt": prompt_digest(one)}
+            for pass_runs, one in zip(judged.all_runs, opened.passes, strict=True)
         ],
         "seconds": round(time.perf_counter() - start, 2),
     }
