@@ -59,15 +59,16 @@ def json_flag() -> argparse.ArgumentParser:
 
 def print_json(content: Any) -> None:
     """Print one JSON document; numbers that JSON has no word for become null."""
-    print(json.dumps(_finite(content), ensure_ascii=False, indent=1))
+    print(json.dumps(finite(content), ensure_ascii=False, indent=1))
 
 
-def _finite(value):
+def finite(value: Any) -> Any:
+    """Return JSON's own values: a number that JSON has no word for becomes null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def note(text: str) -> None:

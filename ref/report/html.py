@@ -6,6 +6,7 @@ from typing import Any
 from ref.report.causes import seen
 from ref.report.figures import coefficient, floors, in_floors, nonfinite, sentence
 from ref.report.html_parts import MOST_ROWS, Page, causes_in_html
+from ref.report.html_regression import regression_in_html
 from ref.report.page import assemble, write_page
 from ref.report.page_data import Profiles, packed, producer_of
 from ref.report.words import judged, printable, told_verdict
@@ -50,6 +51,7 @@ def render_html(report: dict[str, Any], profiles: Profiles | None, dump_b: dict[
     """
     report, other = printable(report), printable(dump_b)
     fill = {"VERDICT": _verdict(report, other), "CAUSES": causes_in_html(report)}
+    fill |= {"REGRESSION": regression_in_html(report)}
     fill |= {"DIAGNOSIS": _diagnosis(report), "REST": _rest(report, other)}
     return assemble("gemma3-ref compare", PARTS, "page", fill, lambda room: packed(report, profiles, other, room))
 

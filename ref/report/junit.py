@@ -6,6 +6,7 @@ from typing import Any
 from ref.errors import pip_install, wanted
 from ref.report.causes import cause_at, cause_words, unknown_words
 from ref.report.figures import nonfinite
+from ref.report.regression import in_words, moved_rows, moved_words
 from ref.report.text import render_text
 from ref.report.words import how_far, judged, printable, verdict_line
 
@@ -20,7 +21,8 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
     Returns:
         An XML document: one test suite; one test case per tap, of class `dump/pass 0`. Its time is what passed since
         the tap before, weights that were made ready for it included; a report that lacks it has none. A bug is a
-        failure with its cause and its numbers, an undetermined tap is skipped with its reason. Properties say what was
+        failure with its cause and its numbers, and so is a tap that is worse than the baseline's; an undetermined tap
+        is skipped with its reason. Properties say what was
         judged, `summary` is the verdict in a line, `system-out` what the terminal shows. Characters that XML does not
         allow are written as escapes.
 
@@ -31,27 +33,50 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
         valid by both.
     """
     import_junitparser()
-    from junitparser import JUnitXml, TestSuite
+    from junitparser import JUnitXml
+
+    xml = JUnitXml()
+    xml.append(suite_of(report, dump))
+    return xml.tostring().decode()
+
+
+def suite_of(report: dict[str, Any], dump: str | None = None, number: int = 0):
+    """Return a report as a test suite of junitparser.
+
+    Args:
+        report, dump: as `junit_xml`.
+        number: of the suite among those of its document.
+    """
+    from junitparser import TestSuite
     from junitparser.junitparser import SystemErr, SystemOut
 
     told, report = render_text(report), printable(report)
     name = printable(dump) if dump else str((report.get("producer") or {}).get("name") or "dump")
     suite = TestSuite(f"gemma3-ref compare {name}")
     said = ("summary", verdict_line(report).removeprefix("verdict: "))
-    for key, text in [("verdict", report["verdict"]), said, *judged(report)]:
+    for key, text in [("verdict", report["verdict"]), said, *judged(report), *_regression(report)]:
         suite.add_property(key, text)
-    suite.add_testcases([_case(row, f"{name}/pass {row['pass']}", report) for row in report["taps"]])
+    worse = {(row["tap"], row["pass"]): row for row in moved_rows(report) if row["what"] == "worse"}
+    rows = [(row, f"{name}/pass {row['pass']}", worse.get((row["tap"], row["pass"]))) for row in report["taps"]]
+    suite.add_testcases([_case(row, where, report, moved) for row, where, moved in rows])  # counted once, not each
     suite.append(SystemOut(told))
     suite.append(SystemErr(""))
     suite.update_statistics()
     suite.time = round(float(report.get("seconds") or 0), 3)
+    finish(suite, number)
+    return suite
+
+
+def finish(suite, number: int = 0) -> None:
+    """Give a suite what Ant's schema asks for; no sums stand on the root, which it does not know.
+
+    Args:
+        suite: of junitparser.
+        number: of the suite among those of its document.
+    """
     suite.timestamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
     suite.hostname = "localhost"
-    # what Ant asks for, and no sums on the root, which it does not know
-    suite._elem.attrib |= {"id": "0", "package": "gemma3-ref"}
-    xml = JUnitXml()
-    xml.append(suite)
-    return xml.tostring().decode()
+    suite._elem.attrib |= {"id": str(number), "package": "gemma3-ref"}
 
 
 def import_junitparser() -> None:
@@ -66,7 +91,17 @@ def import_junitparser() -> None:
         raise wanted("junitparser", "JUnit XML", pip_install("report"), "no such package") from None
 
 
-def _case(row: dict[str, Any], classname: str, report: dict[str, Any]):
+def _regression(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """List as properties what moved since the baseline and is no failure."""
+    one = report.get("regression")
+    if not one:
+        return []
+    rows = [row for row in moved_rows(report) if row["what"] != "worse"]
+    moved = [(f"{row['what']}: {row['tap']}, pass {row['pass']}", moved_words(row)) for row in rows]
+    return [("regression", in_words(one)), *moved]
+
+
+def _case(row: dict[str, Any], classname: str, report: dict[str, Any], worse: dict[str, Any] | None):
     from junitparser import Failure, Skipped, TestCase
 
     case = TestCase(row["tap"], classname, row.get("seconds"))
@@ -74,6 +109,10 @@ def _case(row: dict[str, Any], classname: str, report: dict[str, Any]):
         cause = cause_at(row, report)
         words = cause_words(cause, report) if cause else unknown_words(report)
         failure = Failure(f"{how_far(row)}: {words}", "bug")
+        failure.text = numbers(row) + (f"\nworse than the baseline: {moved_words(worse)}" if worse else "")
+        case.result = [failure]
+    elif worse:
+        failure = Failure(f"worse than the baseline: {moved_words(worse)}", "regression")
         failure.text = numbers(row)
         case.result = [failure]
     elif row["verdict"] == "undetermined":

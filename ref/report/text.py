@@ -8,6 +8,7 @@ from ref.report.causes import seen
 from ref.report.figures import by_group, coefficient, counted, floors, in_floors, nonfinite, sentence, worst_of
 from ref.report.next_lines import next_lines
 from ref.report.text_causes import causes_in_lines, wrapped
+from ref.report.text_regression import regression_lines
 from ref.report.words import arithmetic, judged, printable, verdict_line
 from ref.report.words_logits import about_whole, share, tried
 
@@ -41,6 +42,7 @@ def render_text(report: dict[str, Any], width: int | None = None, everything: bo
     ]
     lines += [*causes_in_lines(report, width), *_diagnosis(report, width), *_fits(report, width)]
     lines += [*_from_logits(report, width), *_decide(report, width), *_nonfinite(report, width)]
+    lines += regression_lines(report, width, everything)
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(report)])
 
 

@@ -8,6 +8,7 @@ from ref.measure.floor import SMALL
 from ref.report.bases import basis_words
 from ref.report.causes import cause_words, in_layers, is_small, told_where, unknown_words
 from ref.report.figures import coefficient, counted, in_floors, worst_of
+from ref.report.regression import in_words
 
 UNSAID = "not said"  # what readers write where a dump does not say a thing
 LONGEST = 300  # characters of a name or sentence that came with a dump
@@ -139,6 +140,7 @@ def _beside(report: dict[str, Any]) -> list[str]:
     if compared and compared["taps"] < compared["of_model"]:
         parts.append(f"{compared['taps']} of the model's {compared['of_model']} taps")
     parts += [note for note in report.get("notes") or [] if note.startswith("weights: from ")]
+    parts += [in_words(report["regression"])] if report.get("regression") else []
     return [part.rstrip(".") for part in parts]
 
 

@@ -8,7 +8,7 @@ from support.refusing import refusal
 from support.report_examples import INF, WRONG, at, everything_wrong, example, rope_bug, wrong
 
 from ref.cli import main
-from ref.commands.shared import _finite
+from ref.commands.shared import finite
 from ref.errors import BadInput
 from ref.report.read import read_report
 from ref.report.text import render_text
@@ -26,7 +26,7 @@ def save(tmp_path):
 
     def saved(report, name="report.json"):
         path = tmp_path / name
-        path.write_text(json.dumps(_finite(report), allow_nan=False))
+        path.write_text(json.dumps(finite(report), allow_nan=False))
         return path
 
     return saved
