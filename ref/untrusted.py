@@ -140,6 +140,22 @@ def parse_json(text: bytes, path: Path, what: str) -> dict:
     Raises:
         BadInput: no JSON object, a key twice in one object, NaN, Infinity or 1e999, or nested too deep.
     """
+    if text[:1] != b"{":
+        raise wanted(what, path, "a JSON object from its first byte on", text[:20])
+    try:
+        return strict_decoder(path, what).decode(text.decode())
+    except BadInput:
+        raise
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or an integer of thousands of digits
+        raise wanted(what, path, "JSON in UTF-8", error) from None
+
+
+def strict_decoder(path: Path, what: str) -> json.JSONDecoder:
+    """Return a decoder that refuses, with BadInput, a key twice in one object and numbers that are not finite.
+
+    Args:
+        path, what: for the refusal.
+    """
 
     def once(pairs):
         result = dict(pairs)
@@ -155,11 +171,4 @@ def parse_json(text: bytes, path: Path, what: str) -> dict:
     def finite(number):
         return float(number) if math.isfinite(float(number)) else refuse(number)
 
-    if text[:1] != b"{":
-        raise wanted(what, path, "a JSON object from its first byte on", text[:20])
-    try:
-        return json.loads(text.decode(), object_pairs_hook=once, parse_float=finite, parse_constant=refuse)
-    except BadInput:
-        raise
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or an integer of thousands of digits
-        raise wanted(what, path, "JSON in UTF-8", error) from None
+    return json.JSONDecoder(object_pairs_hook=once, parse_float=finite, parse_constant=refuse)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,16 @@ MOST_BYTES = 8_000_000  # of a page; plotly.js is 4.8 million of them
 FRAME = Path(__file__).parent / "page_frame.html"
 
 
-def assemble(title: str, folder: Path, stem: str, fill: dict[str, str], data: Callable[[int], str]) -> str:
+def assemble(
+    title: str,
+    folder: Path,
+    stem: str,
+    fill: dict[str, str],
+    data: Callable[[int], str],
+    *,
+    style_of: str | None = None,
+    draws: bool = True,
+) -> str:
     """Put a page together: what one sees in the frame that all pages share, which lets nothing be loaded or run.
 
     Args:
@@ -25,18 +34,21 @@ def assemble(title: str, folder: Path, stem: str, fill: dict[str, str], data: Ca
         stem: of their names.
         fill: what stands in the place of each `@@NAME@@` of the template, besides the frame's own.
         data: called with the bytes that are left for it; returns JSON as `as_json` writes it.
+        style_of: the stem of a page whose style stands before this one's own.
+        draws: whether plotly.js is needed.
 
     Raises:
         BadInput: plotly is not installed.
     """
     parts = {name: (folder / f"{stem}.{name}").read_text(encoding="utf-8") for name in ("html", "css")}
+    style = (folder / f"{style_of}.css").read_text(encoding="utf-8") if style_of else ""
     script = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"{stem}*.js")))
     template = FRAME.read_text(encoding="utf-8").replace("@@BODY@@", parts["html"])
     fill = fill | {
         "TITLE": title,
-        "CSS": parts["css"],
+        "CSS": style + parts["css"],
         "JS": f'"use strict";\n(async () => {{\n{script}}})();\n',
-        "PLOTLY": plotly_js(),
+        "PLOTLY": plotly_js() if draws else "",
     }
     hashes = (base64.b64encode(hashlib.sha256(fill[name].encode()).digest()).decode() for name in ("PLOTLY", "JS"))
     fill["SCRIPTS"] = " ".join(f"'sha256-{digest}'" for digest in hashes)  # no other script may run
@@ -78,10 +90,35 @@ def write_page(path: str | Path, page: str) -> Path:
     Raises:
         BadInput: the file cannot be written.
     """
+    return _write(path, lambda new: new.write_bytes(page.encode()))
+
+
+def write_pieces(path: str | Path, pieces: Iterable[str]) -> Path:
+    """Write a text that comes in pieces, as `write_page` does.
+
+    Args:
+        path: where.
+        pieces: of the text, one after the other; they need not be in memory together.
+
+    Returns:
+        The path.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+
+    def write(new: Path) -> None:
+        with new.open("wb") as file:
+            file.writelines(piece.encode() for piece in pieces)
+
+    return _write(path, write)
+
+
+def _write(path: str | Path, write: Callable[[Path], Any]) -> Path:
     path = check_target(Path(path))
     new = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        new.write_bytes(page.encode())
+        write(new)
         new.replace(path)
     except OSError as error:
         raise wanted("output file", path, "a place that can be written", error.strerror) from None

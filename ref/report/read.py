@@ -12,6 +12,7 @@ from ref.golden_files.report_format import FORMAT, FORMAT_VERSION
 from ref.untrusted import parse_json, quoted, read_regular
 
 MOST_BYTES = 256 * 2**20
+WANT = "a report, as gemma3-ref compare --json prints it"
 ERRORS = (("local", "local_floor", "local_ratio"), ("inherited", "floor", "inherited_ratio"))
 
 
@@ -29,13 +30,28 @@ def read_report(path: str | Path) -> dict[str, Any]:
         BadInput: no file, no JSON, no report of ours, one of another version, or not what the schema says.
     """
     path = Path(path)
-    want = "a report, as gemma3-ref compare --json prints it"
     try:
         report = parse_json(read_regular(path, "report", most=MOST_BYTES).lstrip(), path, "report")
     except BadInput as error:
-        raise BadInput(f"{error} ({want})") if path.is_file() else error from None
+        raise BadInput(f"{error} ({WANT})") if path.is_file() else error from None
+    return check_report(report, path)
+
+
+def check_report(report: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Check what was read as a report, and put infinity back.
+
+    Args:
+        report: an object out of a file; changed in place.
+        path: of the file, for the refusal.
+
+    Returns:
+        The same.
+
+    Raises:
+        BadInput: as `read_report`.
+    """
     if report.get("format") != FORMAT:
-        raise wanted("report", path, want, f'"format": {quoted(report.get("format"))}')
+        raise wanted("report", path, WANT, f'"format": {quoted(report.get("format"))}')
     if report.get("format_version") != FORMAT_VERSION or isinstance(report["format_version"], bool):
         raise wanted("format_version of the report", path, FORMAT_VERSION, quoted(report.get("format_version")))
     try:
