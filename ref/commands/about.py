@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-from ref.commands import BAD_INPUT, BUG, FAILED, FINE, UNDETERMINED
+from ref.commands import BAD_INPUT, BUG, FAILED, FINE, REGRESSED, UNDETERMINED
 
 MEANINGS = {
     FINE: "fine: done, or what was judged matches",
@@ -12,6 +12,7 @@ MEANINGS = {
     BAD_INPUT: "bad usage or bad input, in one line: what, where, wanted, got",
     UNDETERMINED: "undetermined: what was given cannot decide it",
     FAILED: "the program itself failed, in one line; --debug shows the traceback",
+    REGRESSED: "no bug, but worse than --baseline, where --fail-on-regression asks for that",
 }
 
 

@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
-from ref.commands import BUG, FINE, UNDETERMINED
+from ref.commands import BUG, FINE, REGRESSED, UNDETERMINED
 from ref.commands.about import About, add_command
+from ref.commands.compare_many import add_flags, dumps_of, open_baseline, run_many
 from ref.commands.next_folder import check_next, write_next
 from ref.commands.output import refuse_overwriting
 from ref.commands.shared import encode_prompt, json_flag, note, print_json, read_ids, set_threads
+from ref.dump.find_dumps import names_of
 from ref.errors import BadInput, wanted
 
 REPORTS = (".html", ".htm", ".xml")
@@ -16,7 +18,7 @@ ABOUT = About(
     "find the first wrong operation of a port, and which known mistake it is",
     "Give it a dump of the port's activations. Errors are measured in multiples of rounding noise.",
     ("gemma3-ref compare golden/dumps/tiny-bug", "gemma3-ref compare golden/dumps/tiny-bug --html report.html"),
-    (FINE, BUG, UNDETERMINED),
+    (FINE, BUG, UNDETERMINED, REGRESSED),
 )
 
 
@@ -24,8 +26,8 @@ def add(subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, ABOUT, run, [json_flag()])
     about = "a dump's folder, or .npz, .safetensors, llama.cpp text, JSON; a server's JSON of log-probabilities"
-    parser.add_argument("dump", nargs="?", metavar="DUMP", help=about)
-    parser.add_argument("other", nargs="?", metavar="DUMP_B", help="second dump, judged next to the first")
+    about += "; two are judged next to each other, three or more, or a folder of dumps, each by itself"
+    parser.add_argument("dumps", nargs="*", metavar="DUMP", help=about)
     group = parser.add_argument_group("the weights that the dump was made with")
     group.add_argument("--weights", metavar="W", help="default: those that the dump names")
     group.add_argument("--mmproj", metavar="FILE", help="the vision tower that goes with a .gguf file of text weights")
@@ -53,6 +55,7 @@ def add(subparsers) -> None:
     group.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML, one test case per tap")
     about = "write what to capture next: prompts made for it, and the commands; empty or new"
     group.add_argument("--next", type=Path, metavar="DIR", help=about)
+    add_flags(parser)
     group = parser.add_argument_group("how much is looked at; the report says what was left out")
     about = "layers of the text model, such as 3,9-11; and vision, embed, final, logits"
     group.add_argument("--layers", metavar="LIST", help=about)
@@ -71,7 +74,7 @@ def add(subparsers) -> None:
 
 
 def run(args) -> int:
-    """Judge one dump, or two beside each other; print the table and write the reports asked for.
+    """Judge one dump, two beside each other, or many; print what was found and write the reports asked for.
 
     What was found is printed whatever becomes of the reports. Where one cannot be written the exit code is 2, also of a
     bug: whoever asked for it must not take the file of an earlier run for that of this one.
@@ -80,11 +83,19 @@ def run(args) -> int:
 
     set_threads(args.threads)
     keep_freed_memory()
+    args.dump, args.other, args.planned = *[*args.dumps, None, None][:2], {}
+    if many := dumps_of(args):
+        _check_outputs(args)
+        return run_many(args, many, _judge)
     if (args.dump is None) == (args.text is None):
         raise wanted("dump", "compare", "DUMP, or --text FILE", "neither" if args.dump is None else "both")
     _check_outputs(args)
-    args.planned = {}
-    report, profiles = _judge(args, args.dump if args.text is None else args.text)
+    dump = args.dump if args.text is None else args.text
+    [name], lost = names_of([Path(dump)]), ""
+    with open_baseline(args, [name], _judge) as beside:
+        report, profiles = _judge(args, dump)
+        if args.baseline:
+            report["regression"], lost = beside(report, name)
     other = _judge(args, args.other)[0] if args.other else None
     try:
         if args.json:
@@ -95,7 +106,11 @@ def run(args) -> int:
     finally:  # also where the reader of the table left early, as `head` does
         _write_reports(args, report, profiles, other)
         _write_next(args, report)
+    if lost:
+        raise BadInput(lost)
     worst = [one["verdict"] for one in (report, other) if one]
+    if args.fail_on_regression and "bug" not in worst and report.get("regression", {})["worse"]:
+        return REGRESSED
     return BUG if "bug" in worst else UNDETERMINED if "undetermined" in worst else FINE
 
 
@@ -114,7 +129,7 @@ def _check_outputs(args) -> None:
     if args.html and args.junit and args.html.absolute() == args.junit.absolute():
         raise wanted("output file", args.junit, "another file than --html", "the same")
     for path in outputs:
-        for source in (args.dump, args.text, args.other, args.weights, args.mmproj, args.adapter, args.ids):
+        for source in (*args.dumps, args.text, args.baseline, args.weights, args.mmproj, args.adapter, args.ids):
             _refuse_source(str(source or ""), path)
 
 
@@ -164,7 +179,7 @@ def _judge(args, dump: str):
 
     held = "file" if args.held_as == "float32" else args.held_as
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
-    how |= {"memory": args.memory, "adapter": args.adapter}
+    how |= {"memory": args.memory, "adapter": args.adapter, "load": args.load}
     how |= {"layers": args.layers, "taps": args.taps, "sample": args.sample}
     how |= {"spread": Spread(args.workers, args.scheduler, resume=args.resume)}
     if args.next and dump == args.dump:

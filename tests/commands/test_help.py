@@ -7,7 +7,7 @@ import pytest
 from support.refusing import refusal
 
 from ref.cli import build_parser
-from ref.commands import BUG, UNDETERMINED
+from ref.commands import BUG, REGRESSED, UNDETERMINED
 from ref.commands.about import MEANINGS
 from ref.errors import nearest
 
@@ -50,11 +50,11 @@ def test_exit_codes_are_those_that_a_command_can_give():
         lines = ALL[name].format_help().split("exit codes:\n")[1].splitlines()
         return {int(line.split()[0]) for line in lines}
 
-    judging = {"compare": {BUG, UNDETERMINED}, "verify": {BUG, UNDETERMINED}, "check-rule": {BUG}}
+    judging = {"compare": {BUG, UNDETERMINED, REGRESSED}, "verify": {BUG, UNDETERMINED}, "check-rule": {BUG}}
     judging |= {"golden": {BUG}, "golden check": {BUG}}
     for name in ALL:
         assert codes(name) == {0, 2, 4} | judging.get(name, set())
-    assert set(MEANINGS) == {0, 1, 2, 3, 4}
+    assert set(MEANINGS) == {0, 1, 2, 3, 4, 5}
 
 
 def test_compare_says_it_in_words_that_a_stranger_knows():
