@@ -60,7 +60,7 @@ def test_exit_codes_are_those_that_a_command_can_give():
 def test_compare_says_it_in_words_that_a_stranger_knows():
     text = ALL["compare"].format_help()
     assert text.startswith("find the first wrong operation of a port")
-    weights, machine = text.index("the weights that the dump"), text.index("this machine:")
+    weights, machine = text.index("the weights that the dump"), text.index("who does it:")
     assert (
         text.index("  --weights", weights)
         < text.index("the port's arithmetic")
