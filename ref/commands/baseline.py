@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ref.dump.find_dumps import dumps_in, is_folder_of_dumps, names_of
+from ref.dump.find_dumps import FILES, dumps_in, is_folder_of_dumps, names_of
 from ref.errors import BadInput, nearest, wanted
 from ref.golden_files.report_format import FORMAT
 from ref.report.many import NOT_JUDGED
@@ -128,10 +128,10 @@ def is_report(path: Path) -> bool:
         path: of anything.
 
     Raises:
-        BadInput: a .json that cannot be read.
+        BadInput: a file that cannot be read.
     """
     try:
-        there = path.suffix.lower() == ".json" and path.is_file() and path.stat().st_size > 0
+        there = path.suffix.lower() not in FILES and path.is_file() and path.stat().st_size > 0
     except (OSError, ValueError):
         return False
     return there and map_file(path).find(json.dumps(FORMAT).encode()) >= 0

@@ -48,9 +48,10 @@ def run(capsys, *words):
 
 
 def test_one_dump_beside_one_report_whatever_they_are_called(capsys, judged, saved):
-    code, report = run(capsys, "now-worse", "--baseline", saved / "p1.json")
+    (saved / "p1.json").rename(saved / "p1.old")  # whatever its file is called
+    code, report = run(capsys, "now-worse", "--baseline", saved / "p1.old")
     check_schema(report, "report")
-    assert (code, report["regression"]["worse"], report["regression"]["baseline"]) == (0, 1, "p1")
+    assert (code, report["regression"]["worse"], report["regression"]["baseline"]) == (0, 1, "p1.old")
     assert report["regression"]["taps"][0]["tap"] == TAP
 
 
