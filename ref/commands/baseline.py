@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -27,7 +28,7 @@ class Baseline(AbstractContextManager):
     def __init__(self, path: Path, judge: Judge):
         self.path, self.judge = path, judge
         self.kept = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by __exit__
-        self.alone = False  # whether there is one of each, which then go together whatever they are called
+        self.partners: dict[str, str] = {}  # name of a dump -> that of its earlier one
         self.sources: dict[str, Callable[[], dict[str, Any]]] = {}
 
     def __exit__(self, *_) -> None:
@@ -55,11 +56,11 @@ class Baseline(AbstractContextManager):
         names = list(names)
         if not self.sources:
             raise wanted("--baseline", self.path, WANT, "none")
-        if not self._are_alone(names) and not self.sources.keys() & set(names):
+        self.partners = partners_of(names, list(self.sources))
+        if not self.partners:
             near = nearest(names[0], self.sources)
             got = f"{len(self.sources)} others" + (f", near {names[0]}: {near}" if near else "")
             raise wanted("--baseline", self.path, "one with the name of a dump that is judged", got)
-        self.alone = self._are_alone(names)
 
     def beside(self, report: dict[str, Any], name: str, noise: float) -> tuple[dict[str, Any], str]:
         """Set a report beside the earlier one of its name; where there is one of each, beside that.
@@ -72,7 +73,7 @@ class Baseline(AbstractContextManager):
         Returns:
             (the key `regression`, why the earlier one could not be read; else empty).
         """
-        name = next(iter(self.sources)) if self.alone else name
+        name = self.partners.get(name, name)
         source = self.sources.get(name)
         if source is None:
             return refused(name, "the baseline has no dump of this name", report, noise), ""
@@ -80,9 +81,6 @@ class Baseline(AbstractContextManager):
             return set_beside(source(), report, name, noise), ""
         except BadInput as error:
             return refused(name, str(error), report, noise), str(error)
-
-    def _are_alone(self, names: list[str]) -> bool:
-        return len(names) == len(self.sources) == 1
 
     def _keep_all(self) -> None:
         """Read a file of reports; its one report, where it is none of many, has the file's name."""
@@ -112,6 +110,28 @@ class Baseline(AbstractContextManager):
                 "one that was refused" if len(found) == 1 else "those of several",
             )
         return found[0][1]
+
+
+def partners_of(names: list[str], earlier: list[str]) -> dict[str, str]:
+    """Find for each dump the earlier one of its name; where folders above differ, that of the longest end alike.
+
+        en/p1 -> en/p1;  today/en/p1 -> en/p1, unless today/de/en/p1 is there as well
+
+    Args:
+        names: of dumps.
+        earlier: names of earlier ones; one and one go together whatever they are called.
+    """
+    if len(names) == len(earlier) == 1:
+        return {names[0]: earlier[0]}
+    found = {name: name for name in set(names) & set(earlier)}
+    free = [[name for name in several if name not in found] for several in (names, earlier)]
+    likely = {name: [one for one in free[1] if _ends_alike(name, one)] for name in free[0]}
+    wanted_by = Counter(one for several in likely.values() for one in several)
+    return found | {name: one[0] for name, one in likely.items() if len(one) == 1 and wanted_by[one[0]] == 1}
+
+
+def _ends_alike(name: str, other: str) -> bool:
+    return f"/{name}".endswith(f"/{other}") or f"/{other}".endswith(f"/{name}")
 
 
 def _is_there(path: Path) -> bool:

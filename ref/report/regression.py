@@ -70,10 +70,9 @@ def in_words(one: dict[str, Any]) -> str:
     name = one["baseline"]
     if not one["comparable"]:
         return f"not comparable with the baseline {name}: {'; '.join(one['why'])}"
-    said = [f"{counted(one['worse'], 'tap')} worse"] if one["worse"] else []
-    said += [f"{one[kind]} {kind}" for kind in ("better", "changed") if one[kind]]
-    said += [f"{one['came']} new"] if one["came"] else []
-    said += [f"{one['went']} gone"] if one["went"] else []
+    words = {"worse": "worse", "better": "better", "changed": "changed", "came": "new", "went": "gone"}
+    there = [(one[kind], word) for kind, word in words.items() if one[kind]]
+    said = [f"{counted(count, 'tap') if i == 0 else count} {word}" for i, (count, word) in enumerate(there)]
     nothing = f"nothing moved by more than {one['noise']:g} floors"
     return f"beside the baseline {name}: {', '.join(said) or nothing}"
 

@@ -9,6 +9,7 @@ from support.report_examples import at, example, rope_bug
 
 from ref.cli import main
 from ref.commands import compare
+from ref.commands.baseline import partners_of
 from ref.commands.shared import finite
 from ref.errors import BadInput
 from ref.golden_files.files import check_schema, golden_root
@@ -53,6 +54,18 @@ def test_one_dump_beside_one_report_whatever_they_are_called(capsys, judged, sav
     check_schema(report, "report")
     assert (code, report["regression"]["worse"], report["regression"]["baseline"]) == (0, 1, "p1.old")
     assert report["regression"]["taps"][0]["tap"] == TAP
+
+
+def test_who_goes_with_whom():
+    assert partners_of(["a"], ["b"]) == {"a": "b"}
+    assert partners_of(["a", "b"], ["b", "c"]) == {"b": "b"}
+    assert partners_of(["now/en/p1", "now/p2", "x"], ["en/p1", "last/now/p2"]) == {
+        "now/en/p1": "en/p1",
+        "now/p2": "last/now/p2",
+    }
+    assert partners_of(["en/p1", "de/p1"], ["p1"]) == {}
+    assert partners_of(["p1", "q"], ["en/p1", "de/p1"]) == {}
+    assert partners_of(["xp1", "q"], ["p1"]) == {}
 
 
 def test_a_folder_of_reports_is_matched_by_name(capsys, judged, saved):
