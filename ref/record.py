@@ -42,6 +42,7 @@ NAMES = ("ref", "transformers", "gemma", "llama.cpp", "keras", "mlx", "transform
 ARITHMETIC = ("compute_dtype", "matmul_activations", "kv_dtype")  # by default the format of most values
 POLICY = (*ARITHMETIC, "rope_angle", "attention_impl")
 VERSION_2 = frozenset({"row", "kept", "slots", "cache_slots"})  # what a pass of version 1 does not say
+SLICED = "TNKHDFVM"  # letters of axes that ranks may hold slices of
 MORE_POLICY = ("matmul_operands", "conv_operands", "accumulate", "products", "ranks", "torch")
 
 
@@ -69,6 +70,9 @@ class Recorder:
         names: whose names the values have, if not gemma3-ref's: transformers, gemma, llama.cpp, keras, mlx,
             transformer_lens.
         config: sizes of the model as gemma3-ref calls them; None takes those of the weights.
+        tensor: (rank, of) of tensor parallelism, each rank writing a folder of its own beside the others', such as
+            dump/rank0 and dump/rank1; a number alone says how many are in this one dump.
+        pipeline: (rank, of) of pipeline parallelism, likewise.
 
     Raises:
         ValueError: in one line, a folder in use, or what the format cannot hold.
@@ -92,6 +96,8 @@ class Recorder:
         producer: str | dict[str, str] = NOT_SAID,
         names: str = "ref",
         config: dict[str, Any] | None = None,
+        tensor: Any = None,
+        pipeline: Any = None,
     ):
         self.folder = Path(folder).absolute()
         self._policy = _fields("policy", policy or {}, (), (*POLICY, *MORE_POLICY))
@@ -107,6 +113,13 @@ class Recorder:
         self._head["model"] = {"config": config or {}, "weights": weights}
         if adapter is not None:
             self._head["model"]["adapter"], self._head["format_version"] = _adapter(adapter), 2
+        self._ranks, self._rank = 0, None  # of tensor parallelism, and this one; None: each value says its own
+        if tensor is not None or pipeline is not None:
+            both = {"tensor": tensor, "pipeline": pipeline}
+            parallel = {what: _rank_of(what, given) for what, given in both.items() if given is not None}
+            self._head["parallel"], self._head["format_version"] = parallel, 2
+            self._ranks = parallel.get("tensor", {}).get("of", 0)
+            self._rank = parallel.get("tensor", {}).get("rank")
         try:
             json.dumps([self._head, self._policy], allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -120,7 +133,18 @@ class Recorder:
         with self._writing():
             self._begin(said, seen, said.get("row", 0), _Keys())
 
-    def __call__(self, name: str, value: Any, layout: str = "", dtype: str | None = None, plus: Any = None) -> Any:
+    def __call__(
+        self,
+        name: str,
+        value: Any,
+        layout: str = "",
+        dtype: str | None = None,
+        plus: Any = None,
+        *,
+        slice: dict[str, Any] | None = None,
+        partial: bool = False,
+        rank: int | None = None,
+    ) -> Any:
         """Write a value now: what happens to the array later does not matter.
 
         Args:
@@ -131,6 +155,10 @@ class Recorder:
                 a batch of one may be left out. Empty: the tap's own order.
             dtype: of an array of uint16 what it holds: `bfloat16` or `uint16`.
             plus: what is to be added to it: a residual stream that is kept as two.
+            slice: the part of the whole value that this rank has, such as {"N": (2, 4)}: axis -> (start, stop). A value
+                that is neither a slice nor partial is a replica: every rank has it.
+            partial: whether it is this rank's part of a sum that is not added yet. The sum is another value.
+            rank: whose it is, where all ranks are in one dump.
 
         Returns:
             The value as it was given, so that a call may stand around an expression.
@@ -144,12 +172,16 @@ class Recorder:
         if not good or not 0 < len(name) <= LONGEST:
             raise _wrong("name of a tap", f"1 to {LONGEST} printable characters", repr(name))
         array, kind = _array(name, value, dtype)
-        _check_layout(name, layout, array.shape, len(said["ids"]))
-        several = {name: array}
+        held = _held(name, layout, slice, partial, rank, self._ranks, self._rank)
+        _check_layout(name, layout, array.shape, len(said["ids"]), held.get("slice", {}))
+        key = name + ".partial" * partial + (f"@{rank}" if rank is not None else "")
+        if key != name:
+            held["name"] = name
+        several = {key: array}
         if plus is not None:
-            several[f"{name}.plus"] = _addend(name, plus, dtype, array, kind)
+            several[f"{key}.plus"] = _addend(name, plus, dtype, array, kind)
         if self._names & several.keys():
-            raise _wrong(f"value {name}", "one in a pass", "a second one")
+            raise _wrong(f"value {key}", "one in a pass", "a second one")
         pairs = [(one, values, kind) for one, values in several.items()]
         with self._writing():
             if not self._file.add(*pairs):
@@ -159,8 +191,8 @@ class Recorder:
                 self._file.add(*pairs)
         entry = {"file": self._file.path.name, "layout": layout, "shape": list(array.shape), "dtype": kind}
         if plus is not None:
-            entry["plus"], self._head["format_version"] = f"{name}.plus", 2
-        said["tensors"][name] = entry
+            entry["plus"], self._head["format_version"] = f"{key}.plus", 2
+        said["tensors"][key] = entry | held
         self._names |= several.keys()
         if "float" in kind:
             self._floats[kind] += 1
@@ -384,6 +416,38 @@ def _adapter(given: Any) -> dict[str, Any]:
     return adapter
 
 
+def _rank_of(what: str, given: Any) -> dict[str, int]:
+    """Return which rank of how many this is; of tensor parallelism perhaps how many only."""
+    several = isinstance(given, tuple | list)
+    numbers = _integers(what, given if several else [given], 0)
+    if several and len(numbers) == 2 and numbers[0] < numbers[1]:
+        return {"rank": numbers[0], "of": numbers[1]}
+    if what == "tensor" and not several and numbers[0] > 0:
+        return {"of": numbers[0]}
+    raise _wrong(what, "(rank, of), ranks from 0", given)
+
+
+def _held(name: str, layout: str, cut: Any, partial: bool, rank: Any, ranks: int, own: int | None) -> dict[str, Any]:
+    """Return what an entry says of a rank: its slice of the value, a part of a sum, whose it is; checked."""
+    if (cut is not None or partial or rank is not None) and not ranks:
+        raise _wrong(f"slice, partial and rank of {name}", "a recorder that was told tensor=(rank, of)", "none")
+    if (cut is not None or partial) and own is None and rank is None:
+        raise _wrong(f"rank of {name}", f"0 to {ranks - 1}, since all ranks are in this dump", rank)
+    out: dict[str, Any] = {"partial": True} if partial else {}
+    if rank is not None:
+        out["rank"] = _integer(f"rank of {name}", rank)
+        if own is not None or out["rank"] >= ranks:
+            raise _wrong(f"rank of {name}", "none" if own is not None else f"0 to {ranks - 1}", rank)
+    if cut is not None:
+        good = isinstance(cut, dict) and cut and all(isinstance(one, str) and one in SLICED for one in cut)
+        pairs = {one: _integers(f"slice of {name}", pair, 0) for one, pair in cut.items()} if good else {}
+        if partial or not good or any(len(pair) != 2 or pair[0] >= pair[1] for pair in pairs.values()):
+            want = f"axis (one of {' '.join(SLICED)}) -> (start, stop), of what is not partial"
+            raise _wrong(f"slice of {name}", want, cut)
+        out["slice"] = pairs
+    return out
+
+
 def _addend(name: str, plus: Any, dtype: str | None, array: np.ndarray, kind: str) -> np.ndarray:
     """Return what is added to a value, which must be like it."""
     other, own = _array(f"plus of {name}", plus, dtype)
@@ -454,8 +518,10 @@ def _array(what: str, given: Any, dtype: str | None) -> tuple[np.ndarray, str]:
     return array.astype(array.dtype.newbyteorder("<"), copy=False), kind
 
 
-def _check_layout(what: str, layout: str, shape: tuple[int, ...], tokens: int) -> None:
-    """Refuse a layout that is none, or axes that the shape cannot have in this pass."""
+def _check_layout(
+    what: str, layout: str, shape: tuple[int, ...], tokens: int, held: dict[str, list[int]] | None = None
+) -> None:
+    """Refuse a layout that is none, or axes that the shape cannot have in this pass, or in a rank's slice."""
     if layout == "":
         return
     letters = re.findall(r"\w", layout.upper()) if isinstance(layout, str) and LAYOUT.fullmatch(layout) else []
@@ -463,9 +529,11 @@ def _check_layout(what: str, layout: str, shape: tuple[int, ...], tokens: int) -
     if not letters or twice or not set(letters) <= set(AXES):
         raise _wrong(f"layout of {what}", 'axes such as "T (N H)" or "B N T H", each once', repr(layout))
     known = {"T": tokens, "B": 1, "1": 1, "2": 2} if "T" in letters else {"1": 1}  # without T, B counts images
+    known |= {axis: stop - start for axis, (start, stop) in (held or {}).items() if axis in letters}
     groups = [re.findall(r"\w", group) for group in re.findall(r"\([^)]*\)|\w", layout.upper())]
     if len(groups) != len(shape) or not all(map(_can_be, groups, shape, [known] * len(shape))):
-        told = f" where T is {tokens}" if "T" in letters else ""
+        told = f" where T is {known['T']}" if "T" in letters else ""
+        told += f", slice {held}" if held else ""
         raise _wrong(f"shape of {what}", f"{layout}{told}", list(shape))
 
 

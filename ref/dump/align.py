@@ -24,7 +24,7 @@ from ref.dump.layouts import (
 from ref.errors import BadInput, wanted
 from ref.model.taps import layer_of
 from ref.ops.rounding import widen_bfloat16
-from ref.untrusted import quoted
+from ref.untrusted import let_go, quoted
 
 
 class Stored(NamedTuple):
@@ -34,10 +34,39 @@ class Stored(NamedTuple):
     dtype: str  # as it is stored: float16, bfloat16, float32, float64, int64, bool
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]  # as it is stored; bfloat16 as its bits, or widened already
+    parts: "tuple[RankPart, ...]" = ()  # what each rank holds of it; empty of a dump without ranks
 
     def load(self) -> np.ndarray:
         """Return the values."""
         return values_of(self.read())
+
+    def let_go(self) -> None:
+        """Tell the system that what was read of files is not needed for now."""
+        for one in [part.stored for part in self.parts] or [self]:
+            let_go(one.read())
+
+
+class RankPart(NamedTuple):
+    """What one rank holds of a tap: a slice of it, a part of a sum, or all of it."""
+
+    rank: int  # of tensor parallelism
+    stage: int  # rank of pipeline parallelism
+    stored: Stored
+    letter: str = ""  # of the axis that it is a slice of
+    axis: int = -1
+    start: int = 0
+    stop: int = 0
+    partial: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Tell what it is."""
+        return "partial" if self.partial else "slice" if self.letter else "replica"
+
+    @property
+    def words(self) -> str:
+        """Say what it is: `N 2..3`."""
+        return f"{self.letter} {self.start}..{self.stop - 1}" if self.letter else self.kind
 
 
 def values_of(stored: np.ndarray) -> np.ndarray:

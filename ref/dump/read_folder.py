@@ -1,4 +1,7 @@
-"""Read a dump, version 1 or 2: `dump.json`, checked beyond its schema, and its tensors as they lie in its files."""
+"""Read a dump, version 1 or 2: `dump.json`, checked beyond its schema, and its tensors as they lie in its files.
+
+A dump may be several folders, one of each rank that the model lay on: what they hold is put together.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +13,10 @@ from ref.dump.align import Raw, Stored, align_all, values_of
 from ref.dump.claims import check_vocabulary
 from ref.dump.layouts import FLOATS, Lengths, lengths_of
 from ref.dump.opened import Dump, DumpPass
+from ref.dump.rank_folders import RankDump, read_ranks
+from ref.dump.rank_parts import tensors_of_ranks
 from ref.dump.read_arrays import STORED, Files
 from ref.dump.row_keys import Placed, RowKeys, without_holes
-from ref.dump.write import read_dump
 from ref.errors import wanted
 from ref.untrusted import is_integer, quoted
 
@@ -23,17 +27,18 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
     """Open a dump, version 1 or 2.
 
     Args:
-        folder: the dump.
+        folder: the dump, or a folder with that of each rank.
         config: lengths of axes for a dump whose own configuration leaves them out.
 
     Raises:
         BadInput: what the schema refuses; lengths that disagree, a cached pass that continues none, keys and slots that
             are not there, ids out of the vocabulary; a file missing, broken, outside the folder, or unlike what
-            `dump.json` says of it; axes that do not fit.
+            `dump.json` says of it; axes that do not fit; ranks that are missing or do not go together.
 
     Source: README, "Taps and dumps"; `golden/schema/dump.schema.json`.
     """
-    content = read_dump(folder)
+    ranks = read_ranks(folder)
+    content, folder, parent = ranks[0].content, ranks[0].folder, folder
     own = content["model"]["config"]
     known, names = {**(config or {}), **own}, content["names"]
     files, where = Files(), folder / "dump.json"
@@ -42,23 +47,26 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
     rows = _Rows(where)
     for number, row in enumerate(content["passes"]):
         which, placed = rows.place(row, number, content["format_version"])
-        pixels = _pixels(folder, files, row["pixels"])
+        pixels, seen_in = _pixels(ranks, number, files)
         images = _images(row, known) if pixels is None else len(pixels)
         T, keys = placed.lengths
         lengths = lengths_of(known, 1, T, keys - T, images)
         if pixels is not None:
-            _check_pixels(pixels, row, lengths, folder / row["pixels"])
+            _check_pixels(pixels, row, lengths, seen_in)
         if "v" in lengths.text:
             blocks, cached = placed.row["image_blocks"], placed.row["cached"]
             check_vocabulary(placed.row["ids"], blocks, cached, lengths.text["v"], f"{where}: pass {number}")
-        tensors, left = _tensors(folder, files, row["tensors"], names, lengths)
+        tensors, left = _tensors(ranks, number, files, names, lengths)
         unaligned |= {(one["name"], one["why"]): one for one in left}
         tensors = without_holes(tensors, placed, f"{where}: pass {number}")
         passes.append((which, DumpPass(number, **placed.row, pixels=pixels, tensors=tensors, kept=placed.kept)))
     in_order = [one for _, one in sorted(passes, key=lambda pair: pair[0])]  # each row's passes behind each other
     model = content["model"]
     left = list(unaligned.values())
-    dump = Dump(str(folder), content["producer"], own, model["weights"], content["policy"], in_order, left)
+    weights, policy = model["weights"], content["policy"]
+    if ranks[0].of > 1:  # each rounds its part of a sum; digests are of slices
+        weights, policy = weights | {"sha256": None}, {"ranks": ranks[0].of} | policy
+    dump = Dump(str(parent), content["producer"], own, weights, policy, in_order, left)
     return dump._replace(adapter=model.get("adapter"))
 
 
@@ -105,8 +113,12 @@ def _check_blocks(row: Mapping[str, Any], what: str, where: Path) -> None:
         before = stop
 
 
-def _tensors(folder: Path, files: Files, listing: Mapping[str, Any], names: str, lengths: Lengths):
+def _tensors(ranks: list[RankDump], number: int, files: Files, names: str, lengths: Lengths):
     """Align the tensors of a pass, file by file, so that a refusal names the file."""
+    if "parallel" in ranks[0].content:
+        raw_of = lambda where, name, entry: _raw(inside(where, entry["file"]), files, name, entry)  # noqa: E731
+        return tensors_of_ranks(ranks, number, names, lengths, raw_of)
+    folder, listing = ranks[0].folder, ranks[0].content["passes"][number]["tensors"]
     tensors: dict[str, Stored] = {}
     left: list[dict[str, str]] = []
     by_file: dict[str, dict[str, Any]] = {}
@@ -114,7 +126,7 @@ def _tensors(folder: Path, files: Files, listing: Mapping[str, Any], names: str,
         by_file.setdefault(entry["file"], {})[name] = entry
     for file, entries in by_file.items():
         path = inside(folder, file)
-        raw = {name: _raw(path, files, name, entry) for name, entry in entries.items()}
+        raw = {entry.get("name", name): _raw(path, files, name, entry) for name, entry in entries.items()}
         found, unaligned = align_all(raw, names, lengths, folder / file)
         left += unaligned
         for tap, one in found.items():
@@ -170,9 +182,13 @@ def inside(folder: Path, file: str) -> Path:
     return path
 
 
-def _pixels(folder: Path, files: Files, file: str | None) -> np.ndarray | None:
-    """Return the pixels that went in, a view of their file."""
-    return None if file is None else values_of(files.raw(inside(folder, file), "pixels").read())
+def _pixels(ranks: list[RankDump], number: int, files: Files) -> tuple[np.ndarray | None, Path]:
+    """Return the pixels that went in, a view of the file of the first rank that has them, and its path."""
+    said = [(one.folder, one.content["passes"][number]["pixels"]) for one in ranks]
+    folder, file = next((pair for pair in said if pair[1] is not None), (ranks[0].folder, None))
+    return (
+        (None, folder) if file is None else (values_of(files.raw(inside(folder, file), "pixels").read()), folder / file)
+    )
 
 
 def _images(row: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:

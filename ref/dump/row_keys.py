@@ -36,6 +36,7 @@ class RowKeys:
         self.pads = 0  # left pads
         self.slotted = False
         self.packed = False  # whether another prompt begins behind the first
+        self.last = -1  # position of the newest key
 
     def place(self, row: Mapping[str, Any], what: str, where: object) -> Placed:
         """Bring the next pass of the row to keys without holes, and take note of those that it leaves.
@@ -61,6 +62,7 @@ class RowKeys:
         self.packed |= bool((positions[real][1:] == 0).any())
         cached = int(self.real.sum())
         self._check_cached(row, what, where)
+        self._check_positions(row, positions[real], what, where)
         self._append(row, real, what, where)
         keys = np.flatnonzero(self.real)
         blocks = [[int(self.real[:start].sum()), int(self.real[:stop].sum())] for start, stop in row["image_blocks"]]
@@ -105,6 +107,18 @@ class RowKeys:
         if not len(self.real) and self.pads >= len(row["ids"]):
             raise wanted(f"left_pads of {what}", where, f"fewer than {len(row['ids'])}", self.pads)
 
+    def _check_positions(self, row: Mapping[str, Any], positions: np.ndarray, what: str, where: object) -> None:
+        """Refuse positions that go back to a key that is there, but to 0, where nothing says that keys were dropped."""
+        before = self.last if len(self.real) and "kept" not in row else -1
+        there = np.concatenate([[before], positions[positions >= 0]])
+        keys = int(self.real.sum()) + np.arange(len(there) - 1)  # that lie before each
+        back = np.flatnonzero((np.diff(there) < 0) & (there[1:] != 0) & (there[1:] < keys))
+        if len(back):
+            a, b = there[back[0]], there[back[0] + 1]
+            want = "positions that go on, or begin at 0 again (kept says which keys are left where some were dropped)"
+            raise wanted(f"positions of {what}", where, want, f"{b} behind {a}")
+        self.last = int(there[-1])
+
     def _append(self, row: Mapping[str, Any], real: np.ndarray, what: str, where: object) -> None:
         self.slotted |= "slots" in row or "cache_slots" in row
         count = row.get("cache_slots", len(self.real) + len(real))
@@ -146,6 +160,11 @@ def _chosen(tap: str, one: Stored, placed: Placed, where: object) -> Stored:
             chosen[axis] = _keys_of(one, shape[axis], placed, where)
     for axis, index in chosen.items():
         shape[axis] = len(index)
+    if any(part.letter == "T" for part in one.parts):
+        raise wanted(
+            f"tensor {one.foreign}", where, "slices of an axis other than T, since some tokens are padding", "T"
+        )
+    parts = tuple(part._replace(stored=_chosen(tap, part.stored, placed, where)) for part in one.parts)
     ranges = row_of(tap).is_visibility and one.dtype != "bool"
     if ranges and placed.slotted:
         raise wanted(f"tensor {one.foreign}", where, "a matrix [B, T, S] of bool, since keys lie in slots", one.dtype)
@@ -156,7 +175,7 @@ def _chosen(tap: str, one: Stored, placed: Placed, where: object) -> Stored:
             value = np.take(value, index, axis=axis)
         return np.searchsorted(placed.keys, value) if ranges else value  # keys before each place
 
-    return one._replace(shape=tuple(shape), read=read)
+    return one._replace(shape=tuple(shape), read=read, parts=parts)
 
 
 def _keys_of(one: Stored, length: int, placed: Placed, where: object) -> np.ndarray:

@@ -25,6 +25,8 @@ from ref.untrusted import open_regular, parse_json, read_regular
 
 VERSIONS = (1, 2)
 ONLY_IN_2 = frozenset({"row", "kept", "slots", "cache_slots"})  # of a pass
+OF_RANKS = ("name", "rank", "slice", "partial")  # of a tensor of several ranks
+COMMON = frozenset({"file", "layout", "shape", "dtype"})
 FORMAT = "dump format version 1 or 2"
 
 
@@ -46,12 +48,21 @@ class DumpWriter:
             schema has of it.
         producer: {"name", "version"}.
         names: which alias table the tensor names come from: `ref` for our own.
+        parallel: which rank this is, {"tensor": {"rank", "of"}, "pipeline": ...}: a dump of version 2.
 
     Raises:
         BadInput: the folder holds something already, or cannot be made.
     """
 
-    def __init__(self, folder: Path, model: dict, policy: dict, producer: dict | None = None, names: str = "ref"):
+    def __init__(
+        self,
+        folder: Path,
+        model: dict,
+        policy: dict,
+        producer: dict | None = None,
+        names: str = "ref",
+        parallel: dict | None = None,
+    ):
         self.folder = folder.resolve()
         try:
             in_use = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -64,6 +75,7 @@ class DumpWriter:
         self._open: list[PassWriter] = []
         self._pass: PassWriter | None = None  # the one that `add_tensor` writes
         self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
+        self.content |= {"parallel": parallel} if parallel else {}
 
     def add_pass(self, tensors: dict[str, np.ndarray], row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
         """Add one pass of one batch row.
@@ -120,6 +132,7 @@ class DumpWriter:
         """
         try:
             said = "adapter" in self.content["model"] or "ranks" in self.content["policy"]
+            said = said or "parallel" in self.content
             if said or any(map(_needs_version_2, self.content["passes"])):
                 self.content["format_version"] = 2
             passes = [one | {"tensors": _unlike(one["tensors"])} for one in self.content["passes"]]
@@ -148,12 +161,15 @@ def _needs_version_2(row: dict[str, Any]) -> bool:
     """Tell whether a pass says what version 1 cannot."""
     padding = [at for at, position in enumerate(row["positions"]) if position < 0]
     left = list(range(0 if row["cached"] else row["left_pads"]))
-    return bool(ONLY_IN_2 & row.keys()) or padding != left or any("plus" in one for one in row["tensors"].values())
+    more = any(one.keys() - COMMON for one in row["tensors"].values())
+    return bool(ONLY_IN_2 & row.keys()) or padding != left or more
 
 
 def _unlike(tensors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return an entry of each kind: they were made here, and a schema takes longer for hundreds than a forward."""
-    kinds = {(one["file"], one["layout"], one["dtype"], "plus" in one): name for name, one in tensors.items()}
+    kinds = {
+        (one["file"], one["layout"], one["dtype"], *sorted(one.keys() - COMMON)): name for name, one in tensors.items()
+    }
     return {name: tensors[name] for name in kinds.values()}
 
 
@@ -196,7 +212,7 @@ def _misfit(error: jsonschema.ValidationError) -> str:
     """Say where a dump is not as its schema says, and how; of version 1 what it has not."""
     message = error.message
     if error.validator == "not" and isinstance(error.instance, dict):
-        more = sorted((ONLY_IN_2 | {"plus", "adapter", "ranks"}) & error.instance.keys())
+        more = sorted((ONLY_IN_2 | {"plus", "adapter", "ranks", "parallel", *OF_RANKS}) & error.instance.keys())
         message = f"{', '.join(more)}, which format_version 2 has and 1 has not"
     return f"{error.json_path}: {message}"
 

@@ -19,7 +19,6 @@ from ref.emulate.stages import Stage
 from ref.measure.floor import STEP
 from ref.measure.parallel import side_by_side
 from ref.model.taps import row_of
-from ref.untrusted import let_go
 
 Value = TypeVar("Value")
 LEFT = {  # by stages that are no layers
@@ -177,7 +176,7 @@ class PassRuns:
         for run in self.all_runs():
             run.forget(left)
         for tap in self.loaded:
-            let_go(self.stored[tap].read())
+            self.stored[tap].let_go()
         self.loaded.clear()
         self.carried = set(left)
 
