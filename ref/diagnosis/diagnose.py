@@ -86,6 +86,8 @@ class Diagnoses:
         if found.floor is not None and found.value is not None and self.vain[group] < WHOLE:
             there = prepared(pass_runs, tap)
             evidence = self._as_before(there, tap, found) or self._everything(there, tap, found)
+        if found.finding.ranks:  # what some ranks have is no basis of the model
+            evidence = [_without_basis(one) for one in evidence]
         explained = bool(evidence) and evidence[0].explains
         self.vain[group] += not explained
         fits = [] if explained or found.truth is None or found.value is None else self._fits(pass_runs, tap, found)
@@ -153,7 +155,8 @@ class Diagnoses:
         elif found.finding.overflow or (clue := clue_at(there, tap, found, self.passes)) is None:
             several = []
             for family in families_at(tap_group(tap)):
-                self.tried.leave(family.name, NOT_FINITE)
+                if family.only is None:
+                    self.tried.leave(family.name, NOT_FINITE)
         else:
             several = self._proposed(clue, only)
         return ranked([*evidence, *(one for one in self._run(there, several, tap, found) if one)])
@@ -187,7 +190,7 @@ class Diagnoses:
     def _proposed(self, clue: Clue, only: set[str] | None) -> list[Hypothesis]:
         several: list[Hypothesis] = []
         for family in families_at(clue.group):
-            if only is not None and family.name not in only:
+            if (only is not None and family.name not in only) or (family.only and not family.only(clue)):
                 continue
             why = family.lacks(clue)
             if why:
@@ -203,3 +206,7 @@ class Diagnoses:
         with np.errstate(all="ignore"):
             more = fits_of(found.value, found.truth, found.floor, tap, found.finding.local_ratio or 0.0)
         return [fit | {"tap": tap, "pass": pass_runs.number} for fit in more]
+
+
+def _without_basis(one: Evidence) -> Evidence:
+    return one._replace(hypothesis=one.hypothesis._replace(basis=None)) if one.hypothesis else one

@@ -15,6 +15,7 @@ from ref.model.taps import row_of
 if TYPE_CHECKING:
     from ref.weights.resolve import Loaded
 
+ON_SOME_RANKS = "ranks go on with different values, and the model was run on one"
 MOST_MOVES = 6  # causes of which is told what each alone moves
 
 
@@ -26,6 +27,11 @@ class Proof(NamedTuple):
     first: TapFinding | None  # where something else remains
     tap: str  # that it was judged at
     left: float | None  # floors of what is inherited
+
+
+def on_some_ranks(cause: Cause) -> bool:
+    """Tell whether ranks go on with different values where a cause is."""
+    return any(one.apart is not None for diagnosis in cause.diagnoses for one in diagnosis.finding.ranks)
 
 
 def last_tap(findings: list[TapFinding]) -> TapFinding | None:
@@ -51,6 +57,8 @@ def prove(
         (the proof, share of the logits' norm that each cause moves, by its number); None where nothing is named.
     """
     at, named = last_tap(findings), [i for i, one in enumerate(causes) if one.name]
+    if at is not None and any(on_some_ranks(causes[i]) for i in named):
+        return Proof("unknown", ON_SOME_RANKS, None, at.tap, None), {}
     unexplained = [one for one in causes if not one.name]
     if at is None or not named:
         return None, {}

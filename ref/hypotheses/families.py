@@ -12,6 +12,7 @@ from ref.hypotheses.formats import FORMATS
 from ref.hypotheses.hypothesis import Family
 from ref.hypotheses.norms import NORM_FAMILIES
 from ref.hypotheses.orders import ORDERS
+from ref.hypotheses.ranks import OF_RANKS
 from ref.hypotheses.rotation import ROTATIONS
 from ref.hypotheses.rotation_formats import ROTATION_FORMATS
 from ref.hypotheses.scales import SCALES
@@ -25,6 +26,7 @@ FAMILIES: tuple[Family, ...] = (
     *ROTATION_FORMATS,
     *FOREIGN,
     *ADAPTERS,
+    *OF_RANKS,
     *SPLIT_SUMS,
     *SEEN,
     *CACHE,

@@ -155,6 +155,7 @@ class Family(NamedTuple):
     fit: Callable[[Clue], Iterator[Hypothesis]]
     needs: Callable[[Clue], str] = lambda clue: ""  # what else it needs, in words; empty: nothing that is not there
     tokens: int = 1  # of which values are needed: fewer than its numbers tell nothing of them
+    only: Callable[[Clue], bool] | None = None  # taps that it can be at; None: any. Others say nothing of it
 
     def lacks(self, clue: Clue) -> str:
         """Say why it cannot be tried at a tap; empty where it can."""

@@ -20,6 +20,7 @@ from ref.judge.logits_alone import explained, judge_last
 from ref.judge.make_report import count_taps, found_in, impossible_tensors, other_arithmetic, taps_of_dump
 from ref.judge.next_prompt import PlannedPrompt
 from ref.judge.prompt_digest import prompt_digest
+from ref.judge.rank_notes import rank_notes
 from ref.judge.server_answers import judge_answer
 from ref.judge.spread import HERE, Spread, helped
 from ref.judge.trust import position_notes
@@ -132,6 +133,7 @@ def compare_with_profiles(
         named_there = any(row["verdict"] == "named" for row in from_logits["ranked"])
         report |= {"from_logits": from_logits, "decide": "" if named_there else report["decide"]}
         report |= {"next": []} if named_there else {}
+    notes += rank_notes(judged.findings)
     notes += [*constant, *position_notes(opened.passes, [pass_runs.one_pass for pass_runs in judged.all_runs])]
     report |= said | {
         "compared": count_taps(opened, judged),

@@ -14,6 +14,7 @@ from ref.measure.column_sums import factors_of, sums_of_columns, sums_of_rows
 from ref.measure.distance import Sums, errors_of, metrics_of, sums_of
 from ref.measure.distributions import Part, agreement, joined, least_that_count, part_of, truth_near
 from ref.measure.floor import LIMIT, in_floors
+from ref.measure.measure_ranks import measure_ranks
 from ref.measure.measure_tap import Measured, conclude, first_nonfinite, largest_error, measure_tap
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_runs import PassRuns
@@ -101,8 +102,14 @@ def _with_tokens(found: Measured, sums: Sums) -> float | None:
 
 
 def measure(pass_runs: PassRuns, tap: str) -> Measured:
-    """Measure a tap: logits by `measure_logits`, any other by `measure_tap`."""
-    return measure_logits(pass_runs) if tap == "text.logits" else measure_tap(pass_runs, tap)
+    """Measure a tap: logits by `measure_logits`, any other by `measure_tap`; then what each rank holds of it."""
+    if tap != "text.logits":
+        return measure_ranks(pass_runs, tap, measure_tap(pass_runs, tap))
+    vocabulary = pass_runs.one_pass.text.embedding.shape[0]
+    columns, found = some_columns(vocabulary), measure_logits(pass_runs)
+    if len(columns) == vocabulary or not pass_runs.stored[tap].parts:
+        return measure_ranks(pass_runs, tap, found)
+    return measure_ranks(narrowed(pass_runs, columns), tap, found, columns)
 
 
 def _tiles(

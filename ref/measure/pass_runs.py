@@ -9,6 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
+from ref.dump.align import RankPart
 from ref.emulate.arithmetic import Arithmetic
 from ref.emulate.graph import NARROW, Run
 from ref.emulate.narrow_truth import NARROW_TRUTH
@@ -18,6 +19,7 @@ from ref.emulate.policy import RUNS
 from ref.emulate.stages import Stage
 from ref.measure.floor import STEP
 from ref.measure.parallel import side_by_side
+from ref.measure.rank_views import left_on_ranks
 from ref.model.taps import row_of
 
 Value = TypeVar("Value")
@@ -86,6 +88,8 @@ class PassRuns:
         before: "PassRuns | None",
     ):
         self.number, self.one_pass, self.stored, self.before = number, one_pass, stored, before
+        self.apart: dict[str, list[RankPart]] = {}  # of each tap what ranks hold with other bits, as far as it is known
+        self.left_on: dict[int, dict[str, np.ndarray]] = {}  # of ranks that saw something else: what stages left there
         self.partial: dict[str, Any] = {}  # taps of which a few values are known
         self.carried: set[str] = set()  # values that earlier stages left
         self.loaded: dict[str, np.ndarray] = {}  # of the stage, since all runs ask for the same
@@ -170,6 +174,7 @@ class PassRuns:
         pairs = enumerate(zip(self.every, self.locals, strict=True))
         several = [[*([own] if i in self.made else []), local] for i, (own, local) in pairs]
         side_by_side(lambda runs: [make(left_by(stage), run) for run in runs], [[self.own, self.local], *several])
+        self.left_on = left_on_ranks(self, stage.prefix, left_by(stage))
 
     def forget(self, left: Sequence[str] = ()) -> None:
         """Drop all values but some."""

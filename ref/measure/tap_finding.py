@@ -1,7 +1,7 @@
 """What was found at one tap of one pass, as a frozen record; `as_json` is the only place that makes a report's row."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ref.measure.distance import Distance
 from ref.model.taps import layer_of, row_of, tap_group
@@ -39,6 +39,20 @@ class FiveDistances:
     local_floor: Distance
 
 
+class RankFinding(NamedTuple):
+    """What one rank holds of a tap: its slice, its replica, or its part of a sum."""
+
+    rank: int  # of tensor parallelism
+    pipeline: int
+    kind: str  # slice, replica, partial
+    axis: str  # letter of a slice's
+    start: int
+    stop: int
+    floors: float  # error on what the rank saw, in multiples of the noise floor there
+    off: bool  # whether it is beyond the limit
+    apart: float | None  # of a replica with other bits: relative L2 distance from the one that is judged
+
+
 @dataclass(frozen=True)
 class TapFinding:
     """One tap of one pass: its two errors, their noise floors, and the verdict.
@@ -63,6 +77,7 @@ class TapFinding:
     nonfinite: FirstNonfinite | None = None
     overflow: Beyond | None = None
     distances: FiveDistances | None = None
+    ranks: tuple[RankFinding, ...] = ()  # where they differ
     seconds: float | None = None  # since the tap before, weights made ready for this one included
 
     @property
@@ -97,6 +112,8 @@ class TapFinding:
         five = self.distances
         if five:
             row["distances"] = {"local": five.local._asdict(), "local_floor": five.local_floor._asdict()}
+        if self.ranks:
+            row["ranks"] = [one._asdict() for one in self.ranks]
         if self.seconds is not None:
             row["seconds"] = self.seconds
         return row

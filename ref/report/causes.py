@@ -7,6 +7,7 @@ from ref.hypotheses.lists import and_more
 from ref.measure.floor import SMALL
 from ref.mutants.seen_in import seen_in_words
 from ref.report.figures import coefficient, counted, in_floors, percent, plain, runs_of, with_error
+from ref.report.ranks import ranks_of
 from ref.report.words_logits import whole_model_words
 
 MOST_NAMES = 3  # of operations and of tied mistakes, in a sentence
@@ -25,9 +26,13 @@ def cause_words(cause: dict[str, Any], report: dict[str, Any], layers: str = "")
     """
     if cause["verdict"] == "unexplained":
         near = [fit["what"] for fit in report.get("fits") or [] if fit["tap"] in cause["taps"]]
+        ranks = ranks_of(cause, report)
+        layers += f", on {ranks} only" if ranks else ""
         return unknown_words(report) + layers + (f", though near it comes: {near[0]}" if near else "")
     what = _own_layer(cause, plain(_joined(cause["what"])))
     where = f", only in {cause['where']}" if cause["where"] and cause["where"] not in what else ""
+    ranks = ranks_of(cause, report)
+    where += f", on {ranks} only" if ranks else ""
     where += f",{layers}" if layers else ""
     return f"{what}{where} ({', '.join([_name(cause), *_numbers(cause, report)])})"
 
@@ -93,6 +98,7 @@ def cause_facts(cause: dict[str, Any], report: dict[str, Any]) -> list[tuple[str
     taps = counted(len(cause["taps"]), "tap")
     first = f", first {cause['first']['tap']}" if len(cause["taps"]) > 1 else ""
     facts = [("at", f"{told_where(cause, report)}{passes}: {taps}{first}")]
+    facts += [("ranks", ranks_of(cause, report))] if ranks_of(cause, report) else []
     facts += [(one["name"], _parameter(one)) for one in cause["parameters"]]
     if cause["verdict"] == "tied":
         facts.append(("as well", ", ".join(cause["tied_with"])))

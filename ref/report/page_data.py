@@ -8,10 +8,11 @@ import numpy as np
 from ref.measure.floor import LIMIT
 from ref.report.figures import ORDER
 from ref.report.page import as_json
+from ref.report.ranks import by_rank
 from ref.report.words import UNSAID
 
 ROW = ("tap", "group", "layer", "pass", "dtype", "verdict", "why", "local", "local_floor", "local_ratio")
-ROW += ("inherited", "floor", "inherited_ratio", "span", "metrics", "nonfinite")
+ROW += ("inherited", "floor", "inherited_ratio", "span", "metrics", "nonfinite", "ranks")
 EVIDENCE = ("mutant", "coefficient", "stderr", "left", "class", "verdict")
 EXACTLY = ("cosine", "slope", "top1", "top5", "truth")  # near 1, or wanted to the last digit
 # how many neighbours of a profile are joined, in taps that match and in those that do not; 0 leaves it out
@@ -85,7 +86,7 @@ def _passes_that_fit(report, lines, room: int) -> set[int]:
 
 
 def _row(row: dict[str, Any], place: dict[str, int]) -> list[Any]:
-    short = row | {"group": place[row["group"]]}
+    short = row | {"group": place[row["group"]], "ranks": by_rank(row)}
     return [_number(short.get(key), key) for key in ROW]
 
 

@@ -32,6 +32,7 @@ function showNumbers(row) {
     if (value !== null && Object.hasOwn(METRICS, key)) metric(METRICS[key][0], METRICS[key][1](value));
   }
   if (row.nonfinite) metric("not finite", `${row.nonfinite.count} values, first at token ${row.nonfinite.token}, channel ${row.nonfinite.channel}; the truth there is ${relative(row.nonfinite.truth)}`);
+  if (row.ranks) metric("floors of each rank", row.ranks);
   if (row.span && row.span.length) metric("recomputed on the way", `${row.span.join(", ")}: the dump lacks them`);
 }
 

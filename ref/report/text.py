@@ -7,6 +7,7 @@ from typing import Any
 from ref.report.causes import seen
 from ref.report.figures import by_group, coefficient, counted, floors, in_floors, nonfinite, sentence, worst_of
 from ref.report.next_lines import next_lines
+from ref.report.ranks import by_rank
 from ref.report.text_causes import causes_in_lines, wrapped
 from ref.report.text_regression import regression_lines
 from ref.report.words import arithmetic, judged, printable, verdict_line
@@ -86,6 +87,8 @@ def _table(report, width: int, everything: bool) -> Iterator[str]:
             most = len(singles) if everything or len(singles) <= MOST_ROWS else MOST_ROWS - 1
             for row in singles[:most]:
                 yield from _line(f"  {row['tap']}", row, row, row["verdict"], f"pass {row['pass']}", width, row["why"])
+                if by_rank(row):
+                    yield from wrapped(f"floors: {by_rank(row)}", width, "      ", "      ")
             if most < len(singles):
                 yield f"    and {len(singles) - most} more"
 

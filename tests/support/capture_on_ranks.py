@@ -18,14 +18,16 @@ IDS = [2, 5, 6, 7, 11, 3, 9, 8, 100]
 
 
 def main(weights: str, dtype: str, folder: Path) -> None:
-    """Write `clean`, `silu`, `fsdp` and, of each rank, what was said of a folder in use."""
+    """Write `clean`, `silu`, both of each rank as well, `fsdp` and, of each rank, what was said of a folder in use."""
     sliced = transformers.AutoModelForCausalLM.from_pretrained(
         weights, distributed_config=DistributedConfig(tp_plan="auto"), dtype=dtype, attn_implementation="eager"
     )
     capture(sliced, IDS, folder / "clean", steps=2)
+    capture(sliced, IDS, folder / "each", steps=2, each_rank=True)
     (folder / f"there-{torch.distributed.get_rank()}").write_text(str((folder / "clean" / "dump.json").exists()))
     sliced.model.layers[-1].mlp.act_fn = torch.nn.SiLU()
     capture(sliced, IDS, folder / "silu")
+    capture(sliced, IDS, folder / "each-silu", each_rank=True)
     try:
         capture(sliced, IDS, folder / "silu")
     except BadInput as error:

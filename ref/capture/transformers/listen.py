@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ref.capture.transformers.parallel import Ranks, agreed, gathered
+from ref.capture.transformers.parallel import Ranks, agreed, gathered, held
 from ref.capture.transformers.tensors import Product, product_of, same_bits, to_numpy
 from ref.config import TextConfig, VisionConfig
 from ref.model.taps import Recorder, tap_row
@@ -45,6 +45,7 @@ class Listener:
         self.pads: list[int] = []
         self.keep: Keep | None = None
         self.left_out: dict[str, str] = {}  # tap -> why
+        self.held: dict[str, dict[str, Any]] = {}  # tap -> what a rank's own dump says of it
         self.product: Product | None = None  # the first one of the text
         self._forget()
 
@@ -114,7 +115,10 @@ class Listener:
         if value is None:
             return
         if self.ranks is not None and row is not None and name.startswith("text."):
-            value = gathered(self.ranks, value, row.axes)
+            if self.ranks.each:
+                value, self.held[name] = held(self.ranks, value, row.axes)
+            else:
+                value = gathered(self.ranks, value, row.axes)
         array = to_numpy(value)
         self.spare.pop(name, None)
         seen = name.startswith("vision.")

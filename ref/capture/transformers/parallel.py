@@ -1,7 +1,8 @@
-"""Tensor parallelism: a model whose weights lie in slices on several ranks gives one whole dump, written by the first.
+"""Tensor parallelism: a model whose weights lie in slices on several ranks gives one whole dump, or one of each rank.
 
 Every rank runs `capture` on the same ids, as it runs the model. Heads and channels that a rank holds are gathered when
-they are heard, so that a dump tells nothing of ranks but that there were some.
+they are heard, and the first rank writes a dump that tells nothing of ranks but that there were some; or each writes
+what it holds, so that the judge can tell which rank is wrong.
 """
 
 from pathlib import Path
@@ -21,11 +22,13 @@ class Ranks(NamedTuple):
         mesh: torch's, of one dimension.
         number: of this rank.
         sliced: letters of the axes of which this rank holds a part: N, K, F; none of a model that FSDP has cut.
+        each: whether each writes a dump of its own.
     """
 
     mesh: Any
     number: int
     sliced: frozenset[str]
+    each: bool = False
 
     @property
     def count(self) -> int:
@@ -90,16 +93,48 @@ def gathered(ranks: Ranks, value: Any, axes: str) -> Any:
         return value
     import torch
 
-    sizes = [torch.zeros(1, dtype=torch.long, device=value.device) for _ in range(ranks.count)]
-    group = ranks.mesh.get_group()
-    torch.distributed.all_gather(sizes, torch.tensor([value.shape[axis]], device=value.device), group=group)
-    most = max(int(size) for size in sizes)  # the last rank may hold less
+    sizes = _sizes(ranks, value, axis)
     rows = value.detach().movedim(axis, 0).contiguous()
-    padded = rows.new_zeros((most, *rows.shape[1:]))
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))  # the last rank may hold less
     padded[: len(rows)] = rows
     parts = [torch.empty_like(padded) for _ in range(ranks.count)]
-    torch.distributed.all_gather(parts, padded, group=group)
-    return torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)]).movedim(0, axis)
+    torch.distributed.all_gather(parts, padded, group=ranks.mesh.get_group())
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).movedim(0, axis)
+
+
+def _sizes(ranks: Ranks, value: Any, axis: int) -> list[int]:
+    """Ask every rank how much of an axis it holds."""
+    import torch
+
+    sizes = [torch.zeros(1, dtype=torch.long, device=value.device) for _ in range(ranks.count)]
+    own = torch.tensor([value.shape[axis]], device=value.device)
+    torch.distributed.all_gather(sizes, own, group=ranks.mesh.get_group())
+    return [int(size) for size in sizes]
+
+
+def held(ranks: Ranks, value: Any, axes: str) -> tuple[Any, dict[str, Any]]:
+    """Return what this rank holds of a value, and what a dump says of that: a slice, a part of a sum, or nothing.
+
+    Args:
+        ranks, value, axes: as `gathered`.
+
+    Source: torch 2.13 `torch.distributed.tensor`, Shard and Partial.
+    """
+    from torch.distributed.tensor import DTensor
+
+    letters, axis = axes.split(), None
+    if isinstance(value, DTensor):
+        [placement] = value.placements
+        value = value.to_local()
+        if placement.is_partial():
+            return value, {"partial": True}
+        axis = getattr(placement, "dim", None)  # of Shard; Replicate has none
+    else:
+        axis = next((i for i, letter in enumerate(letters) if letter in ranks.sliced), None)
+    if axis is None:
+        return value, {}
+    start = sum(_sizes(ranks, value, axis)[: ranks.number])
+    return value, {"slice": {letters[axis]: [start, start + value.shape[axis]]}}
 
 
 def agreed(ranks: Ranks, found: bool) -> bool:
@@ -112,7 +147,7 @@ def agreed(ranks: Ranks, found: bool) -> bool:
 
 
 def writer_of(ranks: Ranks | None, folder: Path, *of_dump: Any) -> DumpWriter | NoWriter:
-    """Open the dump on the first rank, and nothing on the others.
+    """Open the dump on the first rank, and nothing on the others; or one on each.
 
     Args:
         ranks: all of them call this; None of a whole model.
@@ -125,17 +160,23 @@ def writer_of(ranks: Ranks | None, folder: Path, *of_dump: Any) -> DumpWriter | 
         return DumpWriter(folder, *of_dump)
     import torch
 
-    said: list[str | None] = [None]
+    own: str | None = None
     writer: DumpWriter | NoWriter = NoWriter(folder.resolve())
-    if ranks.number == 0:
-        try:
+    try:
+        if ranks.each:
+            parallel = {"tensor": {"rank": ranks.number, "of": ranks.count}}
+            writer = DumpWriter(folder / f"rank{ranks.number}", *of_dump, parallel=parallel)
+        elif ranks.number == 0:
             writer = DumpWriter(folder, *of_dump)
-        except BadInput as error:
-            said = [str(error)]
-    group = ranks.mesh.get_group()
-    torch.distributed.broadcast_object_list(said, src=torch.distributed.get_global_rank(group, 0), group=group)
-    if said[0] is not None:
-        raise BadInput(said[0])
+    except BadInput as error:
+        own = str(error)
+    said: list[str | None] = [None] * ranks.count
+    torch.distributed.all_gather_object(said, own, group=ranks.mesh.get_group())
+    line = next((one for one in said if one is not None), None)
+    if line is not None:
+        if isinstance(writer, DumpWriter):
+            writer.abandon()
+        raise BadInput(line)
     return writer
 
 

@@ -43,6 +43,7 @@ def capture(
     cache: Any = None,
     weights: str | None = None,
     taps: Sequence[str] = ("*",),
+    each_rank: bool = False,
 ) -> Path:
     """Run a model on token ids and write every tap of it as a dump.
 
@@ -63,6 +64,8 @@ def capture(
             `static`, `offloaded`, `offloaded_static`. None: without steps no cache, else the dynamic one.
         weights: what the dump calls the weights, as `--weights` takes it; by default what the model was loaded from.
         taps: patterns of the taps to keep.
+        each_rank: of a model in slices on several ranks, write what each holds into `out_dir/rank0`, `rank1` ..., which
+            the judge puts together, so that it names the rank that is wrong; else the first writes one whole dump.
 
     Returns:
         out_dir. Each pass has the taps of `ref.model.taps` in the dtype that they had, except those that it does not
@@ -82,11 +85,18 @@ def capture(
     batch = check_batch(model, ids, pixel_values, token_type_ids, left_pads, right_pads, packed)
     if packed is not None and steps:
         raise wanted("steps", "capture", "0 of packed prompts", steps)
-    return write(model, [batch], Path(out_dir), steps, cache, weights, taps)
+    return write(model, [batch], Path(out_dir), steps, cache, weights, taps, each_rank)
 
 
 def write(
-    model: Any, batches: list[Batch], out: Path, steps: int, cache: Any, weights: str | None, taps: Sequence[str]
+    model: Any,
+    batches: list[Batch],
+    out: Path,
+    steps: int,
+    cache: Any,
+    weights: str | None,
+    taps: Sequence[str],
+    each_rank: bool = False,
 ) -> Path:
     """Run batches one after the other and write their dump; arguments, result and refusals as `capture`."""
     if steps < 0:
@@ -95,18 +105,25 @@ def write(
     check_cache(cache, max(longest))
     is_cached = steps > 0 or cache is not None
     sees = any(batch.pixels is not None for batch in batches)
-    with writing(model, out, weights, taps, cached=is_cached, sees=sees) as (writer, listener):
+    with writing(model, out, weights, taps, cached=is_cached, sees=sees, each_rank=each_rank) as (writer, listener):
         for batch, length in zip(batches, longest, strict=True):
             rows = Rows(writer, len(batch.ids))
             run(model, batch, steps, make_cache(cache, model, length) if is_cached else None, listener, rows)
             rows.finish()
     say_left_out(listener.left_out)
-    return writer.folder
+    return out.resolve()
 
 
 @contextmanager
 def writing(
-    model: Any, out: Path, weights: str | None, taps: Sequence[str], *, cached: bool, sees: bool
+    model: Any,
+    out: Path,
+    weights: str | None,
+    taps: Sequence[str],
+    *,
+    cached: bool,
+    sees: bool,
+    each_rank: bool = False,
 ) -> Iterator[tuple[DumpWriter | NoWriter, Listener]]:
     """Write a dump of what a model computes until the end of a `with` statement.
 
@@ -115,6 +132,7 @@ def writing(
         out, weights, taps: as `capture`.
         cached: whether the passes keep a cache.
         sees: whether any of them has an image.
+        each_rank: as `capture`.
 
     Yields:
         The dump, and what hears the model; its `left_out` is to be said afterwards.
@@ -126,6 +144,7 @@ def writing(
     names = tap_names(text.layers, cached=cached, vision_layers=vision.layers if vision and sees else 0)
     check_patterns(taps, names, "capture")
     ranks = ranks_of(text_model(model))
+    ranks = ranks._replace(each=each_rank) if ranks else None
     listener = Listener(taps, text, vision, cached, ranks)
     described = _model(model, text, vision, _name_of(model, weights))
     adapter = adapter_of(model)
@@ -134,7 +153,16 @@ def writing(
     with writer_of(ranks, out, described, policy, _producer()) as writer, _listening(model, listener):
         yield writer, listener
         policy.update(policy_of(model, listener.product))  # by what was heard: autocast may be inside the model
+        _say_held(writer, listener.held)
     wait_for_all(ranks)
+
+
+def _say_held(writer: DumpWriter | NoWriter, held: dict[str, dict[str, Any]]) -> None:
+    """Say of each tensor of a rank's own dump what it is."""
+    if isinstance(writer, DumpWriter):
+        for one in writer.content["passes"]:
+            for name, entry in one["tensors"].items():
+                entry |= held.get(name, {})
 
 
 @contextmanager

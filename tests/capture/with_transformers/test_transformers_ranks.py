@@ -10,6 +10,7 @@ import ref
 from ref import compare
 from ref.capture.transformers import build_from
 from ref.config import TextConfig
+from ref.dump.open import open_dump
 from ref.dump.write import read_dump
 from ref.model.taps import tap_names
 from ref.weights.synthetic import synthetic_params
@@ -44,6 +45,18 @@ def test_ranks_give_one_dump_that_is_whole(tmp_path):
     found = compare(tmp_path / "silu", loaded=loaded())
     assert found["first"]["tap"] == "text.layer.2.ffn.act"
     assert "ffn_silu" in [one["mutant"] for one in found["diagnosis"] if one["verdict"] == "named"]
+
+    each = compare(tmp_path / "each", loaded=loaded())
+    assert (each["verdict"], each["compared"], each["unaligned"]) == ("match", report["compared"], [])
+    assert not any("ranks" in row for row in each["taps"])
+    parts = open_dump(tmp_path / "each").passes[1].tensors
+    assert [one.words for one in parts["text.layer.2.attn.q"].parts] == ["N 0..1", "N 2..3", "N 4..5", "N 6..7"]
+    assert [one.words for one in parts["text.layer.2.cache.k"].parts] == ["K 0..0", "K 1..1", "K 2..2", "K 3..3"]
+    assert [one.words for one in parts["text.layer.2.ffn.act"].parts] == [
+        f"F {24 * i}..{24 * i + 23}" for i in range(4)
+    ]
+    assert [one.kind for one in parts["text.layer.2.attn.out"].parts] == ["replica"] * 4
+    assert compare(tmp_path / "each-silu", loaded=loaded())["first"] == found["first"]
 
     assert "ranks" not in read_dump(tmp_path / "fsdp")["policy"]  # whose weights are whole when they are used
     assert compare(tmp_path / "fsdp", loaded=loaded())["verdict"] == "match"
