@@ -90,13 +90,13 @@ def _named(clue: Clue, times: list[int], biases: int, field: str) -> tuple[str, 
     if len(alone) == 1 and times[alone[0]] == 1 and (own_of(clue.there, clue.tap) or count > 2):
         return (
             "sum_not_reduced",
-            f"The sum of {field} over {count} ranks is not reduced: a rank goes on with its own part.",
+            f"The sum of {field} over {count} ranks is not reduced: each goes on with its part.",
         )
     if set(times) == {0, 1}:
         lost = [rank for rank, often in enumerate(times) if not often]
         return "rank_left_out", f"The sum of {field} over {count} ranks lacks the part of {listed(lost)}."
-    told = and_more([f"{often} of rank {rank}" for rank, often in enumerate(times) if often != 1], MOST_SPANS)
-    return "ranks_miscounted", f"The sum of {field} over {count} ranks has parts as often: {told}."
+    told = and_more([f"{often} times rank {rank}'s" for rank, often in enumerate(times) if often != 1], MOST_SPANS)
+    return "ranks_miscounted", f"The sum of {field} over {count} ranks has {told} part."
 
 
 def _wrong(clue: Clue, kind: str) -> list[RankFinding]:
