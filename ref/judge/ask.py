@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ref.dump.claims import check_model, differing_settings
 from ref.dump.open import Dump, arrays_as_dump, open_dump
+from ref.dump.rank_folders import folders_of
 from ref.dump.write import read_dump, says_sizes
 from ref.errors import BadInput, wanted
 from ref.judge.adapters import check_products, put_adapter
@@ -106,6 +107,7 @@ def _open(dump: Any, ids: Any, names: str | None, loaded: "Loaded | None") -> Du
 
 def _of_folder(folder: Path, mmproj: str | None, load: "Load | None") -> "Loaded | None":
     """Load the weights that a dump names if it says no sizes: without them merged axes cannot be split."""
+    folder = folders_of(folder)[0]  # of several ranks all say the same
     if says_sizes(folder):
         return None
     return load_named(read_dump(folder)["model"]["weights"]["name"], mmproj, load)
