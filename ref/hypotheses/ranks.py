@@ -1,6 +1,7 @@
 """Mistakes of single ranks: a sum that lacks one, another rank's slice, a norm whose gain differs between ranks."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -106,78 +107,93 @@ def _wrong(clue: Clue, kind: str) -> list[RankFinding]:
     return wrong if len(wrong) < len(held) else []
 
 
-def _places(clue: Clue, one: RankFinding) -> np.ndarray:
+class _Move(NamedTuple):
+    """What a rank's slice has in the place of its own channels, all heads' channels one behind the other."""
+
+    rank: int
+    own: np.ndarray
+    source: np.ndarray
+    axis: str
+    size: int  # of a head; 1 without
+
+    @property
+    def words(self) -> str:
+        """Say it: `on rank 1 heads 0..3 in the place of heads 4..7`."""
+        return f"on rank {self.rank} {self._named(self.source)} in the place of {self._named(self.own)}"
+
+    def _named(self, places: np.ndarray) -> str:
+        first, last = int(places[0]), int(places[-1])
+        if self.axis == "H":
+            return f"channels {first % self.size}..{last % self.size} of each head"
+        if self.size > 1 and first % self.size == 0 and (last + 1) % self.size == 0:
+            several = first // self.size != last // self.size
+            return f"heads {first // self.size}..{last // self.size}" if several else f"head {first // self.size}"
+        return f"channels {first}..{last}"
+
+
+def _places(shape: tuple[int, ...], axis: int, start: int, count: int) -> np.ndarray:
     """List the channels of a slice, all heads' channels one behind the other."""
-    shape = clue.value.shape[2:]
-    axis = clue.axes[2:].index(one.axis)
     every = np.arange(int(np.prod(shape))).reshape(shape)
-    return np.take(every, np.arange(one.start, one.stop), axis=axis).ravel()
+    return np.take(every, np.arange(start, start + count), axis=axis).ravel()
 
 
 def _slices(clue: Clue) -> Iterator[Hypothesis]:
     """Look for what a rank's slice has among the outputs of all ranks."""
     if clue.value.shape[0] != 1 or clue.axes[:2] not in (["B", "T"], ["B", "P"]):
         return
-    t = clue.truth.reshape(len(clue.valid), -1)[clue.valid]
-    shown = clue.value.reshape(len(clue.valid), -1)[clue.valid]
+    t, shown = (x.reshape(len(clue.valid), -1)[clue.valid] for x in (clue.truth, clue.value))
     moves, here = [], []
     for one in _wrong(clue, "slice"):
-        own = _places(clue, one)
-        mine = seen_by(clue.there, clue.tap, one.rank).reshape(len(clue.valid), -1)[clue.valid]
-        start = _start_of(mine[:, own], t)
-        if start is None or start == own[0]:
+        shape, axis = clue.value.shape[2:], clue.axes[2:].index(one.axis)
+        own = _places(shape, axis, one.start, one.stop - one.start)
+        mine = seen_by(clue.there, clue.tap, one.rank).reshape(len(clue.valid), -1)[clue.valid][:, own]
+        source = _in_heads(mine, t, shape, one) if one.axis == "H" else _in_a_row(mine, t)
+        if source is None or np.array_equal(source, own):
             return
-        moves.append((one, own, start))
-        if np.array_equal(mine[:, own], shown[:, own]):  # of several that share a slice one is judged
-            here.append((own, start))
+        moves.append(_Move(one.rank, own, source, one.axis, shape[1] if len(shape) > 1 else 1))
+        if np.array_equal(mine, shown[:, own]):  # of several that share a slice one is judged
+            here.append(moves[-1])
     if here:
         yield _moved(clue, moves, here)
 
 
-def _start_of(y: np.ndarray, t: np.ndarray) -> int | None:
-    """Return at which channel of t the channels of y begin, where they are there one behind the other."""
+def _in_a_row(y: np.ndarray, t: np.ndarray) -> np.ndarray | None:
+    """Return which channels of t are those of y, where they are there one behind the other."""
     probes = np.unique(np.linspace(0, y.shape[1] - 1, PROBES).astype(int))
     starts = np.arange(t.shape[1] - y.shape[1] + 1)
     left = np.zeros(len(starts))
     for probe in probes:
         left += np.sum((t[:, starts + probe] - y[:, probe : probe + 1]) ** 2, axis=0)
-    best = int(left.argmin())
-    rest = float(np.sum((y - t[:, best : best + y.shape[1]]) ** 2))
-    return best if rest < NEAR**2 * float(np.sum(y * y)) else None
+    source = int(left.argmin()) + np.arange(y.shape[1])
+    return source if _is_near(y, t[:, source]) else None
 
 
-def _moved(
-    clue: Clue, moves: Sequence[tuple[RankFinding, np.ndarray, int]], here: Sequence[tuple[np.ndarray, int]]
-) -> Hypothesis:
-    field = PRODUCTS[clue.group].field
-    size = clue.value.shape[3] if clue.value.ndim == 4 else 1
+def _in_heads(y: np.ndarray, t: np.ndarray, shape: tuple[int, ...], one: RankFinding) -> np.ndarray | None:
+    """Return which channels of each head are those of y."""
+    count = one.stop - one.start
+    several = [_places(shape, 1, start, count) for start in range(shape[1] - count + 1)]
+    source = min(several, key=lambda places: float(np.sum((t[:, places] - y) ** 2)))
+    return source if _is_near(y, t[:, source]) else None
 
+
+def _is_near(y: np.ndarray, t: np.ndarray) -> bool:
+    return float(np.sum((y - t) ** 2)) < NEAR**2 * float(np.sum(y * y))
+
+
+def _moved(clue: Clue, moves: Sequence[_Move], here: Sequence[_Move]) -> Hypothesis:
     def rule(at):
         y = RULES[clue.group](at)
         flat = y.reshape(*y.shape[:2], -1)
         out = flat.copy()
-        for own, start in here:
-            out[..., own] = flat[..., start : start + len(own)]
+        for one in here:
+            out[..., one.own] = flat[..., one.source]
         return out.reshape(y.shape)
 
-    told = [
-        f"on rank {one.rank} {_span(start, len(own), size)} in the place of {_span(own[0], len(own), size)}"
-        for one, own, start in moves
-    ]
-    what = f"{field} has another slice of the weights: {and_more(told, MOST_SPANS)}."
-    parameters = (
-        Parameter("rank", [one.rank for one, _, _ in moves]),
-        Parameter("start", [start for _, _, start in moves], None, [int(own[0]) for _, own, _ in moves]),
-    )
+    told = and_more([one.words for one in moves], MOST_SPANS)
+    what = f"{PRODUCTS[clue.group].field} has another slice of the weights: {told}."
+    starts = [int(one.source[0]) for one in moves], [int(one.own[0]) for one in moves]
+    parameters = Parameter("rank", [one.rank for one in moves]), Parameter("start", starts[0], None, starts[1])
     return Hypothesis(mutant_of("slice_of_another_rank", what, {clue.group: rule}), parameters, 2)
-
-
-def _span(start: int, count: int, size: int) -> str:
-    """Say which channels, or which heads where they are whole."""
-    if size > 1 and start % size == 0 and count % size == 0:
-        first, last = start // size, (start + count) // size - 1
-        return f"heads {first}..{last}" if first != last else f"head {first}"
-    return f"channels {start}..{start + count - 1}"
 
 
 def _gains(clue: Clue) -> Iterator[Hypothesis]:

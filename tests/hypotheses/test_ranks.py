@@ -12,6 +12,7 @@ from ref.golden_files.sampled import made_pixels
 from ref.ops.linear import widen
 from ref.report.text import render_text
 
+K = "text.layer.*.attn.k"
 Q, OUT, FFN = "text.layer.*.attn.q", "text.layer.*.attn.out", "text.layer.*.ffn.out"
 
 
@@ -84,6 +85,17 @@ def test_another_slice_of_the_weights_is_named_with_its_rank(tmp_path, start, wo
     assert words in cause["what"]
     [row] = [row for row in report["taps"] if row["verdict"] == "bug"]
     assert [one["off"] for one in row["ranks"]] == [False, True, False]
+
+
+def test_the_wrong_half_of_every_head_is_named_with_its_rank(tmp_path):
+    def rule(at):
+        y = RULES[K](at).copy()
+        y[..., 5:] = y[..., :5]
+        return y
+
+    cause, _ = cause_of(tmp_path, only(captured({K: rule}, only=2), "attn.pre_norm", "attn.k"), of=2, letters="H")
+    assert (cause["mutant"], cause["taps"]) == ("slice_of_another_rank", ["text.layer.2.attn.k"])
+    assert "on rank 1 channels 0..4 of each head in the place of channels 5..9 of each head" in cause["what"]
 
 
 def with_gain(change):
