@@ -10,7 +10,17 @@ from ref.judge.compare import compare
 from ref.report.text import render_text
 
 from .mutate import json_bytes, mutate_bytes, mutate_json, near
-from .seeds import ANY_IDS, CONFIG, TINY, dump_folder, fill, read_whole, serving_folder, split_safetensors
+from .seeds import (
+    ANY_IDS,
+    CONFIG,
+    TINY,
+    dump_folder,
+    fill,
+    ranked_folder,
+    read_whole,
+    serving_folder,
+    split_safetensors,
+)
 
 LETTERS = [*"BTDNHKGSVFPMCYX21bt()  _*", "P2", "PAIR", "->", "...", "٢", "é", "\n", "()"]
 
@@ -50,7 +60,7 @@ def _misplace(r: Random, file: Path) -> None:
 
 def dump(place: Path):
     """Folders, of either version."""
-    seeds = [dump_folder(False), dump_folder(True), serving_folder()]
+    seeds = [dump_folder(False), dump_folder(True), serving_folder(), ranked_folder()]
 
     def case(r: Random) -> None:
         read_whole(damaged_dump(r, seeds, place / "d"), r.choice([None] * 90 + ANY_IDS), None, r.choice([CONFIG, None]))
@@ -60,7 +70,7 @@ def dump(place: Path):
 
 def judged(place: Path):
     """Folders, of either version, through the judge to its table."""
-    seeds = [dump_folder(False), dump_folder(True), serving_folder()]
+    seeds = [dump_folder(False), dump_folder(True), serving_folder(), ranked_folder()]
 
     def case(r: Random) -> None:
         folder = damaged_dump(r, seeds, place / "d")

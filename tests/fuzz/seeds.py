@@ -15,6 +15,7 @@ from ref.dump.trace import trace
 from ref.golden_files.sampled import made_pixels
 from ref.model.multimodal import Images
 from ref.model.text import How
+from ref.record import Recorder
 
 TINY = ref.load("tiny")
 CONFIG = TINY.params.config._asdict() | {"vision": TINY.vision.config._asdict()}
@@ -49,6 +50,21 @@ def serving_folder() -> tuple[dict, dict[str, bytes]]:
         one |= {"row": 1, "slots": slots, "cache_slots": one["cached"] + len(one["ids"])}
     content["passes"][1]["kept"] = [[0, 4, 0], [4, 6, 4]]
     return content, files
+
+
+def ranked_folder() -> tuple[dict, dict[str, bytes]]:
+    """Return a dump of three ranks in one: queries in slices, a sum in parts, replicas."""
+    rng = np.random.default_rng(4)
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "dump"
+        with Recorder(folder, IDS, weights="tiny", config=CONFIG, tensor=3) as rec:
+            for rank in range(3):
+                q = rng.standard_normal((len(IDS), 4, 10)).astype(np.float32)
+                rec("text.layer.0.attn.q", q, "T N H", slice={"N": (4 * rank, 4 * rank + 4)}, rank=rank)
+                rec("text.layer.0.attn.out", q.reshape(len(IDS), -1)[:, :36], "T D", partial=True, rank=rank)
+                rec("text.layer.0.attn.pre_norm", np.ones((len(IDS), 36), np.float32), "T D", rank=rank)
+        files = {file.name: file.read_bytes() for file in folder.glob("*.safetensors")}
+        return json.loads((folder / "dump.json").read_text()), files
 
 
 def arrays() -> dict[str, np.ndarray]:
