@@ -5,14 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ref.dump.rank_folders import is_folder_of_ranks
+
 FILES = (".npz", ".safetensors")  # that are taken for dumps in a folder; others are named one by one
 ENDINGS = (*FILES, ".json", ".txt", ".log", ".out", ".bin")  # that are no part of a dump's name
 
 
 def is_folder_of_dumps(path: Path) -> bool:
-    """Tell whether a path is a folder that is no dump itself."""
+    """Tell whether a path is a folder that is no dump itself, nor the ranks of one."""
     try:
-        return path.is_dir() and not (path / "dump.json").exists()
+        return path.is_dir() and not (path / "dump.json").exists() and not is_folder_of_ranks(path)
     except (OSError, ValueError):  # no name that can be
         return False
 
@@ -25,11 +27,12 @@ def dumps_in(folder: Path, more: Sequence[str] = ()) -> list[Path]:
         more: endings of files that are wanted besides: `.json` of saved reports.
 
     Returns:
-        Folders with a `dump.json`, and files .npz and .safetensors outside of them and of folders of weights.
+        Folders with a `dump.json` or with those of ranks, and files .npz and .safetensors outside of them and of
+        folders of weights.
     """
     found: list[Path] = []
     for here, folders, files in os.walk(folder):
-        if "dump.json" in files:
+        if "dump.json" in files or is_folder_of_ranks(Path(here)):
             found.append(Path(here))
             folders.clear()
             continue

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ref.dump.write import OF_RANKS, read_dump
-from ref.errors import wanted
-from ref.untrusted import quoted
+from ref.errors import BadInput, wanted
+from ref.untrusted import parse_json, quoted, read_regular
 
 MOST = 1024  # folders that are looked at
 SAME = (("names",), ("producer",), ("policy",), ("model", "config"), ("model", "weights", "name"))
@@ -49,6 +49,18 @@ def folders_of(folder: Path) -> list[Path]:
     if len(inside) > MOST:
         raise wanted("ranks", folder, f"at most {MOST} folders", len(inside))
     return inside or [folder]
+
+
+def is_folder_of_ranks(folder: Path) -> bool:
+    """Tell whether a folder holds the folders of ranks of one dump, by what the first says of itself."""
+    first = folders_of(folder)[0]
+    if first == folder or not (first / "dump.json").exists():
+        return False
+    try:
+        content = parse_json(read_regular(first / "dump.json"), first / "dump.json", "dump")
+    except (BadInput, OSError):
+        return False
+    return "parallel" in content
 
 
 def read_ranks(folder: Path) -> list[RankDump]:

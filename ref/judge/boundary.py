@@ -11,18 +11,19 @@ from ref.judge.case import Chain
 from ref.measure.pass_runs import PassRuns
 
 TRUTH = -1  # the lane of the truth; those of valid runs have their numbers
+RANK = "rank"  # label of what a rank of the dump sees that is not what the first sees
 SPAN = "span"  # label of what is no value: the taps that the dump lacks on the way to one, as JSON
 Boundary = dict[str, np.ndarray]  # "PASS LABEL TAP" -> value; labels are own, local, own.0 .. own.5, local.0 .. local.5
 
 
 def lane_of(key: str) -> int:
     """Return the lane of a value: runs of one lane need nothing of others to go on."""
-    label = key.split(" ")[1]
-    return int(label.split(".")[1]) if "." in label else TRUTH
+    part, _, number = key.split(" ")[1].partition(".")
+    return int(number) if number and part != RANK else TRUTH
 
 
 def part_of(key: str) -> str:
-    """Return what a value is of: `own`, a run from the prompt; `local` or `span`, one on the dump's own inputs."""
+    """Return what a value is of: `own`, a run from the prompt; else one on the dump's own inputs."""
     return key.split(" ")[1].split(".")[0]
 
 
@@ -50,9 +51,11 @@ def put(chains: Iterable[Chain], boundary: Boundary, made: Iterable[int]) -> Non
         runs = dict(_labelled(pass_runs))
         for run in runs.values():
             run.memo, run.inputs = {}, {}
-        here = known[str(pass_runs.number)]
+        here, pass_runs.left_on = known[str(pass_runs.number)], {}
         for label, tap, value in here:
-            if label == SPAN:
+            if label.startswith(RANK):
+                pass_runs.left_on.setdefault(int(label.partition(".")[2]), {})[tap] = value
+            elif label == SPAN:
                 pass_runs.local.inputs[tap] = dict.fromkeys(json.loads(value.tobytes()))
             else:
                 runs[label].memo[tap] = value
@@ -74,7 +77,11 @@ def left_in(chains: Iterable[Chain], lanes: Iterable[int] | None = None) -> Boun
                 key = f"{pass_runs.number} {label} {tap}"
                 if wanted is None or lane_of(key) in wanted:
                     known[key] = value
-        for tap in pass_runs.local.memo if wanted is None or TRUTH in wanted else ():
+        if wanted is not None and TRUTH not in wanted:
+            continue
+        for rank, left in pass_runs.left_on.items():
+            known |= {f"{pass_runs.number} {RANK}.{rank} {tap}": value for tap, value in left.items()}
+        for tap in pass_runs.local.memo:
             if not pass_runs.local.is_given(tap):
                 span = json.dumps(pass_runs.local.span_of(tap)).encode()
                 known[f"{pass_runs.number} {SPAN} {tap}"] = np.frombuffer(span, np.uint8)

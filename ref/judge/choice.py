@@ -88,7 +88,7 @@ def _listed(layers: str, config: TextConfig) -> Choice:
 
 
 def sampled(count: int, config: TextConfig) -> list[int]:
-    """Choose layers that stand for all: the first and the last, and others spread evenly, one of each kind at least.
+    """Choose layers that stand for all: the first and the last, and others spread evenly; from three on of both kinds.
 
     Args:
         count: how many.
@@ -99,13 +99,14 @@ def sampled(count: int, config: TextConfig) -> list[int]:
     """
     if count < 2:
         raise wanted("--sample", "compare", "2 layers or more", count)
-    last = config.layers - 1
-    numbers = {round(i * last / (count - 1)) for i in range(min(count, config.layers))}
+    last, count = config.layers - 1, min(count, config.layers)
+    numbers = {round(i * last / (count - 1)) for i in range(count)}
     for kind in (True, False):
         of_kind = [i for i in range(config.layers) if config.is_global(i) == kind]
-        if of_kind and not numbers & set(of_kind):
-            inner = min(numbers - {0, last} or {last}, key=lambda i: abs(i - of_kind[0]))
-            numbers = numbers - {inner} | {min(of_kind, key=lambda i: abs(i - inner))}
+        inner = numbers - {0, last}
+        if inner and of_kind and not numbers & set(of_kind):
+            least = min(inner, key=lambda i: abs(i - of_kind[0]))
+            numbers = numbers - {least} | {min(of_kind, key=lambda i: abs(i - least))}
     return sorted(numbers)
 
 

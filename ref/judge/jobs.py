@@ -126,7 +126,7 @@ def fingerprint_of(dump: Dump, loaded: "Loaded") -> str:
     Made-up weights are what their name says.
     """
     digest, where = hashlib.sha256(loaded.name.encode() if not loaded.files else b""), Path(dump.where)
-    for file in sorted(where.iterdir()) if where.is_dir() else [where]:
+    for file in sorted(one for one in where.rglob("*") if one.is_file()) if where.is_dir() else [where]:
         digest.update(f"{file.name} {file.stat().st_size} ".encode())
         digest.update(_ends(file))
     for part in _parts(loaded) if loaded.files else ():

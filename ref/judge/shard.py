@@ -18,6 +18,7 @@ from ref.measure.measure_tap import Measured
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_by import pass_by
 from ref.measure.pass_runs import PassRuns, left_by, make
+from ref.measure.rank_views import left_on_ranks
 from ref.measure.tap_finding import TapFinding
 
 
@@ -185,3 +186,5 @@ def _leave(pass_runs: PassRuns, stage: Stage, lanes: Collection[int]) -> None:
             own = [pass_runs.every[lane]] if lane in pass_runs.made else []
             pairs.append([*own, pass_runs.locals[lane]])
     side_by_side(lambda runs: [make(left_by(stage), run) for run in runs], pairs)
+    if TRUTH in lanes:
+        pass_runs.left_on = left_on_ranks(pass_runs, stage.prefix, left_by(stage))

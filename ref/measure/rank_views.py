@@ -106,7 +106,7 @@ def left_on_ranks(pass_runs: "PassRuns", prefix: str, left: Sequence[str]) -> di
         prefix: of the stage's taps.
         left: the taps that it leaves; those that the dump holds need not be computed.
     """
-    here = {one.rank for tap, several in pass_runs.apart.items() if tap.startswith(prefix) for one in several}
+    here = {one.rank for tap in pass_runs.stored if tap.startswith(prefix) for one in own_of(pass_runs, tap)}
     out: dict[int, dict[str, np.ndarray]] = {}
     for rank in here | set(pass_runs.left_on):
         run = view_of(pass_runs, rank)

@@ -30,6 +30,15 @@ def test_shards_of_weights_are_no_dumps(tmp_path):
     assert dumps_in(tmp_path) == [tmp_path / "p1"]
 
 
+def test_the_ranks_of_one_dump_are_one_dump(tmp_path):
+    tree(tmp_path, "a/rank0/dump.json", "a/rank1/dump.json", "b/dump.json")
+    for rank in (0, 1):
+        (tmp_path / "a" / f"rank{rank}" / "dump.json").write_text('{"parallel": {"tensor": {"rank": 0, "of": 2}}}')
+    assert dumps_in(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert is_folder_of_dumps(tmp_path)
+    assert not is_folder_of_dumps(tmp_path / "a")
+
+
 def test_links_to_folders_are_not_followed(tmp_path):
     tree(tmp_path, "a/dump.json")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)

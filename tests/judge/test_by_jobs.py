@@ -1,14 +1,19 @@
 """By jobs a judgement says the same as in one go, whatever the dump has and lacks, and whatever is wrong with it."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
 from support.by_jobs import report_of
 from support.image_dumps import blocks_of, prompt_with, taps_with_images
 from support.judged import as_dump, cached_passes, captured, dumped
+from support.ranked import on_ranks
 from support.sparse import corrupted, drawn
 
 import ref
 from ref.config import VISION
+from ref.dump.read_folder import read_folder
 from ref.emulate.policy import FAMILIES
 from ref.emulate.text_rules import LAYER
 from ref.golden_files.sampled import made_pixels
@@ -59,7 +64,30 @@ def by_policy(family, lengths=(12, 1), rules=None):
     return whole(cached_passes(lengths, policy=FAMILIES[family][1], rules=rules))
 
 
+def of_ranks(place=None):
+    """Return a dump of three ranks, one of which has another gain, and of which layers' ends are not shown."""
+
+    def hold(rank, tap, value):
+        return value * 1.5 if rank == 1 and tap == "text.layer.2.attn.pre_norm" else value
+
+    taps = without(captured(), ".out", ".in", ".mid", ".ffn.post_norm")
+    with TemporaryDirectory() as folder:
+        dump = read_folder(on_ranks(Path(folder) / "ranks", taps, hold=hold), None)
+        for one in dump.passes:
+            for tap, stored in one.tensors.items():
+                one.tensors[tap] = in_memory(stored)
+    return dump
+
+
+def in_memory(stored):
+    """Return a tensor that needs its file no more."""
+    value = stored.read().copy()
+    parts = tuple(one._replace(stored=in_memory(one.stored)) for one in stored.parts)
+    return stored._replace(read=lambda: value, parts=parts)
+
+
 DUMPS = {
+    "ranks, of which one is off": of_ranks,
     "clean": lambda: dumped(captured()),
     "clean bfloat16": lambda: dumped(captured(dtype="bfloat16"), "bfloat16"),
     "one mistake": lambda: dumped(captured(rules_of("rope_interleaved"))),

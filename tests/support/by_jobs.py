@@ -61,11 +61,10 @@ def report_of(dump, loaded, workers=0, **how):
     return report, judged.profiles, by.doer
 
 
-def dies_once(job, boundary):
+def dies_once(job, boundary, flag):
     """Do a job, but the first time that a stage behind the third layer is judged end the process in the middle."""
-    flag = Path(os.environ["DIES_ONCE"])
-    if job.lanes is None and (job.stage.layer or 0) > 2 and not flag.exists():
-        flag.touch()
+    if job.lanes is None and (job.stage.layer or 0) > 2 and not Path(flag).exists():
+        Path(flag).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return jobs.judge_shard(job, boundary)
 
@@ -73,3 +72,12 @@ def dies_once(job, boundary):
 def always_dies(job, boundary):
     """End the process."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def has_no_weights(job, boundary):
+    """Refuse as a worker does that has no weights."""
+    from distributed import get_worker
+
+    from ref.judge.on_dask import Refused
+
+    return Refused(get_worker().address, "--weights: wanted a file, got no such file")
