@@ -8,6 +8,7 @@ from ref.commands.about import About, add_command
 from ref.commands.compare_many import add_flags, dumps_of, open_baseline, run_many
 from ref.commands.next_folder import check_next, write_next
 from ref.commands.output import refuse_overwriting
+from ref.commands.pace import Pace
 from ref.commands.shared import encode_prompt, json_flag, note, print_json, read_ids, set_threads
 from ref.dump.find_dumps import names_of
 from ref.errors import BadInput, wanted
@@ -166,17 +167,10 @@ def _write_next(args, report: dict) -> None:
 
 
 def _judge(args, dump: str):
-    from tqdm import tqdm
-
     from ref.judge.compare import compare_with_profiles
     from ref.judge.spread import Spread
 
-    bar = tqdm(desc=f"compare {Path(dump).name}", unit="tap", disable=None, delay=1, leave=False, file=sys.stderr)
-
-    def progress(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
+    pace = Pace(f"compare {Path(dump).name}", "tap")
     held = "file" if args.held_as == "float32" else args.held_as
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
     how |= {"memory": args.memory, "adapter": args.adapter, "load": args.load}
@@ -188,11 +182,9 @@ def _judge(args, dump: str):
     bare, said = not Path(dump).is_dir(), _answer(args, dump)
     if args.prompt is not None:
         ids = _check_prompt(args, dump, said is not None) or ids
-    how |= {"ids": ids if bare else None, "prompt": None if bare else ids, "progress": progress, "names": args.names}
-    with bar:
-        return compare_with_profiles(
-            dump if said is None else said, args.weights, say=lambda text: bar.write(text, file=sys.stderr), **how
-        )
+    how |= {"ids": ids if bare else None, "prompt": None if bare else ids, "progress": pace.reach, "names": args.names}
+    with pace:
+        return compare_with_profiles(dump if said is None else said, args.weights, say=pace.say, **how)
 
 
 def _answer(args, dump: str):

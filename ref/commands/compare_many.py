@@ -1,7 +1,6 @@
 """`gemma3-ref compare` of many dumps: each is judged by itself, and what was found in all of them is told together."""
 
 import gc
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ref.commands import BAD_INPUT, BUG, FAILED, FINE, REGRESSED, UNDETERMINED
-from ref.commands.shared import note
+from ref.commands.pace import Pace
 from ref.dump.find_dumps import dumps_in, is_folder_of_dumps, names_of
 from ref.errors import BadInput, one_line, wanted
 from ref.report.noise import NOISE
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from ref.report.many import Row
 
 WEIGHTS = 4  # of how many weights the last ones are kept open
-EVERY = 30  # seconds after which a log that is no terminal is told how far it is
 MOST_SAID = 300  # characters of a message that is not ours
 Beside = Callable[[dict[str, Any], str], tuple[dict[str, Any] | None, str]]
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
@@ -100,7 +98,7 @@ def run_many(args, given: Given, judge: Judge) -> int:
     with ExitStack() as stack:
         outputs = outputs_of(args, stack)
         beside = stack.enter_context(open_baseline(args, given.names, judge))
-        pace, tidy = stack.enter_context(_Pace(len(given.paths))), stack.enter_context(_tidying())
+        pace, tidy = stack.enter_context(Pace("compare", "dump", len(given.paths))), stack.enter_context(_tidying())
         for path, name in zip(given.paths, given.names, strict=True):
             row, report, profiles = _judge_one(args, str(path), name, judge)
             if report and args.baseline:
@@ -194,34 +192,3 @@ def _tidying() -> Iterator[Callable[[], None]]:
     finally:
         if frozen:
             gc.unfreeze()
-
-
-class _Pace:
-    """How far it is: a bar on a terminal, else a line now and then."""
-
-    def __init__(self, total: int):
-        self.total, self.done, self.start = total, 0, time.monotonic()
-        self.told = self.start
-
-    def __enter__(self) -> "_Pace":
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=self.total, desc="compare", unit="dump", disable=None, leave=False, file=sys.stderr)
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.bar.close()
-
-    def step(self) -> None:
-        """Count a dump."""
-        self.done += 1
-        self.bar.update()
-        now = time.monotonic()
-        if self.bar.disable and now - self.told >= EVERY and self.done < self.total:
-            self.told = now
-            left = (now - self.start) / self.done * (self.total - self.done)
-            note(f"compare: {self.done} of {self.total}, about {_time(left)} left")
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

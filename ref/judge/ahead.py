@@ -26,6 +26,7 @@ class Doer(Protocol):
     workers: int
     threads: int
     of_lanes: int
+    all_threads: int
 
     def submit(self, job: Job, boundary: Boundary) -> "Future[Shard]":
         """Begin a job."""
@@ -136,10 +137,17 @@ class Ahead:
                 boundary = None if at in group.begun else group.at(at)
                 if boundary is not None:
                     group.begun[at] = self.made
-                    stage, threads = self.case.stages[at], self.doer.threads
+                    stage = self.case.stages[at]
+                    threads = self._threads(stage)
                     job = Job(self.names, stage, group.sequences, self.made, None, self.shown, threads=threads)
                     return _Begun(job, boundary, at, group, None, self.generation)
         return None
+
+    def _threads(self, stage: Stage) -> int:
+        """Choose how many threads judge a stage: more where few jobs are left, and for the logits, which take long."""
+        left = sum(at not in group.begun for group in self.groups for at in range(self.now, len(self.case.stages)))
+        each = max(self.doer.threads, self.doer.all_threads // max(1, len(self.flying) + left))
+        return max(each, self.doer.of_lanes) if stage.name == "logits" else each
 
     def _take(self, begun: _Begun, future: "Future[Shard]") -> None:
         if begun.generation != self.generation:

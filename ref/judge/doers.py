@@ -27,6 +27,7 @@ class Doing:
         workers: how many jobs it does at one time.
         threads: of a job, where workers share this machine; 0 where they do not.
         of_lanes: the same of a lane's job, which others wait for.
+        all_threads: of all workers together; 0 where they do not share this machine.
         renew: makes another executor where this one has broken; None: it cannot be made again.
     """
 
@@ -36,10 +37,11 @@ class Doing:
         workers: int,
         threads: int = 0,
         of_lanes: int = 0,
+        all_threads: int = 0,
         renew: Callable[[], Executor] | None = None,
     ):
         self.executor, self.workers, self.threads, self.renew = executor, workers, threads, renew
-        self.of_lanes = of_lanes
+        self.of_lanes, self.all_threads = of_lanes, all_threads
         self.tries: Counter[tuple[Any, ...]] = Counter()
         self.jobs: dict[Future[Any], tuple[Job, Executor]] = {}
 
@@ -106,7 +108,7 @@ def processes(count: int) -> Doing:
         context = multiprocessing.get_context("spawn")  # threads do not live on in a fork
         return ProcessPoolExecutor(count, context, begin_worker, (each,))
 
-    return Doing(made(), count, each, max(each, threads // LANES), made)
+    return Doing(made(), count, each, max(each, threads // LANES), threads, made)
 
 
 def begin_worker(threads: int) -> None:

@@ -115,7 +115,8 @@ class Keeping:
 
     def __init__(self, doer: "Doer", store: Store):
         self.doer, self.store = doer, store
-        self.workers, self.threads, self.of_lanes = doer.workers, doer.threads, doer.of_lanes
+        self.workers, self.threads = doer.workers, doer.threads
+        self.of_lanes, self.all_threads = doer.of_lanes, doer.all_threads
         self.jobs: dict[Future[Any], Job] = {}
         self.known: set[Future[Any]] = set()
 

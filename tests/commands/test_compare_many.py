@@ -180,9 +180,9 @@ def compare_arguments(*words):
 
 
 def test_how_far_it_is_goes_to_a_log_now_and_then(capsys, judged, monkeypatch):
-    from ref.commands import compare_many
+    from ref.commands import pace
 
-    monkeypatch.setattr(compare_many, "EVERY", 0)
+    monkeypatch.setattr(pace, "EVERY", 0)
     main(["compare", "a", "b", "c"])
     said = capsys.readouterr().err.splitlines()
     assert [line.split(", about")[0] for line in said] == ["compare: 1 of 3", "compare: 2 of 3"]

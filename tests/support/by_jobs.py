@@ -24,7 +24,8 @@ class InJobs:
     """Does jobs at once, in a case of its own: nothing but what a job names and its boundary gets there."""
 
     def __init__(self, question, workers=2):
-        self.question, self.workers, self.threads, self.of_lanes = question, workers, 0, 0
+        self.question, self.workers, self.threads = question, workers, 0
+        self.of_lanes = self.all_threads = 0
         self.cases, self.count = {}, 0
 
     def submit(self, job, boundary):
