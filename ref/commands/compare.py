@@ -71,7 +71,7 @@ def add(subparsers) -> None:
     group.add_argument("--scheduler", metavar="ADDRESS", help=about)
     about = "keep what is finished there, and go on from it (the extra [cluster])"
     group.add_argument("--resume", type=Path, metavar="DIR", help=about)
-    parser.set_defaults(forbid_control=False, image_layout=None)
+    parser.set_defaults(forbid_control=False, image_layout=None, quiet=False)
 
 
 def run(args) -> int:
@@ -170,7 +170,7 @@ def _judge(args, dump: str):
     from ref.judge.compare import compare_with_profiles
     from ref.judge.spread import Spread
 
-    pace = Pace(f"compare {Path(dump).name}", "tap")
+    pace = Pace(f"compare {Path(dump).name}", "tap", quiet=args.quiet)
     held = "file" if args.held_as == "float32" else args.held_as
     how = {"mmproj": args.mmproj, "family": args.policy, "held": held, "composition": args.composition}
     how |= {"memory": args.memory, "adapter": args.adapter, "load": args.load}

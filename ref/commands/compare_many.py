@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ref.commands import BAD_INPUT, BUG, FAILED, FINE, REGRESSED, UNDETERMINED
+from ref.commands.many_workers import WEIGHTS, by_workers
 from ref.commands.pace import Pace
 from ref.dump.find_dumps import dumps_in, is_folder_of_dumps, names_of
 from ref.errors import BadInput, one_line, wanted
@@ -18,7 +19,6 @@ from ref.report.noise import NOISE
 if TYPE_CHECKING:
     from ref.report.many import Row
 
-WEIGHTS = 4  # of how many weights the last ones are kept open
 MOST_SAID = 300  # characters of a message that is not ours
 Beside = Callable[[dict[str, Any], str], tuple[dict[str, Any] | None, str]]
 Profiles = dict[tuple[int, str], dict[str, list[float]]]
@@ -99,6 +99,7 @@ def run_many(args, given: Given, judge: Judge) -> int:
         outputs = outputs_of(args, stack)
         beside = stack.enter_context(open_baseline(args, given.names, judge))
         pace, tidy = stack.enter_context(Pace("compare", "dump", len(given.paths))), stack.enter_context(_tidying())
+        judge = stack.enter_context(by_workers(args, given.paths, judge))
         for path, name in zip(given.paths, given.names, strict=True):
             row, report, profiles = _judge_one(args, str(path), name, judge)
             if report and args.baseline:

@@ -15,16 +15,17 @@ class Pace:
         what: that goes on.
         unit: what is counted.
         total: how many; None: it is told later.
+        quiet: whether nothing is said of it.
     """
 
-    def __init__(self, what: str, unit: str, total: int | None = None):
-        self.what, self.unit, self.total, self.done = what, unit, total, 0
+    def __init__(self, what: str, unit: str, total: int | None = None, quiet: bool = False):
+        self.what, self.unit, self.total, self.done, self.quiet = what, unit, total, 0, quiet
         self.start = self.told = time.monotonic()
 
     def __enter__(self) -> "Pace":
         from tqdm import tqdm
 
-        how = {"disable": None, "delay": 1, "leave": False, "file": sys.stderr}
+        how = {"disable": self.quiet or None, "delay": 1, "leave": False, "file": sys.stderr}
         self.bar = tqdm(total=self.total, desc=self.what, unit=self.unit, **how)
         return self
 
@@ -40,7 +41,7 @@ class Pace:
         self.bar.total = self.total = total
         self.bar.update(done - self.done)
         self.done, now = done, time.monotonic()
-        if done and self.bar.disable and now - self.told >= EVERY and done < total:
+        if done and self.bar.disable and not self.quiet and now - self.told >= EVERY and done < total:
             self.told = now
             left = (now - self.start) / done * (total - done)
             note(f"{self.what}: {done} of {total} {self.unit}s, about {_time(left)} left")

@@ -185,7 +185,7 @@ def test_how_far_it_is_goes_to_a_log_now_and_then(capsys, judged, monkeypatch):
     monkeypatch.setattr(pace, "EVERY", 0)
     main(["compare", "a", "b", "c"])
     said = capsys.readouterr().err.splitlines()
-    assert [line.split(", about")[0] for line in said] == ["compare: 1 of 3", "compare: 2 of 3"]
+    assert [line.split(", about")[0] for line in said] == ["compare: 1 of 3 dumps", "compare: 2 of 3 dumps"]
 
 
 def test_a_folder_of_real_dumps_loads_weights_once(capsys, tmp_path, monkeypatch):
