@@ -21,6 +21,7 @@ EXTRAS = {
     "testing": ("hypothesis",),
     "quant": ("gguf",),
     "plot": ("matplotlib",),
+    "cluster": ("distributed", "msgspec"),
     "notebooks": ("jupyterlab", "jupytext", "nbclient", "ipykernel", "skimage"),
     "docs": ("sphinx", "myst_nb", "furo"),
     "transformers": ("torch", "transformers", "accelerate"),

@@ -12,8 +12,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numba
-
 WEIGHTS = 4  # of how many weights the last ones are kept open
 PLAIN = (str, int, float, bool, list, Path, type(None))  # flags that can go to another process
 Found = tuple[dict[str, Any], dict[tuple[int, str], dict[str, list[float]]]]
@@ -41,6 +39,8 @@ def by_workers(args: Any, paths: Sequence[Path], judge: Judge) -> Iterator[Judge
 
 class _Workers:
     def __init__(self, args: Any, paths: Sequence[Path], judge: Judge):
+        import numba  # not at the top: the command line is read before it is loaded
+
         self.judge, self.count = judge, args.workers
         self.settings = {key: value for key, value in vars(args).items() if isinstance(value, PLAIN)}
         self.settings |= {"workers": None, "quiet": True, "planned": {}}
@@ -73,7 +73,14 @@ class _Workers:
 
     def _pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.count, context, numba.set_num_threads, (self.threads,))
+        return ProcessPoolExecutor(self.count, context, use_threads, (self.threads,))
+
+
+def use_threads(count: int) -> None:
+    """Set the threads of a process."""
+    import numba
+
+    numba.set_num_threads(count)
 
 
 def in_worker(judge: Judge, settings: dict[str, Any], path: str) -> Found:

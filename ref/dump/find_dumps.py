@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ref.dump.rank_folders import is_folder_of_ranks
-
 FILES = (".npz", ".safetensors")  # that are taken for dumps in a folder; others are named one by one
 ENDINGS = (*FILES, ".json", ".txt", ".log", ".out", ".bin")  # that are no part of a dump's name
 
@@ -14,7 +12,7 @@ ENDINGS = (*FILES, ".json", ".txt", ".log", ".out", ".bin")  # that are no part 
 def is_folder_of_dumps(path: Path) -> bool:
     """Tell whether a path is a folder that is no dump itself, nor the ranks of one."""
     try:
-        return path.is_dir() and not (path / "dump.json").exists() and not is_folder_of_ranks(path)
+        return path.is_dir() and not (path / "dump.json").exists() and not _has_ranks(path)
     except (OSError, ValueError):  # no name that can be
         return False
 
@@ -32,7 +30,7 @@ def dumps_in(folder: Path, more: Sequence[str] = ()) -> list[Path]:
     """
     found: list[Path] = []
     for here, folders, files in os.walk(folder):
-        if "dump.json" in files or is_folder_of_ranks(Path(here)):
+        if "dump.json" in files or _has_ranks(Path(here)):
             found.append(Path(here))
             folders.clear()
             continue
@@ -41,6 +39,13 @@ def dumps_in(folder: Path, more: Sequence[str] = ()) -> list[Path]:
             continue
         found += [Path(here, name) for name in files if name.lower().endswith((*FILES, *more))]
     return sorted(found)
+
+
+def _has_ranks(folder: Path) -> bool:
+    """Tell whether a folder holds the ranks of one dump."""
+    from ref.dump.rank_folders import is_folder_of_ranks  # loads NumPy: the command line is read before it is needed
+
+    return is_folder_of_ranks(folder)
 
 
 def names_of(paths: Sequence[Path], below: Path | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """The report as JUnit XML, for the test tables of build servers: one test case per tap."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ref.errors import pip_install, wanted
 from ref.report.causes import cause_at, cause_words, unknown_words
@@ -9,6 +9,9 @@ from ref.report.figures import nonfinite
 from ref.report.regression import in_words, moved_rows, moved_words
 from ref.report.text import render_text
 from ref.report.words import how_far, judged, printable, verdict_line
+
+if TYPE_CHECKING:
+    from junitparser import TestSuite
 
 
 def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
@@ -40,7 +43,7 @@ def junit_xml(report: dict[str, Any], dump: str | None = None) -> str:
     return xml.tostring().decode()
 
 
-def suite_of(report: dict[str, Any], dump: str | None = None, number: int = 0):
+def suite_of(report: dict[str, Any], dump: str | None = None, number: int = 0) -> "TestSuite":
     """Return a report as a test suite of junitparser.
 
     Args:
@@ -67,7 +70,7 @@ def suite_of(report: dict[str, Any], dump: str | None = None, number: int = 0):
     return suite
 
 
-def finish(suite, number: int = 0) -> None:
+def finish(suite: "TestSuite", number: int = 0) -> None:
     """Give a suite what Ant's schema asks for; no sums stand on the root, which it does not know.
 
     Args:

@@ -57,7 +57,7 @@ def measured(weights: str, tokens: int, taps: str) -> dict[str, float]:
 
     estimates = []
     check = needed_memory.needed
-    needed_memory.needed = lambda benches: estimates.append(check(benches)) or estimates[-1]
+    needed_memory.needed = lambda *of: estimates.append(check(*of)) or estimates[-1]
     with TemporaryDirectory() as place:
         small, large = Path(place) / "small", Path(place) / "large"
         loaded = traced(weights, 8, taps, small)

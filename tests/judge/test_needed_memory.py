@@ -86,7 +86,7 @@ def test_what_is_available_is_the_limit_where_none_is_given(tmp_path, monkeypatc
 def needs(dump, monkeypatch):
     """Return what is estimated for a dump, which is then not judged."""
     found = []
-    monkeypatch.setattr(needed_memory, "needed", lambda all_runs: found.append(real(all_runs)) or (2**62, "x"))
+    monkeypatch.setattr(needed_memory, "needed", lambda *of: found.append(real(*of)) or (2**62, "x"))
     with pytest.raises(BadInput, match="needed at x"):
         compare(dump, loaded=ref.load("tiny"))
     return found[0][0]
