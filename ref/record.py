@@ -12,6 +12,7 @@ SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -43,6 +44,7 @@ ARITHMETIC = ("compute_dtype", "matmul_activations", "kv_dtype")  # by default t
 POLICY = (*ARITHMETIC, "rope_angle", "attention_impl")
 VERSION_2 = frozenset({"row", "kept", "slots", "cache_slots"})  # what a pass of version 1 does not say
 SLICED = "TNKHDFVM"  # letters of axes that ranks may hold slices of
+SKETCH_VALUES = 2560  # of a tap: with float32's, norms and digest 13 KB of 512 tokens
 MORE_POLICY = ("matmul_operands", "conv_operands", "accumulate", "products", "ranks", "torch")
 
 
@@ -73,6 +75,8 @@ class Recorder:
         tensor: (rank, of) of tensor parallelism, each rank writing a folder of its own beside the others', such as
             dump/rank0 and dump/rank1; a number alone says how many are in this one dump.
         pipeline: (rank, of) of pipeline parallelism, likewise.
+        sketch: True, or a Sketch: keep of each larger value its norms, a digest and values at hashed places; not
+            beside tensor or pipeline.
 
     Raises:
         ValueError: in one line, a folder in use, or what the format cannot hold.
@@ -98,8 +102,10 @@ class Recorder:
         config: dict[str, Any] | None = None,
         tensor: Any = None,
         pipeline: Any = None,
+        sketch: bool | Sketch = False,
     ):
         self.folder = Path(folder).absolute()
+        self._sketch = Sketch() if sketch is True else sketch or None
         self._policy = _fields("policy", policy or {}, (), (*POLICY, *MORE_POLICY))
         weights = {"name": str(weights)} if isinstance(weights, str | os.PathLike) else weights
         weights = {"dtype": NOT_SAID, "sha256": None} | _fields("weights", weights, ("name",), ("dtype", "sha256"))
@@ -120,6 +126,12 @@ class Recorder:
             self._head["parallel"], self._head["format_version"] = parallel, 2
             self._ranks = parallel.get("tensor", {}).get("of", 0)
             self._rank = parallel.get("tensor", {}).get("rank")
+        if self._sketch is not None:
+            values, seed = (_integer(f"sketch {name}", one) for name, one in self._sketch._asdict().items())
+            if "parallel" in self._head:
+                raise _wrong("sketch", "none beside tensor or pipeline: ranks' values are kept whole", sketch)
+            self._sketch = Sketch(max(1, values), seed)
+            self._head["sketch"], self._head["format_version"] = self._sketch._asdict(), 2
         try:
             json.dumps([self._head, self._policy], allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -177,23 +189,19 @@ class Recorder:
         key = name + ".partial" * partial + (f"@{rank}" if rank is not None else "")
         if key != name:
             held["name"] = name
-        several = {key: array}
-        if plus is not None:
-            several[f"{key}.plus"] = _addend(name, plus, dtype, array, kind)
-        if self._names & several.keys():
+        more = None if plus is None else _addend(name, plus, dtype, array, kind)
+        pairs, entry = self._parts(key, array, kind, layout, more)
+        names = {one for one, _, _ in pairs}
+        if self._names & names:
             raise _wrong(f"value {key}", "one in a pass", "a second one")
-        pairs = [(one, values, kind) for one, values in several.items()]
         with self._writing():
             if not self._file.add(*pairs):
                 part = len({one["file"] for one in said["tensors"].values()})
                 self._file.close()
                 self._file = TensorFile(new / f"pass{len(self._passes) - 1:04}-{part:02}.safetensors")
                 self._file.add(*pairs)
-        entry = {"file": self._file.path.name, "layout": layout, "shape": list(array.shape), "dtype": kind}
-        if plus is not None:
-            entry["plus"], self._head["format_version"] = f"{key}.plus", 2
-        said["tensors"][key] = entry | held
-        self._names |= several.keys()
+        said["tensors"][key] = {"file": self._file.path.name} | entry | held
+        self._names |= names
         if "float" in kind:
             self._floats[kind] += 1
         return value
@@ -287,6 +295,23 @@ class Recorder:
         finally:
             self.abandon()  # what is complete has another name by now
 
+    def _parts(
+        self, name: str, array: np.ndarray, kind: str, layout: str, more: np.ndarray | None
+    ) -> tuple[list[tuple[str, np.ndarray, str]], dict[str, Any]]:
+        """Return what is written of a value, and what dump.json says of it."""
+        entry: dict[str, Any] = {"layout": layout, "shape": list(array.shape), "dtype": kind}
+        if self._sketch is not None:
+            number = len(self._passes) - 1
+            axis = token_axis(layout, array.shape, len(self._passes[-1]["ids"]))
+            parts, said = sketch_of(self._sketch, name, number, array, kind, axis, more)
+            if said:
+                return parts, entry | {"sketch": said}
+        pairs = [(name, array, kind)]
+        if more is not None:
+            entry["plus"], self._head["format_version"] = f"{name}.plus", 2
+            pairs.append((f"{name}.plus", more, kind))
+        return pairs, entry
+
     def _open(self) -> tuple[Path, dict[str, Any]]:
         if self._new is None:
             raise _wrong(self.folder, "a recorder that is open", "one that was closed")
@@ -313,10 +338,154 @@ class Recorder:
         real = [place >= 0 for place in said["positions"]]
         if VERSION_2 & said.keys() or left != [at for at, one in enumerate(real) if not one]:
             self._head["format_version"] = 2
+        if self._sketch is not None:
+            said["sketch"] = number
         self._row, self._rows[row] = row, _Keys([*before.real, *real], said["left_pads"])
         self._passes.append(said)
         self._names: set[str] = set()
         self._file = TensorFile(new / f"pass{number:04}.safetensors")
+
+
+class Sketch(NamedTuple):
+    """How small what is kept of a value is, and at which places it is looked at.
+
+    A value with an axis of tokens is seen as a matrix [tokens, rest], its other axes in their order; one without has a
+    single row. Of n values in all, K = tokens * ceil(values / tokens) are kept, the one of place i of
+
+        start = floor(i n / K),  stop = floor((i + 1) n / K),  place = start + mix(state + (i + 1) G) mod (stop - start)
+
+    with G = 0x9E3779B97F4A7C15, all modulo 2^64. `state` is the 64-bit FNV-1a hash of the UTF-8 text `name|pass|seed`,
+    `mix` the finaliser of SplitMix64. So each token has the same number of places, one in each stretch of its channels.
+
+    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014), as in Vigna's
+    splitmix64.c; FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/
+    """
+
+    values: int = SKETCH_VALUES  # of each tap, at least; one that has no more is kept whole
+    seed: int = 0
+
+
+def sketch_places(sketch: Sketch, name: str, number: int, tokens: int, rest: int) -> np.ndarray:
+    """Return the places of a sketch in a matrix [tokens, rest], counted along its rows.
+
+    Args:
+        sketch: how many, and the seed.
+        name: of the value in dump.json.
+        number: of the pass there, its `sketch`.
+        tokens: rows.
+        rest: columns.
+
+    Returns:
+        [K] int64, ascending.
+    """
+    count = tokens * -(-sketch.values // tokens)
+    edges = np.arange(count + 1, dtype=np.uint64) * np.uint64(tokens * rest) // np.uint64(count)
+    hashes = splitmix64(fnv1a(f"{name}|{number}|{sketch.seed}"), count)
+    return (edges[:-1] + hashes % (edges[1:] - edges[:-1])).astype(np.int64)
+
+
+def fnv1a(text: str) -> int:
+    """Return the 64-bit FNV-1a hash of a text's UTF-8 bytes."""
+    state = 0xCBF29CE484222325
+    for byte in text.encode():
+        state = (state ^ byte) * 0x100000001B3 % 2**64
+    return state
+
+
+def splitmix64(state: int, count: int) -> np.ndarray:
+    """Return the first numbers, [count] uint64, of SplitMix64 that begins in a state."""
+    z = np.uint64(state) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def sketch_of(
+    sketch: Sketch,
+    name: str,
+    number: int,
+    array: np.ndarray,
+    kind: str,
+    axis: int | None,
+    plus: np.ndarray | None = None,
+) -> tuple[list[tuple[str, np.ndarray, str]], dict[str, Any]]:
+    """Return what a sketch keeps of a value: tensors, and what dump.json says of it.
+
+    Args:
+        sketch: how.
+        name: of the value.
+        number: of the pass.
+        array: the value; bfloat16 as its bits.
+        kind: what it holds.
+        axis: of its tokens; None: it has none, and one norm.
+        plus: what is to be added to it.
+
+    Returns:
+        ([(name, array, kind)], {"axis", "sha256", "nonfinite", "first"}); ([], {}) of a value that is to be kept
+        whole. The tensors are `name`, the values at the places (of a sum float64), and of floats `name.norms`,
+        float32: the L2 norm of each token, added up in float64. `first` counts as places do.
+    """
+    tokens = 1 if axis is None else array.shape[axis]
+    if not tokens or array.size <= tokens * -(-sketch.values // tokens):
+        return [], {}
+    rows = [np.moveaxis(one[None] if axis is None else one, axis or 0, 0) for one in (array, plus) if one is not None]
+    places = sketch_places(sketch, name, number, tokens, array.size // tokens)
+    at = np.unravel_index(places, rows[0].shape)
+    parts = [(name, rows[0][at], kind)]
+    if plus is not None:
+        parts = [(name, _sum([one[at] for one in rows], kind), "float64")]
+    digest = hashlib.sha256()
+    for one in (array, plus):
+        if one is not None:
+            digest.update(np.ascontiguousarray(one).reshape(-1).view(np.uint8).data)
+    said: dict[str, Any] = {"axis": axis, "sha256": digest.hexdigest(), "nonfinite": 0, "first": None}
+    if "float" in kind:
+        norms, said["nonfinite"], said["first"] = _norms(rows, kind)
+        parts.append((f"{name}.norms", norms, "float32"))
+    return parts, said
+
+
+def token_axis(layout: str, shape: tuple[int, ...], tokens: int = 0) -> int | None:
+    """Return which axis is that of tokens, or else of keys or patches; None where there is none.
+
+    Args:
+        layout: the axes; empty: the first that is as long as there are tokens.
+        shape: of the value.
+        tokens: of the pass; 0 is not known.
+    """
+    groups = [set(re.findall(r"\w", group)) for group in re.findall(r"\([^)]*\)|\w", layout.upper())]
+    for letter in "TSPM" if len(groups) == len(shape) else "":
+        for axis, group in enumerate(groups):
+            if letter in group and group <= {letter, "B", "1"}:
+                return axis
+    return shape.index(tokens) if tokens > 1 and tokens in shape and not layout else None
+
+
+def _sum(values: list[np.ndarray], kind: str) -> np.ndarray:
+    """Return a value, or two that are added, as float64."""
+    first, *more = [_wide(one, kind) for one in values]
+    return first + more[0] if more else first
+
+
+def _wide(values: np.ndarray, kind: str) -> np.ndarray:
+    """Return values as float64, bfloat16's bits as what they stand for."""
+    if kind == "bfloat16":
+        return (values.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return values.astype(np.float64)
+
+
+def _norms(rows: list[np.ndarray], kind: str) -> tuple[np.ndarray, int, int | None]:
+    """Return the norm of each row, how many values are not finite, and the place of the first of them."""
+    norms, count, first, rest = np.empty(len(rows[0])), 0, None, rows[0].size // len(rows[0])
+    step = max(1, 2**20 // rest)
+    with np.errstate(all="ignore"):
+        for start in range(0, len(norms), step):
+            part = _sum([one[start : start + step].reshape(-1, rest) for one in rows], kind)
+            norms[start : start + step] = np.sqrt(np.einsum("tr,tr->t", part, part))
+            if not np.isfinite(part).all():
+                bad = np.flatnonzero(~np.isfinite(part))
+                count, first = count + bad.size, start * rest + int(bad[0]) if first is None else first
+        return norms.astype(np.float32), count, first
 
 
 class TensorFile:

@@ -12,6 +12,7 @@ from ref.dump.claims import check_model as check_model
 from ref.dump.claims import check_prompt as check_prompt
 from ref.dump.find_tap import Found, find
 from ref.dump.layouts import (
+    Fit,
     Lengths,
     axes_of_value,
     fit,
@@ -35,6 +36,7 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]  # as it is stored; bfloat16 as its bits, or widened already
     parts: "tuple[RankPart, ...]" = ()  # what each rank holds of it; empty of a dump without ranks
+    way: Fit | None = None  # from how it is stored; None of a part of a fused tensor
 
     def load(self) -> np.ndarray:
         """Return the values."""
@@ -146,7 +148,8 @@ def _place(foreign: str, one: Found, raw: Raw, lengths: Lengths, where, row: int
         value = einops.rearrange(value, way.pattern, **way.sizes)
         return value[row : row + 1] if batched else value
 
-    return Stored(foreign, raw.dtype, (1, *way.shape[1:]) if batched else way.shape, read)
+    final = (1, *way.shape[1:]) if batched else way.shape
+    return Stored(foreign, raw.dtype, final, read, way=None if cut or batched else way)
 
 
 def _cut(part: Part, shape, known: Mapping[str, int], what: str, where) -> tuple[slice, ...]:

@@ -1,11 +1,13 @@
 """What the judge reads: a dump whose tensors are aligned and not loaded yet."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ref.dump.align import Stored
 from ref.dump.read_llama_text import PartialTap
+from ref.dump.sketched import SketchedTap
 
 
 class Kept(NamedTuple):
@@ -39,8 +41,8 @@ class Dump(NamedTuple):
     policy: dict[str, Any]
     passes: list[DumpPass]
     unaligned: list[dict[str, str]]  # {"name", "why"}
-    # of text that shows a few values: pass -> tap -> values
-    partial: dict[int, dict[str, PartialTap]] = {}  # noqa: RUF012 - nobody writes into it
+    # of text that shows a few values, and of small dumps: pass -> tap -> values
+    partial: Mapping[int, Mapping[str, PartialTap | SketchedTap]] = {}
     # of files that hold the last token's output and nothing else: pass -> tap -> its value, of one token
     last: dict[int, dict[str, Stored]] = {}  # noqa: RUF012 - as above
     adapter: dict[str, Any] | None = None  # {"name", "merged"} of what was put on the weights

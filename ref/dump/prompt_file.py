@@ -8,6 +8,7 @@ import numpy as np
 
 from ref.dump.open import open_dump
 from ref.dump.opened import Dump, DumpPass
+from ref.dump.sketched import SketchedTap
 from ref.errors import one_line, wanted
 from ref.golden_files.files import check_schema
 from ref.untrusted import parse_json, read_regular
@@ -65,7 +66,7 @@ def read_prompt_file(path: Path) -> PromptFile:
 
 
 def prompt_of(dump: str | Path) -> tuple[PromptFile, list[str]]:
-    """Return the prompt that a dump is of, and the taps that it has.
+    """Return the prompt that a dump is of, and the taps that it has; of a small dump none, whose taps are no values.
 
     Args:
         dump: as `ref.dump.open.open_dump`.
@@ -74,6 +75,8 @@ def prompt_of(dump: str | Path) -> tuple[PromptFile, list[str]]:
         BadInput: as `open_dump` and `prompt_of_dump`.
     """
     opened = open_dump(dump)
+    if any(isinstance(one, SketchedTap) for taps in opened.partial.values() for one in taps.values()):
+        return prompt_of_dump(opened), []
     return prompt_of_dump(opened), list(dict.fromkeys(tap for one in opened.passes for tap in one.tensors))
 
 

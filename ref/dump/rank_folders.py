@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ref.dump.write import OF_RANKS, read_dump
+from ref.dump.write import OF_RANKS, WHOLE_RANKS, read_dump
 from ref.errors import BadInput, wanted
 from ref.untrusted import parse_json, quoted, read_regular
 
@@ -91,6 +91,8 @@ def _rank_dump(folder: Path, content: dict[str, Any]) -> RankDump:
     for what, one in (("tensor", tensor), ("pipeline", pipeline)):
         if one.get("rank", 0) >= one["of"]:
             raise wanted(f"parallel.{what}.rank", folder / "dump.json", f"below {one['of']}", one["rank"])
+    if said and "sketch" in content:
+        raise wanted("sketch", folder / "dump.json", WHOLE_RANKS, "parallel and sketch")
     rank = RankDump(folder, content, tensor.get("rank"), pipeline["rank"], tensor["of"], pipeline["of"])
     for number, row in enumerate(content["passes"]):
         for name, entry in row["tensors"].items():

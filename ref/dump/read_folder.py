@@ -16,7 +16,9 @@ from ref.dump.opened import Dump, DumpPass
 from ref.dump.rank_folders import RankDump, read_ranks
 from ref.dump.rank_parts import tensors_of_ranks
 from ref.dump.read_arrays import STORED, Files
+from ref.dump.read_sketch import Sketches
 from ref.dump.row_keys import Placed, RowKeys, without_holes
+from ref.dump.sketched import SketchedTap
 from ref.errors import wanted
 from ref.untrusted import is_integer, quoted
 
@@ -43,6 +45,7 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
     known, names = {**(config or {}), **own}, content["names"]
     files, where = Files(), folder / "dump.json"
     passes: list[tuple[int, DumpPass]] = []
+    partial: dict[int, dict[str, SketchedTap]] = {}
     unaligned: dict[tuple[str, str], dict[str, str]] = {}
     rows = _Rows(where)
     for number, row in enumerate(content["passes"]):
@@ -56,7 +59,9 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
         if "v" in lengths.text:
             blocks, cached = placed.row["image_blocks"], placed.row["cached"]
             check_vocabulary(placed.row["ids"], blocks, cached, lengths.text["v"], f"{where}: pass {number}")
-        tensors, left = _tensors(ranks, number, files, names, lengths)
+        sketches = Sketches(files, content.get("sketch"), row.get("sketch", number), placed, f"{where}: pass {number}")
+        tensors, left = _tensors(ranks, number, files, names, lengths, sketches)
+        partial |= {number: sketches.found} if sketches.found else {}
         unaligned |= {(one["name"], one["why"]): one for one in left}
         tensors = without_holes(tensors, placed, f"{where}: pass {number}")
         passes.append((which, DumpPass(number, **placed.row, pixels=pixels, tensors=tensors, kept=placed.kept)))
@@ -67,7 +72,7 @@ def read_folder(folder: Path, config: Mapping[str, Any] | None = None) -> Dump:
     if ranks[0].of > 1:  # each rounds its part of a sum; digests are of slices
         weights, policy = weights | {"sha256": None}, {"ranks": ranks[0].of} | policy
     dump = Dump(str(parent), content["producer"], own, weights, policy, in_order, left)
-    return dump._replace(adapter=model.get("adapter"))
+    return dump._replace(adapter=model.get("adapter"), partial=partial)
 
 
 class _Rows:
@@ -113,8 +118,8 @@ def _check_blocks(row: Mapping[str, Any], what: str, where: Path) -> None:
         before = stop
 
 
-def _tensors(ranks: list[RankDump], number: int, files: Files, names: str, lengths: Lengths):
-    """Align the tensors of a pass, file by file, so that a refusal names the file."""
+def _tensors(ranks: list[RankDump], number: int, files: Files, names: str, lengths: Lengths, sketches: Sketches):
+    """Align the tensors of a pass, file by file, so that a refusal names the file; sketches go to who collects them."""
     if "parallel" in ranks[0].content:
         raw_of = lambda where, name, entry: _raw(inside(where, entry["file"]), files, name, entry)  # noqa: E731
         return tensors_of_ranks(ranks, number, names, lengths, raw_of)
@@ -126,12 +131,19 @@ def _tensors(ranks: list[RankDump], number: int, files: Files, names: str, lengt
         by_file.setdefault(entry["file"], {})[name] = entry
     for file, entries in by_file.items():
         path = inside(folder, file)
-        raw = {entry.get("name", name): _raw(path, files, name, entry) for name, entry in entries.items()}
+        raw, stands = dict[str, Raw](), dict[str, str]()
+        for name, entry in entries.items():
+            stands[entry.get("name", name)] = name
+            one = sketches.raw(path, name, entry) if "sketch" in entry else _raw(path, files, name, entry)
+            raw[entry.get("name", name)] = one
         found, unaligned = align_all(raw, names, lengths, folder / file)
         left += unaligned
         for tap, one in found.items():
-            if tap in tensors:
-                left.append({"name": one.foreign, "why": f"the same tap as {tensors[tap].foreign}: {tap}"})
+            other = tensors.get(tap) or sketches.found.get(tap)
+            if other:
+                left.append({"name": one.foreign, "why": f"the same tap as {other.foreign}: {tap}"})
+            elif "sketch" in entries[stands[one.foreign]]:
+                left += sketches.take(path, tap, one, stands[one.foreign], entries[stands[one.foreign]])
             else:
                 tensors[tap] = one
     return tensors, left

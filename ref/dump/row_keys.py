@@ -157,7 +157,7 @@ def _chosen(tap: str, one: Stored, placed: Placed, where: object) -> Stored:
         if letter == "t":
             chosen[axis] = placed.tokens
         elif letter == "s":
-            chosen[axis] = _keys_of(one, shape[axis], placed, where)
+            chosen[axis] = keys_of(one.foreign, shape[axis], placed, where)
     for axis, index in chosen.items():
         shape[axis] = len(index)
     if any(part.letter == "T" for part in one.parts):
@@ -178,11 +178,11 @@ def _chosen(tap: str, one: Stored, placed: Placed, where: object) -> Stored:
     return one._replace(shape=tuple(shape), read=read, parts=parts)
 
 
-def _keys_of(one: Stored, length: int, placed: Placed, where: object) -> np.ndarray:
+def keys_of(name: str, length: int, placed: Placed, where: object) -> np.ndarray:
     """Return where the keys lie along an axis of some length; a local layer may hold the newest only."""
     total = placed.lengths[1]
     if length < total and not placed.slotted:
         return placed.keys[placed.keys >= total - length] - (total - length)
     if length != total:
-        raise wanted(f"tensor {one.foreign}", where, f"{total} keys or slots", length)
+        raise wanted(f"tensor {name}", where, f"{total} keys or slots", length)
     return placed.keys

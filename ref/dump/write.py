@@ -17,6 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 import ref
+from ref.dump.sketching import Sketch, asked_for
 from ref.dump.write_pass import PassWriter
 from ref.dump.write_pass import axes_of as axes_of
 from ref.errors import BadInput, one_line, wanted
@@ -24,8 +25,9 @@ from ref.golden_files.files import check_schema
 from ref.untrusted import open_regular, parse_json, read_regular
 
 VERSIONS = (1, 2)
-ONLY_IN_2 = frozenset({"row", "kept", "slots", "cache_slots"})  # of a pass
+ONLY_IN_2 = frozenset({"row", "kept", "slots", "cache_slots", "sketch"})  # of a pass
 OF_RANKS = ("name", "rank", "slice", "partial")  # of a tensor of several ranks
+WHOLE_RANKS = "a dump of several ranks with whole tensors"
 COMMON = frozenset({"file", "layout", "shape", "dtype"})
 FORMAT = "dump format version 1 or 2"
 
@@ -49,9 +51,10 @@ class DumpWriter:
         producer: {"name", "version"}.
         names: which alias table the tensor names come from: `ref` for our own.
         parallel: which rank this is, {"tensor": {"rank", "of"}, "pipeline": ...}: a dump of version 2.
+        sketch: makes it a small dump, of version 2; None: as `ref.dump.sketching` says where it is called.
 
     Raises:
-        BadInput: the folder holds something already, or cannot be made.
+        BadInput: the folder holds something already, or cannot be made; a small dump of one of several ranks.
     """
 
     def __init__(
@@ -62,8 +65,11 @@ class DumpWriter:
         producer: dict | None = None,
         names: str = "ref",
         parallel: dict | None = None,
+        sketch: Sketch | None = None,
     ):
-        self.folder = folder.resolve()
+        self.folder, self._sketch = folder.resolve(), sketch or asked_for()
+        if self._sketch is not None and parallel:
+            raise wanted("sketch", folder, WHOLE_RANKS, "parallel and a sketch")
         try:
             in_use = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
             self.new = self.folder if in_use else _new_beside(self.folder)
@@ -76,6 +82,8 @@ class DumpWriter:
         self._pass: PassWriter | None = None  # the one that `add_tensor` writes
         self.content: dict[str, Any] = head | {"model": model, "policy": policy, "names": names, "passes": []}
         self.content |= {"parallel": parallel} if parallel else {}
+        if self._sketch is not None:
+            self.content["sketch"] = self._sketch._asdict()
 
     def add_pass(self, tensors: dict[str, np.ndarray], row: dict[str, Any], pixels: np.ndarray | None = None) -> None:
         """Add one pass of one batch row.
@@ -104,7 +112,7 @@ class DumpWriter:
 
     def begin_pass(self) -> PassWriter:
         """Begin a pass beside those that are open, as of another row of a batch; `list_pass` says where it stands."""
-        self._open.append(PassWriter(self.new, len(self._open)))
+        self._open.append(PassWriter(self.new, len(self._open), self._sketch))
         return self._open[-1]
 
     def list_pass(self, ended: dict[str, Any]) -> None:
@@ -132,7 +140,7 @@ class DumpWriter:
         """
         try:
             said = "adapter" in self.content["model"] or "ranks" in self.content["policy"]
-            said = said or "parallel" in self.content
+            said = said or bool({"parallel", "sketch"} & self.content.keys())
             if said or any(map(_needs_version_2, self.content["passes"])):
                 self.content["format_version"] = 2
             passes = [one | {"tensors": _unlike(one["tensors"])} for one in self.content["passes"]]
@@ -239,11 +247,13 @@ def load_pass(folder: Path, one: dict[str, Any]) -> dict[str, np.ndarray]:
         one: an item of `passes`.
 
     Raises:
-        BadInput: a file or tensor missing, of another shape, or outside the folder.
+        BadInput: a file or tensor missing, of another shape, or outside the folder; a tensor that is a sketch.
     """
     files: dict[str, dict[str, np.ndarray]] = {}
     out = {}
     for name, row in one["tensors"].items():
+        if "sketch" in row:
+            raise wanted(f"tensor {name}", folder, "a whole one", "a sketch of it")
         if row["file"] not in files:
             try:
                 with open_regular(folder / row["file"], f"file of {name}", want="a safetensors file"):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ref.errors import wanted
 from ref.model.taps import tap_row
-from ref.record import KINDS, TensorFile
+from ref.record import KINDS, Sketch, TensorFile, sketch_of, token_axis
 from ref.weights.safetensors_file import open_safetensors
 
 
@@ -25,10 +25,11 @@ class PassWriter:
     Args:
         folder: of the dump.
         number: of the pass, in the names of its files.
+        sketch: how small what is kept of each tensor is; None keeps them whole.
     """
 
-    def __init__(self, folder: Path, number: int):
-        self.folder, self.number = folder, number
+    def __init__(self, folder: Path, number: int, sketch: Sketch | None = None):
+        self.folder, self.number, self.sketch = folder, number, sketch
         self._files = (f"pass{number:04}{f'-{part:02}' if part else ''}.safetensors" for part in count())
         self._file: TensorFile | None = None
         self._written: set[str] = set()  # tensors in the file that is open
@@ -51,16 +52,31 @@ class PassWriter:
         values = {name: value} | ({} if plus is None else {f"{name}.plus": plus})
         arrays = {one: _little_endian(np.asarray(array)) for one, array in values.items()}
         tensors = [(one, array, _kind(one, array)) for one, array in arrays.items()]
+        layout = axes_of(name) if layout is None else layout
+        said: dict[str, Any] = {} if plus is None else {"plus": f"{name}.plus"}
+        if self.sketch is not None:
+            parts, sketched = self._sketched(self.sketch, name, tensors, layout)
+            tensors, said = (parts, {"sketch": sketched}) if sketched else (tensors, said)
+        self._add(tensors)
+        assert self._file is not None
+        entry = {"file": self._file.path.name, "layout": layout, "shape": list(arrays[name].shape)}
+        self._listing[name] = entry | {"dtype": str(arrays[name].dtype)} | said
+
+    def _add(self, tensors: list[tuple[str, np.ndarray, str]]) -> None:
+        """Write tensors into one file: into that which is open, where it has none of them and room."""
+        names = {name for name, _, _ in tensors}
         try:
-            if self._file is None or self._written & arrays.keys() or not self._file.add(*tensors):
+            if self._file is None or self._written & names or not self._file.add(*tensors):
                 self._next_file().add(*tensors)
         except OSError as error:
             raise self._no_room(error) from None
-        assert self._file is not None
-        self._written |= arrays.keys()
-        entry = {"file": self._file.path.name, "layout": axes_of(name) if layout is None else layout}
-        entry |= {"shape": list(arrays[name].shape), "dtype": str(arrays[name].dtype)}
-        self._listing[name] = entry | ({} if plus is None else {"plus": f"{name}.plus"})
+        self._written |= names
+
+    def _sketched(self, sketch: Sketch, name: str, tensors: list[tuple[str, np.ndarray, str]], layout: str):
+        """Return what a sketch keeps of a tensor, and of another that is added to it."""
+        first, *more = [_bits(array) for _, array, _ in tensors]
+        axis = token_axis(layout, first.shape)
+        return sketch_of(sketch, name, self.number, first, tensors[0][2], axis, *more)
 
     def end(self, row: dict[str, Any], pixels: np.ndarray | None = None) -> dict[str, Any]:
         """End the pass; arguments as `DumpWriter.add_pass`.
@@ -75,7 +91,8 @@ class PassWriter:
             seen = None if pixels is None else self._pixels(np.asarray(pixels))
         except OSError as error:
             raise self._no_room(error) from None
-        return row | {"pixels": seen, "tensors": self._listing}
+        number = {} if self.sketch is None else {"sketch": self.number}
+        return row | {"pixels": seen, "tensors": self._listing} | number
 
     def abandon(self) -> None:
         """Let go of the open file."""
@@ -111,6 +128,10 @@ class PassWriter:
 
 def _little_endian(value: np.ndarray) -> np.ndarray:
     return value.astype(value.dtype.newbyteorder("<")) if value.dtype.byteorder == ">" else value
+
+
+def _bits(value: np.ndarray) -> np.ndarray:
+    return value.view(np.uint16) if value.dtype.name == "bfloat16" else value
 
 
 def _kind(name: str, value: np.ndarray) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 FORMAT, FORMAT_VERSION = "gemma3-ref report", 1
-KINDS = ("compare", "verify", "capture", "trace", "check-rule")  # the commands that print one
+KINDS = ("compare", "verify", "capture", "trace", "sketch", "check-rule")  # the commands that print one
 
 
 def headed(kind: str, content: dict[str, Any]) -> dict[str, Any]:
