@@ -62,8 +62,10 @@ def contradictions(
 
 
 def _is_one_step(finding: TapFinding) -> bool:
-    """Tell whether one operation made a tap: attention that is fused is one, with what it looks up."""
-    return all(one.endswith(("attn.scores", "attn.probs", "cache.k", "cache.v")) for one in finding.span)
+    """Tell whether a tap was measured locally, and one operation made it: fused attention is one, with its look-ups."""
+    return finding.local is not None and all(
+        one.endswith(("attn.scores", "attn.probs", "cache.k", "cache.v")) for one in finding.span
+    )
 
 
 def _enter(pass_runs: PassRuns | None, stage: Stage, weights: Any) -> None:

@@ -247,7 +247,8 @@ def summed_in_float16(findings: list[TapFinding], tokens: list[int]) -> Finding 
         tokens: of each pass.
     """
     bad = [one for one in findings if one.verdict == "bug"]
-    only = bad and all(one.group in PRODUCTS | ATTENTION and one.dtype == "float16" for one in bad)
+    bad_products = [one for one in bad if one.group in PRODUCTS | ATTENTION and one.local is not None]
+    only = bad and len(bad_products) == len(bad) and all(one.dtype == "float16" for one in bad)
     several = {one.group for one in bad} & PRODUCTS
     if not only or len(several) < 3 or not products_off(findings, several, tokens, 1.0):
         return None

@@ -35,8 +35,9 @@ def on_some_ranks(cause: Cause) -> bool:
 
 
 def last_tap(findings: list[TapFinding]) -> TapFinding | None:
-    """Return the last float tap of a dump, the logits where there are any."""
-    floats = [one for one in findings if not row_of(one.tap).integers and one.inherited is not None]
+    """Return the last float tap of a dump, the logits where there are any; what is no more than a sketch is none."""
+    whole = [one for one in findings if one.local is not None and one.inherited is not None]
+    floats = [one for one in whole if not row_of(one.tap).integers]
     logits = [one for one in floats if one.tap == "text.logits"]
     return (logits or floats or [None])[-1]
 

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 from ref.diagnosis.diagnose import Diagnosis
 from ref.dump.opened import Dump
+from ref.dump.sketched import SketchedTap
 from ref.judge.capture_command import Commands, Source, as_patterns, missing_taps, said, shown_by
 from ref.judge.case import possible_taps
 from ref.judge.judgement import Judgement
 from ref.judge.next_prompt import PlannedPrompt, Wish, exercised_by, lacking, plan, together, wish_of
+from ref.judge.origins import Origins
 from ref.measure.tap_finding import TapFinding
 from ref.model.taps import inputs_of, layer_of, prefix_of, row_of, tap_names
 from ref.mutants import tap_mutants
@@ -48,6 +50,7 @@ class Advice:
         self.passes = {one.number: one for one in judged.all_runs}
         self.prompts: dict[str, PlannedPrompt] = {}
         self._wishes: dict[Wish, str] = {}
+        self.origins = Origins(judged.findings, judged.all_runs)
 
     def of(self, causes: list[dict[str, Any]], diagnoses: list[Diagnosis], hidden: list[dict[str, Any]]) -> list[Next]:
         """List what to do next, the most urgent first.
@@ -63,6 +66,8 @@ class Advice:
             finding = by_place[cause["first"]["pass"], cause["first"]["tap"]]
             if cause["verdict"] == "tied":
                 several += self._tied(cause, finding)
+            elif self.origins.is_sketch(finding.place):
+                several.append(self._sketched(finding))
             elif cause["verdict"] == "unexplained" and not finding.nonfinite:
                 several.append(self._unexplained(finding))
                 unexplained = True
@@ -76,9 +81,10 @@ class Advice:
         return [tap for tap in tap_names(one_pass.layers, one_pass.cached > 0, tower) if tap in possible]
 
     def _there(self, number: int) -> set[str]:
-        """List the taps that a pass of the dump has."""
+        """List the taps that a pass of the dump has, whole or as far as its producer shows them."""
         pass_runs = self.passes[number]
-        return pass_runs.stored.keys() | pass_runs.partial.keys()
+        shown = {tap for tap, one in pass_runs.partial.items() if not isinstance(one, SketchedTap)}
+        return pass_runs.stored.keys() | shown
 
     def _span(self, finding: TapFinding) -> tuple[list[str], bool]:
         """List the taps on the way to one that can be captured, and whether attention must not be fused for them."""
@@ -98,6 +104,16 @@ class Advice:
             return Next(why, self.commands.write([], dtype="float32"))
         op = row_of(finding.tap).op or "none that is registered"
         return Next(f"{why}, whose inputs are all in the dump: the mistake is in the operation ({op}) or its weights")
+
+    def _sketched(self, finding: TapFinding) -> Next:
+        """Ask for the taps between those that match and the first that does not, whole."""
+        near, between = self.origins.around(finding.place)
+        order = self._order(finding.pass_number)
+        wanted = {tap for _, tap in (*near, *between, finding.place) if self.commands.can_give(tap)}
+        taps, eager = shown_by(self.commands, [tap for tap in order if tap in wanted])
+        patterns = as_patterns(taps, order)
+        why = f"what is wrong at {finding.tap} cannot be told from a sketch: capture {said(patterns)} whole"
+        return Next(why, self.commands.write(patterns, eager=eager))
 
     def _tied(self, cause: dict[str, Any], finding: TapFinding) -> Iterator[Next]:
         names = [cause["mutant"], *cause["tied_with"]]

@@ -81,7 +81,8 @@ def ask(
     opened, notes = values_as_computed(opened)
     notes += check_digests(opened, loaded)
     check_model(opened, loaded.params.config, loaded.vision.config if loaded.vision else None)
-    heard = {tap: tensor.dtype for one in opened.passes for tap, tensor in one.tensors.items()}
+    every = [*(one.tensors for one in opened.passes), *opened.partial.values()]
+    heard = {tap: one.dtype for taps in every for tap, one in taps.items()}
     family = family or family_of(opened.policy, str(opened.producer.get("name")), heard)
     check_family(family)
     check_products(loaded, family)

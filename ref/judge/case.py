@@ -79,8 +79,12 @@ class Case:
         return ""
 
     def _is_visited(self, number: int, stage: Stage) -> bool:
-        """Tell whether a stage is gone through: it was asked for, or it is the embedding, which costs little."""
-        return self.question.choice.covers(stage) or (stage.name == "embed" and number == 0)
+        """Tell whether a stage is gone through: it was asked for, or it is the embedding, which costs little.
+
+        What is known of a tap in part is measured from the prompt on alone, for which nothing is left out.
+        """
+        is_first = stage.name == "embed" and number == 0
+        return self.question.choice.covers(stage) or is_first or any(one.partial for one in self.all_runs)
 
     def _stages(self, chain: Chain) -> list[Stage]:
         """List the stages of a chain of passes up to the last of which a tap is judged in any of them.
@@ -155,11 +159,8 @@ def _runs_of_passes(question: Question, family: str) -> list[PassRuns]:
         one_pass = _one_pass(one, question, before.one_pass if before else None)
         known = known_taps(one_pass)
         stored = {tap: tensor for tap, tensor in one.tensors.items() if tap in known}
-        pass_runs = PassRuns(one.number, one_pass, stored, members, before)
-        pass_runs.partial = {
-            tap: shown for tap, shown in question.dump.partial.get(one.number, {}).items() if tap in known
-        }
-        all_runs.append(pass_runs)
+        partial = {tap: shown for tap, shown in question.dump.partial.get(one.number, {}).items() if tap in known}
+        all_runs.append(PassRuns(one.number, one_pass, stored, members, before, partial))
     return all_runs
 
 

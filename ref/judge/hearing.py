@@ -86,9 +86,12 @@ class Hearing:
             pass_runs.forget()
 
     def _is_loud(self, row: Row) -> bool:
-        """Tell whether something is to be done about a tap, beyond what was done when it was measured."""
+        """Tell whether something is to be done about a tap, beyond what was done when it was measured.
+
+        Nothing is where it was measured from the prompt on alone: of its operation nobody knows.
+        """
         if row.finding.verdict == "bug":
-            return True
+            return row.finding.local is not None
         kind = kind_of(self.passes[row.finding.pass_number], row.finding.tap)
         return row.coverable and row.covered is None and kind not in self.coverage.kinds
 

@@ -8,10 +8,12 @@ from ref.diagnosis.diagnose import Diagnosis
 from ref.diagnosis.evidence import Evidence
 from ref.diagnosis.ranking import conclusions
 from ref.dump.opened import Dump
+from ref.dump.sketched import SketchedTap
 from ref.judge.advice import Advice
 from ref.judge.case import known_taps, possible_taps
 from ref.judge.causes import causes_in
 from ref.judge.judgement import Judgement
+from ref.judge.origins import placed
 from ref.measure.floor import DRIFT, SMALL
 from ref.measure.tap_finding import TapFinding
 from ref.mutants import tap_mutants
@@ -23,7 +25,9 @@ def count_taps(opened: Dump, judged: Judgement) -> dict[str, Any]:
     ours = sum(len(possible_taps(pass_runs.one_pass)) for pass_runs in judged.all_runs)
     theirs = sum(len(one.stored) + len(one.partial) for one in judged.all_runs)
     theirs += len(opened.unaligned) + len(impossible_tensors(opened, judged))
-    return {"taps": len(judged.findings), "of_dump": theirs, "of_model": ours}
+    sketched = sum(isinstance(one, SketchedTap) for pass_runs in judged.all_runs for one in pass_runs.partial.values())
+    told = {"taps": len(judged.findings), "of_dump": theirs, "of_model": ours}
+    return told | ({"sketched": sketched} if sketched else {})
 
 
 def taps_of_dump(opened: Dump) -> set[str]:
@@ -55,7 +59,7 @@ def found_in(judged: Judgement, loaded: Loaded, advice: Advice) -> dict[str, Any
         advice: makes what is to be captured next.
     """
     hidden = judged.hearing.hidden.found()
-    findings = _with_hidden(judged.findings, hidden)
+    findings = placed(_with_hidden(judged.findings, hidden), judged.all_runs)
     first = next((one for one in findings if one.verdict == "bug"), None)
     diagnoses = _of_bugs(judged, findings, hidden)
     counts = _contradictions(judged, findings, loaded, diagnoses)

@@ -145,7 +145,7 @@ def _need(pass_runs: PassRuns, stage: Stage, threads: int) -> Need:
         weights, prefix = v.width * (4 * v.width + 2 * v.ffn_width), f"vision.layer.{stage.layer}."
     each = WEIGHTS + (PERMUTED if _widest(pass_runs, stage) <= MOST_KEPT else 0)
     linear = LINEAR * rows * channels
-    if any(prefix + name in pass_runs.stored for name in QUADRATIC):
+    if any(prefix + name in {*pass_runs.stored, *pass_runs.partial} for name in QUADRATIC):
         return Need(linear + KEPT * q, linear + (ALIVE + EACH * threads) * q + each * weights)
     return Need(linear, linear + (FUSED + FUSED_EACH * threads) * q + each * weights)
 

@@ -14,6 +14,7 @@ from ref.judge.case import Case, Chain, taps_at
 from ref.measure.floor import LIMIT
 from ref.measure.measure_logits import measure
 from ref.measure.measure_printed import measure_partial
+from ref.measure.measure_sketch import SketchedTap, inherited_alone, measure_sketch
 from ref.measure.measure_tap import Measured
 from ref.measure.parallel import side_by_side
 from ref.measure.pass_by import pass_by
@@ -115,8 +116,12 @@ def finish(stage: Stage, chains: list[Chain], leave: bool = True) -> Boundary:
 
 
 def measure_any(pass_runs: PassRuns, tap: str) -> Measured:
-    """Measure a tap, or the few values of it that are known."""
-    return measure_partial(pass_runs, tap) if tap in pass_runs.partial else measure(pass_runs, tap)
+    """Measure a tap, or what is known of it: a few values, or a sketch."""
+    if isinstance(pass_runs.partial.get(tap), SketchedTap):
+        return measure_sketch(pass_runs, tap)
+    if tap in pass_runs.partial:
+        return measure_partial(pass_runs, tap)
+    return inherited_alone(pass_runs, measure(pass_runs, tap))
 
 
 def _row_of(case: Case, pass_runs: PassRuns, tap: str, sequence: int, shown: Collection[str]) -> Row:

@@ -1,5 +1,6 @@
 """What format a dump's values really have: NumPy has no bfloat16, so that many are stored as float32."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from ref.diagnosis.find_arithmetic import ENDS, PRODUCTS, WIDE
 from ref.dump.opened import Dump
 from ref.dump.read_bare import NOT_SAID
+from ref.dump.read_llama_text import PartialTap
+from ref.dump.sketched import SketchedTap
 from ref.measure.scans import all_below
 from ref.model.taps import tap_group
 
@@ -48,7 +51,8 @@ def values_as_computed(dump: Dump) -> tuple[Dump, list[str]]:
         kind = next(iter(products | stream or kinds))
         policy |= dict.fromkeys(("compute_dtype", "matmul_activations", "kv_dtype"), kind)
     passes = [one._replace(tensors=_narrowed(one.tensors, narrow)) for one in dump.passes]
-    return dump._replace(passes=passes, policy=policy), [note]
+    partial = {number: _narrowed(taps, narrow) for number, taps in dump.partial.items()}
+    return dump._replace(passes=passes, policy=policy, partial=partial), [note]
 
 
 def _told(formats: dict[str, str | None], groups: set[str]) -> set[str | None]:
@@ -56,7 +60,7 @@ def _told(formats: dict[str, str | None], groups: set[str]) -> set[str | None]:
     return {found for group, found in formats.items() if group in groups and found != ""}
 
 
-def _narrowed(tensors: dict[str, Any], narrow: dict[str, str]) -> dict[str, Any]:
+def _narrowed(tensors: Mapping[str, Any], narrow: dict[str, str]) -> dict[str, Any]:
     """Give wide tensors of some kinds the format that was found."""
     return {
         tap: tensor._replace(dtype=narrow[tap_group(tap)])
@@ -78,11 +82,12 @@ def _formats(dump: Dump) -> dict[str, str | None]:
     """Return for each kind of wide tensor the format of its values: None is its own, empty not to be told."""
     found: dict[str, str | None] = {}
     for one in dump.passes:
-        for tap, tensor in one.tensors.items():
+        for tap, tensor in (*one.tensors.items(), *dump.partial.get(one.number, {}).items()):
             group = tap_group(tap)
             untold = found.get(group, "") == "" and group not in NOT_COMPUTED
-            if tensor.dtype in STORED and untold:
-                found[group] = format_of(tensor.read()[:, :TOKENS])
+            if tensor.dtype in STORED and untold and not isinstance(tensor, PartialTap):
+                small = isinstance(tensor, SketchedTap)
+                found[group] = format_of(tensor.read().values if small else tensor.read()[:, :TOKENS])
     return found
 
 

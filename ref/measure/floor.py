@@ -14,6 +14,7 @@ STEP = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16"
 FLOAT64 = 5e-11  # the truth itself is float64; it agrees with the witness's to twice this
 WORST = 2 / 3  # of a worst token or channel: its limit is 3
 DRIFT = 2 * LIMIT  # floors that what is inherited may be off by while every operation matches
+FOLLOWS = "follows from"  # of a tap of a small dump that is off, made from one that is
 SMALL = "smaller than rounding noise at each value, found over all together"  # of a mistake in a tap within the limit
 
 

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from ref.dump.read_llama_text import PartialTap
+from ref.dump.sketched import SketchedTap
 from ref.emulate.narrow_truth import NARROW_TRUTH
 from ref.measure.measure_printed import is_too_large
 from ref.measure.parallel import side_by_side
@@ -19,7 +21,10 @@ def pass_by(pass_runs: PassRuns, tap: str, truth: bool = True) -> None:
         tap: its name; the dump has it.
         truth: whether the truth is wanted, too.
     """
-    if tap in pass_runs.partial and is_too_large(pass_runs, tap):
+    shown = pass_runs.partial.get(tap)
+    if isinstance(shown, PartialTap) and is_too_large(pass_runs, tap):
+        return
+    if isinstance(shown, SketchedTap) and tap == "text.logits":  # measured of the columns that are known; they are last
         return
     if truth and tap in pass_runs.stored and pass_runs.own.arithmetic is not NARROW_TRUTH:
         pass_runs.truths(tap)

@@ -77,6 +77,7 @@ class PassRuns:
         stored: tap -> `ref.dump.align.Stored`.
         members: the operations of each valid run.
         before: the runs of the pass that this one continues.
+        shown: tap -> what is known of taps of which a few values are.
     """
 
     def __init__(
@@ -86,16 +87,17 @@ class PassRuns:
         stored: dict[str, Any],
         members: Sequence[Arithmetic],
         before: "PassRuns | None",
+        shown: dict[str, Any] | None = None,
     ):
         self.number, self.one_pass, self.stored, self.before = number, one_pass, stored, before
         self.apart: dict[str, list[RankPart]] = {}  # of each tap what ranks hold with other bits, as far as it is known
         self.left_on: dict[int, dict[str, np.ndarray]] = {}  # of ranks that saw something else: what stages left there
-        self.partial: dict[str, Any] = {}  # taps of which a few values are known
+        self.partial = shown or {}
         self.carried: set[str] = set()  # values that earlier stages left
         self.loaded: dict[str, np.ndarray] = {}  # of the stage, since all runs ask for the same
         given = {name: partial(self.load, name) for name in stored}
         previous: Any = iter(before.all_runs(True) if before else [None] * (2 + 2 * len(members)))
-        heard = {name: one.dtype for name, one in stored.items()}
+        heard = {name: one.dtype for name, one in (*stored.items(), *self.partial.items())}
         self.pair, narrow = Pair(), _is_narrow(heard.values(), members)
         self.own = Run(one_pass, NARROW_TRUTH if narrow else self.pair.second, {}, next(previous))
         self.local = Run(one_pass, NARROW_TRUTH if narrow else self.pair.first, given, next(previous))

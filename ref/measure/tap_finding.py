@@ -78,6 +78,7 @@ class TapFinding:
     overflow: Beyond | None = None
     distances: FiveDistances | None = None
     ranks: tuple[RankFinding, ...] = ()  # where they differ
+    sha256: str = ""  # of the whole tensor's bytes, where a dump keeps a sketch of it
     seconds: float | None = None  # since the tap before, weights made ready for this one included
 
     @property
@@ -114,6 +115,7 @@ class TapFinding:
             row["distances"] = {"local": five.local._asdict(), "local_floor": five.local_floor._asdict()}
         if self.ranks:
             row["ranks"] = [one._asdict() for one in self.ranks]
+        row |= {"sha256": self.sha256} if self.sha256 else {}
         if self.seconds is not None:
             row["seconds"] = self.seconds
         return row

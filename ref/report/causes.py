@@ -14,6 +14,7 @@ MOST_NAMES = 3  # of operations and of tied mistakes, in a sentence
 MOST_VALUES = 12  # of a list that was fitted
 PROOF = "proof (the model was run with what is named)"
 UNKNOWN = "no mistake that is known here"
+UNTOLD = "a small dump does not tell which mistake"
 
 
 def cause_words(cause: dict[str, Any], report: dict[str, Any], layers: str = "") -> str:
@@ -24,6 +25,8 @@ def cause_words(cause: dict[str, Any], report: dict[str, Any], layers: str = "")
         report: the report.
         layers: what `in_layers` says, where it has to be said.
     """
+    if cause["verdict"] == "unexplained" and _is_sketch(cause, report):
+        return UNTOLD + layers
     if cause["verdict"] == "unexplained":
         near = [fit["what"] for fit in report.get("fits") or [] if fit["tap"] in cause["taps"]]
         ranks = ranks_of(cause, report)
@@ -35,6 +38,14 @@ def cause_words(cause: dict[str, Any], report: dict[str, Any], layers: str = "")
     where += f", on {ranks} only" if ranks else ""
     where += f",{layers}" if layers else ""
     return f"{what}{where} ({', '.join([_name(cause), *_numbers(cause, report)])})"
+
+
+def _is_sketch(cause: dict[str, Any], report: dict[str, Any]) -> bool:
+    """Tell whether the first tap of a cause was not measured on its own inputs, since the dump is small."""
+    if not (report.get("compared") or {}).get("sketched"):
+        return False
+    place = cause["first"]["pass"], cause["first"]["tap"]
+    return any((row["pass"], row["tap"]) == place and row["local"] is None for row in report["taps"])
 
 
 def unknown_words(report: dict[str, Any]) -> str:

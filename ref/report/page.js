@@ -8,6 +8,7 @@ const keyOf = (row) => `${row.pass}|${row.tap}`;
 const found = dumps.map((list) => new Map(list.map((row) => [keyOf(row), row])));
 const profiles = new Map(dumps[0].map((row, i) => [keyOf(row), data.profiles[i]]));
 const chosen = { error: "local_ratio", pass: "all", dump: 0, row: null };
+if (dumps[0].filter((row) => row.local_ratio === null).length > dumps[0].length / 2) chosen.error = byId("error").value = "inherited_ratio"; // a small dump
 const LOW = -1, HIGH = 3; // of the colours: log10 of a tenth of a floor and of a thousand floors
 
 // Plotly reads markup in texts; a name must stay a name

@@ -10,7 +10,7 @@ from ref.report.next_lines import next_lines
 from ref.report.ranks import by_rank
 from ref.report.text_causes import causes_in_lines, wrapped
 from ref.report.text_regression import regression_lines
-from ref.report.words import arithmetic, judged, printable, verdict_line
+from ref.report.words import arithmetic, follows, judged, printable, verdict_line
 from ref.report.words_logits import about_whole, share, tried
 
 WIDTH = 120
@@ -66,7 +66,10 @@ def render_two(report: dict[str, Any], other: dict[str, Any], names: tuple[str, 
         if x["verdict"] != y["verdict"]:
             ratios = f"{floors(x['local_ratio']):>15}{floors(y['local_ratio']):>17}"
             lines.append(f"{key[1]:<40}{key[0]:>5}  {ratios}  {x['verdict']} | {y['verdict']}")
-    return "\n".join([*lines, f"{len(both)} taps are in both; those above have different verdicts"])
+    digests = [(a[key].get("sha256"), b[key].get("sha256")) for key in both]
+    known = [one == other for one, other in digests if one and other]
+    same = f"; {sum(known)} of the {len(known)} whose digests are known have the same bits" if known else ""
+    return "\n".join([*lines, f"{len(both)} taps are in both; those above have different verdicts{same}"])
 
 
 HEAD = f"  {'tap':<31}{'error':>8}{'floors (own inputs)':>20}{'floors (from prompt)':>21}  {'verdict':<12} "
@@ -80,9 +83,10 @@ def _table(report, width: int, everything: bool) -> Iterator[str]:
         words = [row["verdict"] for row in rows]
         word = next((one for one in ("bug", "undetermined") if one in words), "match")
         count = f"{words.count(word)}/{len(words)} " if len(words) > 1 and word != "match" else ""
-        layer = "" if local["layer"] is None or len(rows) == 1 else f"layer {local['layer']} "
-        yield from _line(group, local, inherited, word, f"{count}{layer}pass {local['pass']}", width)
-        singles = [row for row in rows if everything or row["verdict"] != "match"]
+        worst = inherited if local["local_ratio"] is None else local
+        layer = "" if worst["layer"] is None or len(rows) == 1 else f"layer {worst['layer']} "
+        yield from _line(group, local, inherited, word, f"{count}{layer}pass {worst['pass']}", width)
+        singles = [row for row in rows if everything or (row["verdict"] != "match" and not follows(row))]
         if len(rows) > 1 or any(row["why"] for row in singles):
             most = len(singles) if everything or len(singles) <= MOST_ROWS else MOST_ROWS - 1
             for row in singles[:most]:

@@ -4,7 +4,7 @@ import bisect
 import itertools
 from typing import Any, NamedTuple
 
-from ref.measure.floor import SMALL
+from ref.measure.floor import FOLLOWS, SMALL
 from ref.report.bases import basis_words
 from ref.report.causes import cause_words, in_layers, is_small, told_where, unknown_words
 from ref.report.figures import coefficient, counted, in_floors, worst_of
@@ -72,8 +72,11 @@ def told_verdict(report: dict[str, Any]) -> Told:
         if len(rows) == 1 and worst["local_ratio"] is None and worst["why"]:  # an answer: nothing of it is local
             return Told(f": {worst['why']}", [], _beside(report))
         values = f"{counted(len(rows), 'tap')} of {counted(len(report.get('passes') or [0]), 'pass')}{_of_all(report)}"
-        head = f"{_in_bases(report)}: {values}, at most {in_floors(worst['local_ratio'])} ({worst['tap']})"
-        return Told(head, [], _beside(report))
+        at_most = f"at most {in_floors(worst['local_ratio'])} ({worst['tap']})"
+        if sketched(report):
+            worst = worst_of(rows, "inherited_ratio")
+            at_most = f"from the prompt on at most {in_floors(worst['inherited_ratio'])} ({worst['tap']})"
+        return Told(f"{_in_bases(report)}: {values}, {at_most}", [], _beside(report))
     count = sum(one["verdict"] == report["verdict"] for one in rows)
     why = f": {row['why']}" if row["why"] else ""
     over = next((one for one in rows if one.get("overflow")), None)
@@ -134,6 +137,10 @@ def _in_bases(report: dict[str, Any]) -> str:
 def _beside(report: dict[str, Any]) -> list[str]:
     """Say what a verdict must not be read without: another arithmetic, what was not compared, weights not chosen."""
     parts = [arithmetic(report)] if report.get("arithmetic") else []
+    if count := sketched(report):
+        alone = sum(row["local"] is not None for row in report["taps"])
+        judged_alone = f"{counted(alone, 'tap')} on own inputs" if alone else "none on its own inputs"
+        parts.append(f"{counted(count, 'tap')} known by sketches; {judged_alone}")
     compared = report.get("compared")
     if compared and (left := compared["of_dump"] - compared["taps"]):
         parts.append(f"{left} of the dump's {counted(compared['of_dump'], 'tensor')} not compared")
@@ -142,6 +149,16 @@ def _beside(report: dict[str, Any]) -> list[str]:
     parts += [note for note in report.get("notes") or [] if note.startswith("weights: from ")]
     parts += [in_words(report["regression"])] if report.get("regression") else []
     return [part.rstrip(".") for part in parts]
+
+
+def sketched(report: dict[str, Any]) -> int:
+    """Return of how many taps the dump keeps a sketch."""
+    return (report.get("compared") or {}).get("sketched", 0)
+
+
+def follows(row: dict[str, Any]) -> bool:
+    """Tell whether a tap is off, and made from one that is: a small dump tells no more of it."""
+    return row["why"].startswith(FOLLOWS)
 
 
 def arithmetic(report: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from support.by_jobs import report_of
 from support.image_dumps import blocks_of, prompt_with, taps_with_images
 from support.judged import as_dump, cached_passes, captured, dumped
 from support.ranked import on_ranks
+from support.small_dumps import off_at, small
 from support.sparse import corrupted, drawn
 
 import ref
@@ -102,6 +103,15 @@ DUMPS = {
     "basis, layers not shown": lambda: dumped(without(captured(permuted(True), only=2), ".in", ".out", ".mid")),
     "logits alone": lambda: dumped({"text.logits": captured(rules_of("rope_interleaved"))["text.logits"]}),
     "no layer's input": lambda: dumped(without(captured(rules_of("gelu_erf"), only=4), ".in")),
+    "small": small,
+    "small bfloat16": lambda: small(dtype="bfloat16"),
+    "small, a step": lambda: small(cached=True),
+    "small, one mistake": lambda: small("rope_interleaved"),
+    "small, one tap": lambda: off_at(small(), "text.layer.1.mid"),
+    "small bfloat16, one mistake": lambda: small("norm_plus_one_twice", "bfloat16"),
+    "small, some taps whole": lambda: small(
+        "gelu_erf", taps=[f"text.layer.3.ffn.{one}" for one in ("gate", "up", "act")]
+    ),
     "products in TF32": lambda: by_policy("tf32"),
     "TF32 and a mistake": lambda: by_policy("tf32", rules=rules_of("ffn_silu")),
 }
