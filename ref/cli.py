@@ -15,6 +15,7 @@ from ref.errors import BadInput, one_line
 COMMANDS = (
     "compare",
     "capture",
+    "sketch",
     "report",
     "verify",
     "check-rule",

@@ -2,7 +2,7 @@
 
 import argparse
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-new-tokens", type=int, metavar="N", help="greedy cached steps after the prompt; default: 0"
     )
+    about = "a small dump: of each larger tensor its norms, a digest, and values at 2560 places"
+    parser.add_argument("--sketch", action="store_true", help=about)
     group = parser.add_argument_group("weights and arithmetic")
     about = "270m (the extra [weights]), a .gguf file, a Hugging Face folder, synthetic:SIZE[:SEED], tiny"
     group.add_argument("--weights", metavar="W", help=f"{about}; default: 270m, or what --export names")
@@ -84,6 +86,7 @@ def _flags() -> argparse.ArgumentParser:
 
 def run(args) -> int:
     """Encode the prompts, have the witness run them, and say what was written."""
+    from ref.dump.sketching import sketching
     from ref.model.taps import tap_names
     from ref.weights.resolve import load
 
@@ -108,7 +111,8 @@ def run(args) -> int:
     place, taps = args.out.absolute(), _taps(args, loaded, given)
     if newer := newer_than_tried(args.witness_row):
         note(f"capture: {newer}")
-    with _noting_left_out() as left:
+    small = sketching() if args.sketch else nullcontext()
+    with _noting_left_out() as left, small:
         witness(weights, given.rows, args.out, steps=given.steps, taps=taps, **more)
     blocks = loaded.vision.config.layers if loaded.vision and given.images else 0
     is_cached = given.steps > 0 or any(getattr(args, name, None) for name in ("turn", "chunk", "prefix", "cache"))
