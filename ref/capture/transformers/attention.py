@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import Any
 
 from ref.capture.transformers.listen import HEADS_FIRST, Listener
-from ref.capture.transformers.seen import are_probs, lead_to, scores, seen_cells, visible_keys
+from ref.capture.transformers.seen import are_probs, scores_behind, seen_cells, visible_keys
 from ref.capture.transformers.wrapped import untraced, untraced_here
 
 FIRST = ("module", "query", "key", "value", "attention_mask")  # of every attention function, by place
@@ -148,8 +148,9 @@ class _Ear:
         if self.listener.agreed(are_probs(probs, q, k, implementation)):
             scaling = given.get("scaling")
             if wants(prefix + "attn.scores"):
-                found = scores(q, k, q.shape[-1] ** -0.5 if scaling is None else scaling)
-                if self.listener.agreed(lead_to(found, given.get("attention_mask"), probs)):
+                scaling = q.shape[-1] ** -0.5 if scaling is None else scaling
+                found = scores_behind(q, k, scaling, given.get("attention_mask"), probs)
+                if self.listener.agreed(found is not None):
                     tap(prefix + "attn.scores", self._keys(prefix, found, -1))
             tap(prefix + "attn.probs", self._keys(prefix, probs, -1))
         self._hear_mix(prefix + "attn.mix", q, mixed)

@@ -10,24 +10,40 @@ SEES_ALL = ("eager", "sdpa", "flex_attention")  # what is known to happen where 
 HIDDEN = -104.0  # added to a score: exp of it is 0 in float32
 
 
-def scores(q: Any, k: Any, scaling: float) -> Any:
-    """Return the scaled, unmasked scores as eager attention computes them.
+def scores_behind(q: Any, k: Any, scaling: float, mask: Any, probs: Any) -> Any:
+    """Return the scaled, unmasked scores that probabilities were made of; None where none lead to them.
 
         scores[b, n, t, s] = (q[b, n, t] . k[b, n // G, s]) * scaling
+
+    Which kernel multiplies depends on how keys lie that are repeated for each query head: as a view, as `repeat_kv`
+    leaves a single key head's, or as a copy. Its order of summation does, too, so that both are tried.
 
     Args:
         q: [B, N, T, H] tensor.
         k: [B, K, S, H] tensor.
         scaling: the multiplier.
+        mask: as `lead_to`.
+        probs: [B, N, T, S] tensor.
 
     Returns:
         [B, N, T, S], in the dtype of q.
 
     Rounding: the product to that dtype, then its multiple.
-    Source: transformers 5.23 `eager_attention_forward`.
+    Source: transformers 5.23 `eager_attention_forward`, `repeat_kv`.
     """
-    groups = q.shape[1] // k.shape[1]  # where it is 1 a copy would be multiplied in another order than k itself
-    return q @ (k if groups == 1 else k.repeat_interleave(groups, dim=1)).transpose(2, 3) * scaling
+    for repeated in (_as_view, _as_copy) if k.shape[1] < q.shape[1] else (_as_view,):
+        found = q @ repeated(k, q.shape[1] // k.shape[1]).transpose(2, 3) * scaling
+        if lead_to(found, mask, probs):
+            return found
+    return None
+
+
+def _as_view(k: Any, groups: int) -> Any:
+    return k if groups == 1 else k[:, :, None].expand(-1, -1, groups, -1, -1).reshape(len(k), -1, *k.shape[2:])
+
+
+def _as_copy(k: Any, groups: int) -> Any:
+    return k.repeat_interleave(groups, dim=1)
 
 
 def are_probs(value: Any, q: Any, k: Any, implementation: str) -> bool:
@@ -55,13 +71,17 @@ def lead_to(found: Any, mask: Any, probs: Any) -> bool:
 
         probs[b, n] = softmax(scores[b, n] + mask[b], over keys), rounded
 
+    Scores that differ in their last bits make other probabilities: a unit of a score of 8 is 8 of a probability. So
+    in float32 softmax is that of the same scores, or one that is as exact.
+
     Args:
-        found: [B, N, T, S] tensor, what `scores` makes of the function's arguments.
+        found: [B, N, T, S] tensor, scores that the function may have had.
         mask: its mask, added or boolean; None adds nothing.
         probs: [B, N, T, S] tensor, what it gave back.
 
     Returns:
-        Whether they agree within a few units of rounding; NaN agrees with NaN.
+        Whether they agree within a unit of rounding; in float64, where softmax may be float32's, within a few of
+        these. NaN agrees with NaN.
 
     Source: transformers 5.23 `eager_attention_forward`.
     """
@@ -73,7 +93,9 @@ def lead_to(found: Any, mask: Any, probs: Any) -> bool:
         mask = found.new_zeros(1, 1, 1, 1)
     elif mask.dtype == torch.bool:
         mask = found.new_zeros(mask.shape).masked_fill(~mask, torch.finfo(found.dtype).min)
-    near = {"rtol": torch.finfo(probs.dtype).eps, "atol": 4 * torch.finfo(torch.float32).eps, "equal_nan": True}
+    kind, single = torch.finfo(probs.dtype), torch.finfo(torch.float32)
+    atol = 4 * single.eps if probs.dtype == torch.float64 else kind.tiny * kind.eps
+    near = {"rtol": kind.eps, "atol": atol, "equal_nan": True}
     for n in range(found.shape[1]):  # by heads, since those of a tower are a gigabyte together
         own = torch.softmax(found[:, n] + mask[:, min(n, mask.shape[1] - 1), ..., : found.shape[-1]], -1, torch.float32)
         if not torch.allclose(own, probs[:, n].float(), **near):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.transformers_captures import IDS, only_pass, text_only
 
-from ref.capture.transformers.seen import lead_to, seen_cells, visible_keys
+from ref.capture.transformers.seen import lead_to, scores_behind, seen_cells, visible_keys
 from ref.config import SIZES
 from ref.model.taps import tap_names
 
@@ -33,6 +33,33 @@ def test_scores_are_there_only_where_the_probabilities_are_theirs(tmp_path, mode
     monkeypatch.setattr(gemma3, "eager_attention_forward", tiled)
     values = only_pass(model, tmp_path / "dump")
     assert before.keys() - values.keys() == {"text.layer.2.attn.scores"}
+
+
+@pytest.mark.parametrize("way", ["view", "copy"])
+@pytest.mark.parametrize("heads", [(4, 1), (4, 2), (2, 2)])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_scores_are_those_of_the_probabilities_to_the_last_bit(rows, heads, way):
+    """Of several rows with one key head a view and a copy are multiplied in unlike orders."""
+    rng = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(rows, n, s, 256, generator=rng) for n, s in zip(heads, (1, 11), strict=True))
+    mask = torch.zeros(rows, 1, 1, 11)
+    mask[0, ..., :4] = torch.finfo(torch.float32).min
+    groups = heads[0] // heads[1]
+    repeated = gemma3.repeat_kv(k, groups) if way == "view" else k.repeat_interleave(groups, 1)
+    true = q @ repeated.transpose(2, 3) * 0.5
+    found = scores_behind(q, k, 0.5, mask, torch.softmax(true + mask, -1))
+    assert torch.equal(found, true)
+
+
+def test_scores_that_lead_to_others_in_their_last_bits_are_none():
+    """A unit of a score of 8 is 8 units of its probability, which a judge in float32 sees."""
+    q = torch.tensor([[[[8.0]]]])
+    k = torch.tensor([[[[1.0], [0.9], [0.5]]]])
+    true = q @ k.transpose(2, 3)
+    assert torch.equal(scores_behind(q, k, 1.0, None, torch.softmax(true, -1)), true)
+    other = torch.nextafter(true, torch.zeros(()))
+    other[..., 1] = true[..., 1]
+    assert scores_behind(q, k, 1.0, None, torch.softmax(other, -1)) is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
