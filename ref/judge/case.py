@@ -13,6 +13,7 @@ from ref.emulate.policy import members_of
 from ref.emulate.stages import Stage, in_order, prepare_stage, stage_weights, stages_of, taps_of, widened_stage
 from ref.judge.choice import ALL, Choice
 from ref.measure.pass_runs import PassRuns
+from ref.model.taps import row_of
 from ref.ops.visibility import Composition
 
 
@@ -43,6 +44,10 @@ class Case:
         self.question, self.family = question, family
         self.all_runs = _runs_of_passes(question, family)
         self.chains = chains_of(self.all_runs)
+        for chain in self.chains:
+            given = any(map(_has_inputs, chain))
+            for pass_runs in chain:
+                pass_runs.is_given = given
         self._ways = {id(chain): self._stages(chain) for chain in self.chains}
         self._whole = in_order({stage for stages in self._ways.values() for stage in stages})
         self.stages = [stage for number, stage in enumerate(self._whole) if self._is_visited(number, stage)]
@@ -127,6 +132,11 @@ def taps_at(pass_runs: PassRuns, stage: Stage) -> list[str]:
     """List the taps of a stage that a dump has of a pass, in the order of execution."""
     taps = taps_of(stage, True, bool(pass_runs.one_pass.places.any()))
     return [tap for tap in taps if tap in pass_runs.stored or tap in pass_runs.partial]
+
+
+def _has_inputs(pass_runs: PassRuns) -> bool:
+    """Tell whether a pass has whole values that operations can be run on; what queries see is made of none."""
+    return not all(row_of(tap).integers for tap in pass_runs.stored)
 
 
 def chains_of(all_runs: list[PassRuns]) -> list[Chain]:

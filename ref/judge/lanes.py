@@ -104,7 +104,7 @@ def groups_of(case: Case, most: int) -> list[Group]:
 
 def _group(case: Case, sequences: tuple[int, ...]) -> Group:
     several = [one for number in sequences for one in case.chains[number]]
-    few, given = case.all_runs[0].few, not all(_is_anchored(case, one) for one in several)
+    few, given = case.all_runs[0].few, any(one.is_given and not _is_anchored(case, one) for one in several)
     lanes = [Lane(TRUTH, True, True), *(Lane(i, True, given) for i in few)]
     rest = [i for i in case.all_runs[0].full if i not in few] if given else []
     return Group(sequences, [one.number for one in several], [*lanes, *(Lane(i, False, True) for i in rest)])

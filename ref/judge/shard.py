@@ -184,12 +184,8 @@ def _is_given(pass_runs: PassRuns, stage: Stage) -> bool:
 
 
 def _leave(pass_runs: PassRuns, stage: Stage, lanes: Collection[int]) -> None:
-    """Compute what a stage leaves in the runs of some lanes, those of one arithmetic one after the other."""
-    pairs = [[pass_runs.own, pass_runs.local]] if TRUTH in lanes else []
-    for lane in lanes:
-        if lane != TRUTH:
-            own = [pass_runs.every[lane]] if lane in pass_runs.made else []
-            pairs.append([*own, pass_runs.locals[lane]])
-    side_by_side(lambda runs: [make(left_by(stage), run) for run in runs], pairs)
+    """Compute what a stage leaves in the runs of some lanes."""
+    several = [pass_runs.lane(None if lane == TRUTH else lane) for lane in sorted(lanes)]
+    side_by_side(lambda runs: [make(left_by(stage), run) for run in runs], several)
     if TRUTH in lanes:
         pass_runs.left_on = left_on_ranks(pass_runs, stage.prefix, left_by(stage))

@@ -105,6 +105,7 @@ class PassRuns:
         few = FEW_NARROW if all(one.stored in NARROW for one in members) else FEW  # the same of every pass
         self.few = few if len(members) == RUNS else tuple(range(len(members)))
         self.made = self.few  # which of every run from the prompt are made
+        self.is_given = True  # whether runs on the dump's own inputs are; not where it has none
         self.locals = [
             Run(one_pass, arithmetic, self._given(arithmetic, number), next(previous), heard=heard)
             for number, arithmetic in enumerate(members)
@@ -170,12 +171,21 @@ class PassRuns:
             local, own = side_by_side(lambda make: _known(make, tap), makers)
         return local, own
 
+    def lane(self, number: int | None) -> list[Run]:
+        """List the runs of one arithmetic that are made: one after the other, as they share what it makes of weights.
+
+        Args:
+            number: of a valid run; None: the truth.
+        """
+        if number is None:
+            return [self.own, self.local] if self.is_given else [self.own]
+        own = [self.every[number]] if number in self.made else []
+        return [*own, self.locals[number]] if self.is_given else own
+
     def finish(self, stage: Stage) -> None:
         """Compute what a stage leaves for later ones. A pass that continues this one may still need the rest."""
-        # the runs of one arithmetic one after the other, since they share what it makes of weights
-        pairs = enumerate(zip(self.every, self.locals, strict=True))
-        several = [[*([own] if i in self.made else []), local] for i, (own, local) in pairs]
-        side_by_side(lambda runs: [make(left_by(stage), run) for run in runs], [[self.own, self.local], *several])
+        lanes = [self.lane(None), *map(self.lane, self.full)]
+        side_by_side(lambda runs: [make(left_by(stage), run) for run in runs], lanes)
         self.left_on = left_on_ranks(self, stage.prefix, left_by(stage))
 
     def forget(self, left: Sequence[str] = ()) -> None:

@@ -12,7 +12,12 @@ from ref import compare
 from ref.dump.sketch import sketch
 from ref.dump.sketching import sketching
 from ref.dump.trace import trace
+from ref.judge.ask import ask
+from ref.judge.boundary import part_of
+from ref.judge.case import Case
 from ref.judge.compare import compare_with_profiles
+from ref.judge.lanes import groups_of
+from ref.judge.shard import judge_stage
 from ref.model.text import How
 from ref.ops import KERNEL
 from ref.record import Recorder, Sketch
@@ -165,6 +170,23 @@ def test_some_layers_are_judged_from_the_prompt_on(loaded, tmp_path):
     every = {row["tap"]: row["inherited_ratio"] for row in compare(folder, loaded=loaded)["taps"]}
     assert all(row["inherited_ratio"] == every[row["tap"]] for row in report["taps"])
     assert not any("was not measured" in line for line in report["left_out"])
+
+
+def test_nothing_is_run_on_inputs_that_are_not_there(loaded, tmp_path):
+    """What queries see is whole and made of nothing; with one value more, runs on the dump's own inputs go on."""
+    break_port(tmp_path / "whole", loaded, IDS)
+    small, whole = (ask(tmp_path / name, loaded=loaded) for name in (broken(tmp_path / "dump", loaded, None), "whole"))
+    tap = "text.layer.5.mid"
+    [one] = small.opened.passes
+    more = one._replace(tensors=one.tensors | {tap: whole.opened.passes[0].tensors[tap]})
+    for tensors, parts in ((one, {"own"}), (more, {"own", "local", "span"})):
+        case = Case(small.question._replace(dump=small.opened._replace(passes=[tensors])), small.family)
+        left, made = {}, case.all_runs[0].few
+        for stage in case.stages[:3]:
+            left = judge_stage(case, stage, left, made).left
+            assert {part_of(key) for key in left} == parts
+        [group] = groups_of(case, 1)
+        assert len(group.lanes) == 1 + (len(made) if parts == {"own"} else 6)
 
 
 def test_norms_alone_tell(loaded, tmp_path):
