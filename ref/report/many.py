@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from ref.report.causes import cause_words
 from ref.report.figures import counted, worst_of
 from ref.report.regression import BADNESS, moved_rows, moved_words
-from ref.report.words import printable, verdict_line
+from ref.report.words import printable, sketched, verdict_line
 
 SCHEMA_VERSION, COMMAND = 1, "compare"
 NOT_JUDGED = ("refused", "failed")  # refused: bad input; failed: by a fault of this program
@@ -20,7 +20,7 @@ class Cell(NamedTuple):
     """The worst of a dump's taps in one column."""
 
     verdict: str
-    ratio: float | None  # its local error in floors
+    ratio: float | None  # its local error in floors; of a small dump that from the prompt on
     tap: str
 
 
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     first: str  # tap and pass of the first bug; empty without one
     causes: tuple[str, ...]  # in words, the one that moves the logits most first
     mistakes: tuple[str, ...]  # their names
-    worst: float | None  # local error, in floors
+    worst: float | None  # as the ratio of a cell
     cells: dict[str | int, Cell]
     taps: int
     seconds: float
@@ -61,7 +61,7 @@ def row_of(report: dict[str, Any], name: str) -> Row:
         name: of the dump.
     """
     report, first = printable(report), report["first"]
-    causes = report.get("causes") or []
+    causes, key = report.get("causes") or [], "inherited_ratio" if sketched(report) else "local_ratio"
     return Row(
         printable(name),
         report["verdict"],
@@ -69,8 +69,8 @@ def row_of(report: dict[str, Any], name: str) -> Row:
         f"{first['tap']}, pass {first['pass']}" if first else "",
         tuple(cause_words(one, report) for one in causes[:MOST_CAUSES]),
         tuple(one["mutant"] or "unknown" for one in causes[:MOST_CAUSES]),
-        worst_of(report["taps"], "local_ratio")["local_ratio"] if report["taps"] else None,
-        _cells(report["taps"]),
+        worst_of(report["taps"], key)[key] if report["taps"] else None,
+        _cells(report["taps"], key),
         len(report["taps"]),
         float(report.get("seconds") or 0),
         _moved(report),
@@ -150,10 +150,10 @@ def columns_of(rows: Iterable[Row]) -> list[str | int]:
     return [*(one for one in FIRST if one in there), *layers, *(one for one in LAST if one in there)]
 
 
-def _cells(taps: list[dict[str, Any]]) -> dict[str | int, Cell]:
+def _cells(taps: list[dict[str, Any]], key: str) -> dict[str | int, Cell]:
     cells: dict[str | int, Cell] = {}
     for row in taps:
-        column, new = column_of(row["tap"]), Cell(row["verdict"], row["local_ratio"], row["tap"])
+        column, new = column_of(row["tap"]), Cell(row["verdict"], row[key], row["tap"])
         if column not in cells or _size(new) > _size(cells[column]):
             cells[column] = new
     return cells

@@ -22,6 +22,7 @@ from ref.model.text import How
 from ref.ops import KERNEL
 from ref.record import Recorder, Sketch
 from ref.report.html import render_html
+from ref.report.many import row_of
 from ref.report.text import render_text
 from ref.report.words import verdict_line
 from ref.testing.broken import break_port
@@ -261,6 +262,15 @@ def test_bfloat16_stored_as_float32_is_seen(loaded, tmp_path):
     report = compare(sketch(tmp_path / "whole", tmp_path / "dump", values=VALUES), loaded=loaded)
     assert report["verdict"] == "match"
     assert any("are bfloat16's" in note for note in report["notes"])
+
+
+def test_of_many_dumps_its_cells_are_from_the_prompt_on(loaded, tmp_path):
+    report = compare(broken(tmp_path / "dump", loaded, "scale_missing", 2), loaded=loaded)
+    row = row_of(report, "small")
+    by_tap = {one["tap"]: one["inherited_ratio"] for one in report["taps"]}
+    assert row.cells[2] == ("bug", by_tap["text.layer.2.attn.scores"], "text.layer.2.attn.scores")
+    assert row.cells[1].ratio == max(ratio for tap, ratio in by_tap.items() if tap.startswith("text.layer.1."))
+    assert row.worst == max(by_tap.values())
 
 
 def test_the_page_draws_it(loaded, tmp_path):
