@@ -124,11 +124,13 @@ class Sketches:
         """Count places without padding, keys in their order; tell which are no padding, and what shape is left."""
         length, slots = self.placed.lengths
         out, real, final = [], np.ones(len(places[0]), bool), list(shape)
+        keys = self.placed.keys  # slots are as many as dump.json says, which no file bears out
+        in_order = len(keys) == slots and np.array_equal(keys, np.arange(slots))
         for axis, (letter, place) in enumerate(zip(axes, places, strict=True)):
             kept = None
             if letter == "t" and len(self.placed.tokens) < length:
                 kept = self.placed.tokens
-            elif letter == "s" and not np.array_equal(self.placed.keys, np.arange(slots)):
+            elif letter == "s" and not in_order:
                 kept = keys_of(name, shape[axis], self.placed, self.where)
             if kept is not None:
                 place, there = _found(kept, place)

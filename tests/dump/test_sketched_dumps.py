@@ -188,6 +188,20 @@ def test_a_place_beyond_the_end_is_brought_back(tmp_path):
     assert kept.first == tuple(length - 1 for length in kept.shape)
 
 
+def test_a_cache_may_have_more_slots_than_there_is_memory(tmp_path):
+    """A sketch is of as many slots as its shape says: no file is as large as that."""
+    with Recorder(tmp_path / "dump", IDS, slots=range(6), cache_slots=9, config=CONFIG, sketch=Sketch(13)) as rec:
+        rec("text.layer.1.attn.scores", np.ones((4, 6, 9), np.float32), "N T S")
+    path = tmp_path / "dump" / "dump.json"
+    content = json.loads(path.read_text())
+    content["passes"][0]["cache_slots"] = 2**33
+    content["passes"][0]["tensors"]["text.layer.1.attn.scores"]["shape"] = [4, 6, 2**33]
+    path.write_text(json.dumps(content))
+    kept = sketches(tmp_path / "dump")["text.layer.1.attn.scores"].read()
+    assert kept.shape == (1, 4, 6, 6)
+    assert not kept.real.any()
+
+
 def test_missing_norms_are_refused(tmp_path):
     folder = small(tmp_path)
     [file] = folder.glob("*.safetensors")

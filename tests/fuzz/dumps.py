@@ -19,6 +19,7 @@ from .seeds import (
     ranked_folder,
     read_whole,
     serving_folder,
+    small_folder,
     split_safetensors,
 )
 
@@ -60,7 +61,7 @@ def _misplace(r: Random, file: Path) -> None:
 
 def dump(place: Path):
     """Folders, of either version."""
-    seeds = [dump_folder(False), dump_folder(True), serving_folder(), ranked_folder()]
+    seeds = [dump_folder(False), dump_folder(True), serving_folder(), ranked_folder(), small_folder()]
 
     def case(r: Random) -> None:
         read_whole(damaged_dump(r, seeds, place / "d"), r.choice([None] * 90 + ANY_IDS), None, r.choice([CONFIG, None]))
@@ -70,7 +71,7 @@ def dump(place: Path):
 
 def judged(place: Path):
     """Folders, of either version, through the judge to its table."""
-    seeds = [dump_folder(False), dump_folder(True), serving_folder(), ranked_folder()]
+    seeds = [dump_folder(False), dump_folder(True), serving_folder(), ranked_folder(), small_folder()]
 
     def case(r: Random) -> None:
         folder = damaged_dump(r, seeds, place / "d")

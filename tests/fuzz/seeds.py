@@ -11,11 +11,12 @@ import numpy as np
 
 import ref
 from ref.dump.open import open_dump
+from ref.dump.sketched import SketchedTap
 from ref.dump.trace import trace
 from ref.golden_files.sampled import made_pixels
 from ref.model.multimodal import Images
 from ref.model.text import How
-from ref.record import Recorder
+from ref.record import Recorder, Sketch
 
 TINY = ref.load("tiny")
 CONFIG = TINY.params.config._asdict() | {"vision": TINY.vision.config._asdict()}
@@ -67,6 +68,24 @@ def ranked_folder() -> tuple[dict, dict[str, bytes]]:
         return json.loads((folder / "dump.json").read_text()), files
 
 
+def small_folder() -> tuple[dict, dict[str, bytes]]:
+    """Return a dump of sketches: padding, keys in slots, a sum, a value that is not finite, a step."""
+    rng, slots = np.random.default_rng(5), [3, 1, 2, 8, 7, 0]
+    x, q, scores = (rng.standard_normal((6, *rest)).astype(np.float32) for rest in ((36,), (12, 10), (12, 9)))
+    x[3, 7] = np.nan
+    with TemporaryDirectory() as place:
+        folder, how = Path(place) / "dump", {"positions": [0, 1, -1, 2, 3, 4], "slots": slots, "cache_slots": 9}
+        with Recorder(folder, IDS, weights="tiny", config=CONFIG, sketch=Sketch(20), **how) as rec:
+            rec("text.layer.0.in", x, "T D")
+            rec("text.layer.0.mid", x, "T D", plus=x)
+            rec("text.layer.0.attn.q", q, "T N H")
+            rec("text.layer.0.attn.scores", scores, "T N S")
+            rec.next_pass([5], slots=[4], cache_slots=9)
+            rec("text.layer.0.attn.q", q[:1], "T N H")
+        files = {file.name: file.read_bytes() for file in folder.glob("*.safetensors")}
+        return json.loads((folder / "dump.json").read_text()), files
+
+
 def arrays() -> dict[str, np.ndarray]:
     """Return the tensors of a bare file."""
     rng = np.random.default_rng(1)
@@ -87,7 +106,13 @@ def split_safetensors(data: bytes) -> tuple[dict, bytes]:
 
 def read_whole(path: Path, ids: Any = None, names: str | None = None, config: Any = None) -> None:
     """Open a dump and read what it holds; what is read must be what was said."""
-    for one in open_dump(path, ids, names, config).passes:
+    opened = open_dump(path, ids, names, config)
+    for one in opened.partial.values():
+        for tap, shown in one.items():
+            if isinstance(shown, SketchedTap):
+                kept = shown.read()
+                assert all((at < length).all() for at, length in zip(kept.places, kept.shape, strict=True)), tap
+    for one in opened.passes:
         for tap, stored in one.tensors.items():
             if math.prod(stored.shape) <= MOST_VALUES:
                 value = stored.load()
