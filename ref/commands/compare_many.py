@@ -25,7 +25,7 @@ Profiles = dict[tuple[int, str], dict[str, list[float]]]
 Judge = Callable[[Any, str], tuple[dict[str, Any], Profiles]]
 
 
-class Given(NamedTuple):
+class GivenDumps(NamedTuple):
     """The dumps that are judged."""
 
     paths: list[Path]
@@ -53,7 +53,7 @@ def pages_flag(group) -> None:
     group.add_argument("--pages", choices=("all", "bad"), default="all", help=about)
 
 
-def dumps_of(args) -> Given | None:
+def dumps_of(args) -> GivenDumps | None:
     """Return the dumps that are judged each by itself; None where one is judged, or two beside each other.
 
     Raises:
@@ -72,10 +72,10 @@ def dumps_of(args) -> Given | None:
         if getattr(args, flag) is not None:
             raise wanted(f"--{flag}", "compare", "one dump", f"{len(paths)} that are judged each by itself")
     below = Path(args.dumps[0]) if opened and len(args.dumps) == 1 else None
-    return Given(paths, names_of(paths, below))
+    return GivenDumps(paths, names_of(paths, below))
 
 
-def run_many(args, given: Given, judge: Judge) -> int:
+def run_many(args, given: GivenDumps, judge: Judge) -> int:
     """Judge dumps one after the other; one that cannot be judged costs the others nothing.
 
     Args:

@@ -12,7 +12,7 @@ from ref.diagnosis.find_arithmetic import OtherArithmetic, explained_by
 from ref.emulate.stages import Stage
 from ref.judge.boundary import Boundary
 from ref.judge.case import Case, taps_at
-from ref.judge.shard import Row, enter, finish, listen, measure_any
+from ref.judge.shard import ShardRow, enter, finish, listen, measure_any
 from ref.measure.measure_tap import Measured
 from ref.measure.pass_by import pass_by
 from ref.measure.pass_runs import PassRuns
@@ -23,7 +23,7 @@ PROPOSED = 12  # bad taps for which another arithmetic is looked for: the first 
 class Heard(NamedTuple):
     """A stage that was taken note of."""
 
-    rows: list[Row]  # what was found at each tap, after all
+    rows: list[ShardRow]  # what was found at each tap, after all
     left: Boundary | None  # what it leaves after all; None: what it left when it was judged by itself
 
 
@@ -42,7 +42,9 @@ class Hearing:
         self.diagnoses.passes = case.all_runs
         self.passes = {one.number: one for one in case.all_runs}
 
-    def take(self, stage: Stage, rows: Iterable[Row], boundary: Callable[[], Boundary], made: Iterable[int]) -> Heard:
+    def take(
+        self, stage: Stage, rows: Iterable[ShardRow], boundary: Callable[[], Boundary], made: Iterable[int]
+    ) -> Heard:
         """Take note of a stage that was judged by itself.
 
         Where something is wrong, or a value is in another basis, the stage is gone through again with all that is
@@ -85,7 +87,7 @@ class Hearing:
             self.bases.finish(pass_runs, "")
             pass_runs.forget()
 
-    def _is_loud(self, row: Row) -> bool:
+    def _is_loud(self, row: ShardRow) -> bool:
         """Tell whether something is to be done about a tap, beyond what was done when it was measured.
 
         Nothing is where it was measured from the prompt on alone: of its operation nobody knows.
@@ -95,13 +97,13 @@ class Hearing:
         kind = kind_of(self.passes[row.finding.pass_number], row.finding.tap)
         return row.coverable and row.covered is None and kind not in self.coverage.kinds
 
-    def _quiet(self, row: Row) -> Row:
+    def _quiet(self, row: ShardRow) -> ShardRow:
         self.hidden.take(row.below)
         if row.covered is not None:
             self.coverage.take(kind_of(self.passes[row.finding.pass_number], row.finding.tap), row.covered)
         return row
 
-    def _again(self, pass_runs: PassRuns, row: Row) -> Row:
+    def _again(self, pass_runs: PassRuns, row: ShardRow) -> ShardRow:
         """Measure a tap again, and take note of what is found while the runs still hold its inputs."""
         tap, seconds = row.finding.tap, row.finding.seconds
         found = measure_any(pass_runs, tap)

@@ -7,14 +7,14 @@ from ref.emulate.stages import Stage
 from ref.judge.boundary import Boundary, part_of
 from ref.judge.case import Case
 from ref.judge.jobs import Job, Names
-from ref.judge.shard import Row, Shard, judge_stage, pass_through
+from ref.judge.shard import Shard, ShardRow, judge_stage, pass_through
 from ref.judge.store import Store
 
 
 class Judged(NamedTuple):
     """A stage that was judged by itself."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ShardRow]
     boundary: Callable[[], Boundary]  # what the stage before left
     made: tuple[int, ...]  # numbers of the valid runs from the prompt that it is of
 

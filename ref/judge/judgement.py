@@ -19,7 +19,7 @@ from ref.judge.case import Case, Question
 from ref.judge.hearing import Hearing
 from ref.judge.in_turn import InTurn
 from ref.judge.jobs import Names
-from ref.judge.shard import Row
+from ref.judge.shard import ShardRow
 from ref.judge.spread import ALONE, Helped, source_of
 from ref.measure.pass_runs import PassRuns
 from ref.measure.tap_finding import TapFinding
@@ -115,10 +115,10 @@ def _go_through(
     return Judgement(findings, profiles, hearing, case.all_runs, family, finding, cut=case.first_cut)
 
 
-def _heard(case: Case, hearing: Hearing, source: InTurn | Ahead) -> list[Row]:
+def _heard(case: Case, hearing: Hearing, source: InTurn | Ahead) -> list[ShardRow]:
     """Go through the stages in the order of execution."""
     total = sum(len(case.taps_at(one, stage)) for stage in case.stages for one in case.all_runs)
-    rows: list[Row] = []
+    rows: list[ShardRow] = []
     for stage in case.stages:
         judged = source.judged(stage, hearing.coverage.shown)
         heard = hearing.take(stage, judged.rows, judged.boundary, judged.made)

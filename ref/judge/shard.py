@@ -23,7 +23,7 @@ from ref.measure.rank_views import left_on_ranks
 from ref.measure.tap_finding import TapFinding
 
 
-class Row(NamedTuple):
+class ShardRow(NamedTuple):
     """What was found at one tap of one pass; it holds no arrays."""
 
     sequence: int
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 class Shard(NamedTuple):
     """What was found in one stage."""
 
-    rows: tuple[Row, ...]  # in the order of execution
+    rows: tuple[ShardRow, ...]  # in the order of execution
     left: Boundary  # what its runs leave for the next stage; empty where nobody asked for it
 
     @property
@@ -124,14 +124,14 @@ def measure_any(pass_runs: PassRuns, tap: str) -> Measured:
     return inherited_alone(pass_runs, measure(pass_runs, tap))
 
 
-def _row_of(case: Case, pass_runs: PassRuns, tap: str, sequence: int, shown: Collection[str]) -> Row:
+def _row_of(case: Case, pass_runs: PassRuns, tap: str, sequence: int, shown: Collection[str]) -> ShardRow:
     begin = time.perf_counter()
     found = measure_any(pass_runs, tap)
     below, covered = listen(case, pass_runs, tap, found), None
     if is_first(pass_runs, tap) and can_cover(found):
         covered = cover(pass_runs, tap, found, shown)
     finding = replace(found.finding, seconds=round(time.perf_counter() - begin, 3))
-    return Row(sequence, finding, found.profile, below, covered, can_cover(found))
+    return ShardRow(sequence, finding, found.profile, below, covered, can_cover(found))
 
 
 def listen(case: Case, pass_runs: PassRuns, tap: str, found: Measured) -> Looked:

@@ -15,7 +15,7 @@ import ref
 from ref.errors import pip_install, wanted
 from ref.judge.boundary import Boundary
 from ref.judge.jobs import Job
-from ref.judge.shard import Row, Shard
+from ref.judge.shard import Shard, ShardRow
 
 if TYPE_CHECKING:
     from ref.judge.ahead import Doer
@@ -52,7 +52,7 @@ class Store:
         rows, left = self._paths(job)
         try:
             known = load_file(left)
-            shard = Shard(msgspec.msgpack.decode(rows.read_bytes(), type=tuple[Row, ...]), known)
+            shard = Shard(msgspec.msgpack.decode(rows.read_bytes(), type=tuple[ShardRow, ...]), known)
         except (OSError, SafetensorError, msgspec.MsgspecError, ValueError):
             return None
         self.found["kept"] += 1
